@@ -1,0 +1,176 @@
+// The host's disk: open_host_directory.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/check.h"
+#include "base/disk.h"
+
+namespace reprise {
+namespace {
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() { ::close(fd_); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+std::unexpected<Error> failed(std::string_view path, std::string_view doing) {
+  int code = errno;
+  return std::unexpected(Error::from_errno(code, std::string(path) + ": cannot " + std::string(doing)));
+}
+
+class HostFile final : public File {
+ public:
+  HostFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+
+  Result<size_t> pread(ByteSpan into, uint64_t offset) const override {
+    size_t done = 0;
+    while (done < into.size()) {
+      ssize_t n = ::pread(fd_.get(), into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return failed(path_, "read");
+      if (n == 0) break;
+      done += static_cast<size_t>(n);
+    }
+    return done;
+  }
+  Status pwrite(ByteView bytes, uint64_t offset) override {
+    size_t done = 0;
+    while (done < bytes.size()) {
+      ssize_t n = ::pwrite(fd_.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return failed(path_, "write");
+      done += static_cast<size_t>(n);
+    }
+    return {};
+  }
+  Result<uint64_t> size() const override {
+    struct stat st;
+    if (::fstat(fd_.get(), &st) != 0) return failed(path_, "stat");
+    return static_cast<uint64_t>(st.st_size);
+  }
+  Status resize(uint64_t bytes) override {
+    if (::ftruncate(fd_.get(), static_cast<off_t>(bytes)) != 0) return failed(path_, "resize");
+    return {};
+  }
+  Status sync_data() override {
+    if (::fdatasync(fd_.get()) != 0) return failed(path_, "sync");
+    return {};
+  }
+  const std::string& path() const override { return path_; }
+
+ private:
+  Descriptor fd_;
+  std::string path_;
+};
+
+class HostDirectory final : public Directory {
+ public:
+  HostDirectory(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+
+  Result<std::unique_ptr<File>> open(std::string_view name, OpenMode mode) override {
+    int flags = O_CLOEXEC;
+    switch (mode) {
+      case OpenMode::kRead: flags |= O_RDONLY; break;
+      case OpenMode::kReadWrite: flags |= O_RDWR; break;
+      case OpenMode::kCreate: flags |= O_RDWR | O_CREAT | O_EXCL; break;
+      case OpenMode::kCreateOrOpen: flags |= O_RDWR | O_CREAT; break;
+    }
+    int fd = ::openat(fd_.get(), std::string(name).c_str(), flags, 0644);
+    if (fd < 0) return failed(join(name), "open");
+    return std::make_unique<HostFile>(fd, join(name));
+  }
+  Result<std::unique_ptr<Directory>> open_directory(std::string_view name) override {
+    int fd = ::openat(fd_.get(), std::string(name).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return failed(join(name), "open");
+    return std::make_unique<HostDirectory>(fd, join(name));
+  }
+  Status make_directory(std::string_view name) override {
+    for (size_t end = name.find('/'); ; end = name.find('/', end + 1)) {
+      std::string part(name.substr(0, end));
+      if (::mkdirat(fd_.get(), part.c_str(), 0755) != 0 && errno != EEXIST) return failed(join(part), "create");
+      if (end == std::string_view::npos) break;
+    }
+    struct stat st;
+    if (::fstatat(fd_.get(), std::string(name).c_str(), &st, 0) != 0) return failed(join(name), "create");
+    if (!S_ISDIR(st.st_mode)) {
+      errno = ENOTDIR;
+      return failed(join(name), "create");
+    }
+    return {};
+  }
+  Result<bool> exists(std::string_view name) override {
+    struct stat st;
+    if (::fstatat(fd_.get(), std::string(name).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return true;
+    if (errno == ENOENT) return false;
+    return failed(join(name), "stat");
+  }
+  Status rename(std::string_view from, std::string_view to) override {
+    if (::renameat(fd_.get(), std::string(from).c_str(), fd_.get(), std::string(to).c_str()) != 0) {
+      return failed(join(from), "rename to " + std::string(to));
+    }
+    return {};
+  }
+  Status unlink(std::string_view name) override {
+    if (::unlinkat(fd_.get(), std::string(name).c_str(), 0) == 0) return {};
+    if (errno == EISDIR && ::unlinkat(fd_.get(), std::string(name).c_str(), AT_REMOVEDIR) == 0) return {};
+    return failed(join(name), "remove");
+  }
+  Result<std::vector<std::string>> list() override {
+    int fd = ::openat(fd_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return failed(path_, "list");
+    DIR* stream = ::fdopendir(fd);
+    CHECK(stream != nullptr);
+    std::vector<std::string> names;
+    errno = 0;
+    while (dirent* entry = ::readdir(stream)) {
+      std::string_view name = entry->d_name;
+      if (name != "." && name != "..") names.emplace_back(name);
+      errno = 0;
+    }
+    int code = errno;
+    ::closedir(stream);
+    errno = code;
+    if (code != 0) return failed(path_, "list");
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  Status sync() override {
+    if (::fsync(fd_.get()) != 0) return failed(path_, "sync");
+    return {};
+  }
+  const std::string& path() const override { return path_; }
+
+ private:
+  std::string join(std::string_view name) const { return path_ + "/" + std::string(name); }
+
+  Descriptor fd_;
+  std::string path_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Directory>> open_host_directory(const std::string& path, bool create) {
+  if (create) {
+    for (size_t end = path.find('/', 1); ; end = path.find('/', end + 1)) {
+      if (::mkdir(path.substr(0, end).c_str(), 0755) != 0 && errno != EEXIST) return failed(path, "create");
+      if (end == std::string::npos) break;
+    }
+  }
+  int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return failed(path, "open");
+  return std::make_unique<HostDirectory>(fd, path);
+}
+
+}  // namespace reprise

@@ -1,0 +1,169 @@
+// Filesystem: the POSIX-shaped facade of one instance, by inode. The one way in for guests.
+//
+// A call checks and resolves what a guest asks for, turns it into Operations, applies them through Head::apply and hands
+// them to the OperationSink. Failed calls never reach the sink. Every adapter (FUSE, the Guest of fs/guest.h) sits on
+// this class; the replayer changes the tree through replay().
+//
+// Threads: every function may be called from any thread. Lock order: mutex_ (one writer or many readers), then pins_
+// shards, then whatever the sink takes. No lock is held when a call returns.
+//
+// Permissions: a Caller with credentials gets the full check; a trusted one (FUSE with default_permissions, where the
+// kernel has checked) none. Advisory locks are not here.
+//
+// What handles do: a handle is an InodeId and a pin. After an overwrite it follows its id in the new tree; if the id is
+// gone, calls answer ESTALE.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <span>
+#include <string>
+#include <unordered_map>
+
+#include "base/clock.h"
+#include "fs/tree.h"
+
+namespace reprise::fs {
+
+// Who calls.
+struct Caller {
+  uint32_t uid = 0, gid = 0;
+  std::span<const uint32_t> groups;  // supplementary
+  bool trusted = true;               // skip permission checks
+  std::string_view label;            // recorded with the operations; valid during the call
+};
+
+// Where successful operations go, in order. Called with the filesystem's write lock held; must not call back into it.
+class OperationSink {
+ public:
+  virtual ~OperationSink() = default;
+  // Before anything is applied: may a call that will record about this many bytes go ahead? EROFS, ENOSPC, EIO if not.
+  // May wait (back-pressure).
+  virtual Outcome<void> reserve(size_t bytes) = 0;
+  // After it was applied.
+  virtual void record(const Operation& operation, std::string_view label) = 0;
+  // The facade call is over: a batch may close here.
+  virtual void end_call() = 0;
+};
+
+// Where new inode ids come from (an origin's claimed prefixes). Called with the write lock held.
+class InodeIdSource {
+ public:
+  virtual ~InodeIdSource() = default;
+  virtual InodeId next() = 0;
+};
+// Ids counted up from 2 under prefix 0: for trees that are never shared (tests, offline replay of recorded ids).
+std::unique_ptr<InodeIdSource> local_inode_ids();
+
+struct SetAttributesRequest {
+  enum class TimeChange : uint8_t { kOmit, kNow, kSet };
+  std::optional<uint32_t> mode;  // permission bits
+  std::optional<uint32_t> uid, gid;
+  std::optional<uint64_t> size;
+  TimeChange atime_change = TimeChange::kOmit, mtime_change = TimeChange::kOmit;
+  Timestamp atime, mtime;
+};
+
+struct StatFs {
+  uint64_t blocks_total, blocks_free;  // of kBlockSize
+  uint64_t inodes_total, inodes_free;
+};
+
+enum class RenameMode { kReplace, kNoReplace, kExchange };
+enum class XattrMode { kAny, kCreate, kReplace };
+
+class Filesystem {
+ public:
+  // clock and ids must outlive it; sink may be null (nothing is recorded) and be set later.
+  Filesystem(Head head, Clock& clock, InodeIdSource& ids, OperationSink* sink = nullptr);
+
+  void set_sink(OperationSink* sink);
+  // While set, every changing call answers EROFS: a follower, or an instance whose disk failed.
+  void set_read_only(bool read_only);
+  bool read_only() const { return read_only_.load(std::memory_order_relaxed); }
+
+  // --- names. `name` is one part, never with '/'; "." and ".." are understood by lookup alone.
+  Outcome<Attributes> lookup(const Caller& caller, InodeId parent, std::string_view name);
+  Outcome<Attributes> get_attributes(InodeId inode);  // ESTALE when it is gone
+  // A file, FIFO, socket or device as mode's S_IFMT says. umask is applied by the caller of this function.
+  Outcome<Attributes> make_node(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode, uint64_t rdev);
+  Outcome<Attributes> make_directory(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode);
+  Outcome<Attributes> make_symlink(const Caller& caller, InodeId parent, std::string_view name, std::string_view target);
+  Outcome<Attributes> link(const Caller& caller, InodeId inode, InodeId new_parent, std::string_view new_name);
+  Outcome<void> unlink(const Caller& caller, InodeId parent, std::string_view name);
+  Outcome<void> remove_directory(const Caller& caller, InodeId parent, std::string_view name);
+  Outcome<void> rename(const Caller& caller, InodeId old_parent, std::string_view old_name, InodeId new_parent,
+                       std::string_view new_name, RenameMode mode = RenameMode::kReplace);
+  Outcome<std::string> read_link(InodeId inode);
+  // Calls visit for ".", ".." and the entries after cookie, under the read lock, until it says false. Cookies 1 and 2
+  // are "." and "..". `attributes` is filled when with_attributes.
+  Outcome<void> read_directory(const Caller& caller, InodeId directory, uint64_t cookie, bool with_attributes,
+                               const std::function<bool(const Dentry&, const Attributes*)>& visit);
+
+  // --- inodes
+  Outcome<Attributes> set_attributes(const Caller& caller, InodeId inode, const SetAttributesRequest& request);
+  Outcome<size_t> read(InodeId inode, uint64_t offset, ByteSpan into);
+  // Returns the offset after the last byte written; with `append` offset is ignored and the end of the file taken.
+  Outcome<uint64_t> write(const Caller& caller, InodeId inode, uint64_t offset, ByteView data, bool append = false);
+  Outcome<void> allocate(const Caller& caller, InodeId inode, RangeChange change, bool keep_size, uint64_t offset,
+                         uint64_t length);
+  Outcome<uint64_t> copy_range(const Caller& caller, InodeId from, uint64_t from_offset, InodeId to, uint64_t to_offset,
+                               uint64_t length);
+  Outcome<uint64_t> seek_data(InodeId inode, uint64_t offset);
+  Outcome<uint64_t> seek_hole(InodeId inode, uint64_t offset);
+  Outcome<Bytes> get_xattr(const Caller& caller, InodeId inode, std::string_view name);
+  Outcome<std::string> list_xattrs(const Caller& caller, InodeId inode);  // names, each ended by NUL
+  Outcome<void> set_xattr(const Caller& caller, InodeId inode, std::string_view name, ByteView value, XattrMode mode);
+  Outcome<void> remove_xattr(const Caller& caller, InodeId inode, std::string_view name);
+  StatFs stat_fs();
+  // May the caller read (R_OK), write (W_OK), execute or search (X_OK) it? EACCES.
+  Outcome<void> access(const Caller& caller, InodeId inode, int wanted);
+
+  // A pinned inode stays when its last name goes, until as many unpins. Opens, and a kernel's lookups, are pins.
+  void pin(InodeId inode, uint64_t count = 1);
+  void unpin(InodeId inode, uint64_t count = 1);
+
+  // A mark or a barrier in the stream.
+  Outcome<void> barrier(std::string_view name, std::string_view label);
+
+  // --- for the replayer and for snapshots
+  View view();                 // O(1)
+  Digest128 digest();          // settles the head first
+  Usage usage();
+  // Runs `change` on the head under the write lock. What it applies is not handed to the sink. Unlinked inodes that
+  // nobody pins are removed afterwards.
+  void replay(const std::function<void(Head&)>& change);
+  // Runs under the write lock with the sink's attention: what `run` does happens between two operations.
+  void exclusively(const std::function<void()>& run);
+  // Overwrite: readers see the old tree or the new, never a mix. Returns the old one.
+  View install(const View& tree);
+
+ private:
+  class Call;
+  struct PinShard {
+    std::mutex mutex;
+    std::unordered_map<InodeId, uint64_t> counts;
+  };
+
+  Outcome<void> check_access(const Caller& caller, const Attributes& attributes, int wanted) const;
+  Outcome<Attributes> create(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode, uint64_t rdev,
+                             std::string_view target);
+  PinShard& shard_of(InodeId inode) { return pins_[std::hash<InodeId>{}(inode) >> 58]; }
+  bool pinned(InodeId inode);
+  void reap_unlinked();  // with mutex_ held
+
+  mutable std::shared_mutex mutex_;
+  Head head_;
+  Clock& clock_;
+  InodeIdSource& ids_;
+  OperationSink* sink_;
+  std::atomic<bool> read_only_{false};
+  std::array<PinShard, 64> pins_;
+};
+
+}  // namespace reprise::fs

@@ -1,0 +1,104 @@
+// Journal: the log of one branch of one store: every origin's batches in the order they arrived, in segment files.
+//
+// It appends, makes durable, reads back and trims. It does not interpret operations. docs/journal-format.md specifies the
+// files. A journal in memory (no Directory) has the same interface and no files.
+//
+// Threads: every function may be called from any thread. Appending hands the batch to a background thread that writes and
+// syncs; readers see a batch as soon as append() returned.
+// Failing disk: after a failed write or sync nothing more is written; append() and sync() answer the first error from
+// then on (never retried as if nothing had happened).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/disk.h"
+#include "base/error.h"
+#include "base/ids.h"
+#include "journal/batch.h"
+#include "journal/position.h"
+
+namespace reprise::journal {
+
+enum class Durability {
+  kNone,    // memory only until the journal is closed or the segment fills
+  kLazy,    // written and synced every lazy_interval_ms
+  kFsync,   // written soon; sync() waits for the disk (default)
+  kAlways,  // every append waits for the disk
+};
+
+struct JournalOptions {
+  Durability durability = Durability::kFsync;
+  uint32_t lazy_interval_ms = 100;
+  uint64_t segment_bytes = 64 << 20;    // a new segment begins past this
+  uint64_t backlog_bytes = 64 << 20;    // appended and not yet written; append() waits beyond it
+  uint64_t recent_bytes = 8 << 20;      // written batches kept in memory for readers at the head
+};
+
+struct JournalIdentity {
+  VolumeId volume;
+  std::string branch;
+};
+
+// What opening found.
+struct Recovery {
+  LogIndex first = 0, last = 0;  // of the batches there are; last = first - 1 if there are none
+  uint64_t cut_bytes = 0;        // torn tail removed; 0 after a clean close
+  std::string cut_file;          // where
+  uint64_t cut_offset = 0;
+  bool clean_close = false;
+};
+
+struct Logged {
+  LogIndex index = 0;
+  Batch batch;
+};
+
+class Journal;
+
+// Reads forward. Own thread's object; the journal must outlive it.
+class Cursor {
+ public:
+  virtual ~Cursor() = default;
+  // The next batch; nullopt when there is none yet. kGap if it was trimmed meanwhile, kCorrupt naming file and LSN.
+  virtual Result<std::optional<Logged>> next() = 0;
+  // Waits until next() would have something, at most timeout_ms; false on timeout or when the journal closes.
+  virtual bool wait(uint32_t timeout_ms) = 0;
+};
+
+class Journal {
+ public:
+  // Opens the journal in `directory` (made by the caller), or begins one. Repairs a torn tail above what is known to be
+  // durable: at least `durable_hint` (the catalogue's mark). Damage below that is kCorrupt, naming file and LSN.
+  static Result<std::unique_ptr<Journal>> open(std::unique_ptr<Directory> directory, const JournalIdentity& identity,
+                                               const JournalOptions& options, Clock& clock, Random& random,
+                                               LogIndex durable_hint, Recovery* recovery);
+  static std::unique_ptr<Journal> in_memory(const JournalIdentity& identity, const JournalOptions& options);
+  virtual ~Journal() = default;  // closes, if close() was not called
+
+  // Appends; returns its log index. Waits while the backlog is over its bound.
+  virtual Result<LogIndex> append(const Batch& batch) = 0;
+  // Returns when everything up to and including `through` is on the disk.
+  virtual Status sync(LogIndex through) = 0;
+  virtual LogIndex first() const = 0;    // oldest batch still here; last() + 1 if none
+  virtual LogIndex last() const = 0;     // newest, 0 if there never was one
+  virtual LogIndex durable() const = 0;  // on the disk up to here
+  virtual std::optional<Error> failure() const = 0;
+  // Encoded bytes of the batches from `from` to last().
+  virtual Result<uint64_t> bytes_from(LogIndex from) const = 0;
+  virtual std::unique_ptr<Cursor> read(LogIndex from) = 0;
+  // The first log index such that everything before it is covered by `vector`: where a peer at `vector` must read from.
+  // kGap if that has been trimmed.
+  virtual Result<LogIndex> position_of(const Vector& vector) = 0;
+  // Drops whole segments before `index`; the caller vouches that a durable snapshot covers them. Returns the new first().
+  virtual Result<LogIndex> trim(LogIndex index) = 0;
+  // The log continues at `next` with no batches before it: after an overwrite. Drops what there is.
+  virtual Status restart_at(LogIndex next, const Vector& covered) = 0;
+  // Syncs and marks the close as clean.
+  virtual Status close() = 0;
+};
+
+}  // namespace reprise::journal

@@ -1,0 +1,29 @@
+// Blobs: immutable byte strings named by their XXH3-128. BlobSink takes them, BlobSource gives them back.
+//
+// A blob's id says what it should contain, not who may be trusted: a source verifies the hash of what it gives.
+#pragma once
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/ids.h"
+
+namespace reprise::store {
+
+inline constexpr size_t kBlobLimit = 16 << 20;  // bytes in one blob
+
+class BlobSink {
+ public:
+  virtual ~BlobSink() = default;
+  // Stores bytes and returns their id. If a blob of that id is there its bytes are compared: equal ones are stored once,
+  // different ones are kCorrupt (a collision never aliases).
+  virtual Result<BlobId> put(ByteView bytes) = 0;
+};
+
+class BlobSource {
+ public:
+  virtual ~BlobSource() = default;
+  // kNotFound, or kCorrupt when what is stored does not have this hash.
+  virtual Result<Bytes> get(BlobId id) = 0;
+};
+
+}  // namespace reprise::store

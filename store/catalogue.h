@@ -1,0 +1,69 @@
+// Catalogue: the small facts of a store, in LMDB: snapshots, marks, branches, and where each blob lies.
+//
+// Trusted and local; rebuilt from packs and segments when it is lost. Opened once per process. No read transaction is
+// held across a call. Threads: any. A full map is grown and the transaction tried again.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/ids.h"
+
+namespace reprise::store {
+
+struct SnapshotRecord {
+  uint64_t id = 0;        // counted up from 1 in this store
+  std::string branch;
+  std::string label;      // "" if none
+  bool checkpoint = false;  // made by a clean close or to bound reopening; replaced by the next one
+  Timestamp time;
+  BlobId root;            // of the tree (snapshot/)
+  LogIndex log_index = 0;   // state after this batch of its branch
+  Bytes vector;           // journal::Vector::encode
+  Digest128 digest;       // state digest
+  uint64_t lamport = 0;
+  uint64_t inodes = 0, bytes = 0;          // of the tree
+  uint64_t stored_bytes = 0;               // added to the packs for it, compressed
+};
+
+struct MarkRecord {
+  std::string name;
+  std::string branch;
+  LogIndex log_index = 0;
+  std::string token;  // journal::Position::to_token
+  Timestamp time;
+};
+
+struct BlobPlace {
+  uint32_t pack = 0;
+  uint64_t offset = 0;
+  uint32_t stored_bytes = 0;
+};
+
+// Of one branch.
+struct BranchRecord {
+  std::string name;
+  LogIndex durable_hint = 0;  // the journal was on the disk at least up to here
+};
+
+class Catalogue {
+ public:
+  virtual ~Catalogue() = default;
+  virtual Result<uint64_t> add_snapshot(SnapshotRecord record) = 0;  // returns the id given to it; durable on return
+  virtual Result<std::vector<SnapshotRecord>> snapshots() = 0;       // by id
+  virtual Status remove_snapshot(uint64_t id) = 0;                   // kNotFound
+  virtual Status put_mark(const MarkRecord& mark) = 0;               // replaces one of that name and branch
+  virtual Result<std::optional<MarkRecord>> mark(std::string_view branch, std::string_view name) = 0;
+  virtual Result<std::vector<MarkRecord>> marks() = 0;
+  virtual Status put_branch(const BranchRecord& branch) = 0;
+  virtual Result<std::optional<BranchRecord>> branch(std::string_view name) = 0;
+  virtual Result<std::vector<BranchRecord>> branches() = 0;
+  virtual Result<std::optional<BlobPlace>> blob(BlobId id) = 0;
+  virtual Status put_blobs(const std::vector<std::pair<BlobId, BlobPlace>>& places) = 0;  // one transaction
+};
+
+}  // namespace reprise::store

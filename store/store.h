@@ -1,0 +1,76 @@
+// Store: a directory on disk that holds the history of one volume: journal, blobs, catalogue.
+//
+//   STORE/reprise.store              identity: magic, version, volume id, checksum
+//   STORE/catalogue.lmdb             LMDB
+//   STORE/packs/00000001.pack …      blobs
+//   STORE/branches/NAME/lock         held by the one live instance of the branch; names its holder
+//   STORE/branches/NAME/control      socket of the live instance
+//   STORE/branches/NAME/journal/     segments
+//
+// A store in memory has the same interface and no directory. Threads: any, unless said otherwise.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/disk.h"
+#include "base/error.h"
+#include "base/ids.h"
+#include "store/blob.h"
+#include "store/catalogue.h"
+
+namespace reprise::store {
+
+// Blobs in packs: append-only files of zstd frames, indexed by the catalogue.
+class BlobStore : public BlobSink, public BlobSource {
+ public:
+  // Everything put so far is on the disk and in the index when it returns.
+  virtual Status sync() = 0;
+  // Bytes that puts have added to the packs since this object was made.
+  virtual uint64_t stored_bytes() const = 0;
+};
+
+// Held while an instance of the branch is live.
+class BranchLock {
+ public:
+  virtual ~BranchLock() = default;
+};
+
+struct LockHolder {
+  int pid = 0;
+  std::string command;  // for a person: "reprise run --store site -- php -S …"
+};
+
+class Store {
+ public:
+  // kNotFound if path is not there, kInvalidArgument if it is no store (a directory with other things, a file), with what
+  // was expected and found; kUnsupported for another version; kCorrupt.
+  static Result<std::unique_ptr<Store>> open(const std::string& path);
+  // In a path that does not exist or is an empty directory; otherwise kAlreadyExists.
+  static Result<std::unique_ptr<Store>> create(const std::string& path, VolumeId volume);
+  // Is there a store at path (of whatever version, damaged or not)?
+  static bool looks_like_store(const std::string& path);
+  static std::unique_ptr<Store> in_memory(VolumeId volume);
+  virtual ~Store() = default;
+
+  virtual VolumeId volume() const = 0;
+  virtual const std::string& path() const = 0;  // "" in memory
+  virtual Catalogue& catalogue() = 0;
+  virtual BlobStore& blobs() = 0;
+
+  // [A-Za-z_][A-Za-z0-9_.-]*, at most 64 bytes, not "head": what a branch or a mark may be called.
+  static Status check_name(std::string_view what, std::string_view name);
+
+  // The branch's folder, made if missing. Null in memory.
+  virtual Result<std::unique_ptr<Directory>> branch_directory(std::string_view branch) = 0;
+  virtual Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) = 0;
+  // kBusy names the holder.
+  virtual Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch, const LockHolder& holder) = 0;
+  // Who holds it now; nullopt if nobody.
+  virtual Result<std::optional<LockHolder>> lock_holder(std::string_view branch) = 0;
+  virtual std::string control_socket_path(std::string_view branch) const = 0;
+};
+
+}  // namespace reprise::store
