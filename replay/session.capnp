@@ -1,0 +1,98 @@
+# Control messages of a session between two instances of a volume. docs/replication.md says how they follow each other
+# and how a message lies in a frame. Batches and trees travel in frames of their own kinds, not in here.
+
+@0xb8a3d6fe0c51927a;
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("reprise::replay::schema");
+
+struct Id128 {
+  hi @0 :UInt64;
+  lo @1 :UInt64;
+}
+
+struct Position {
+  vector @0 :Data;  # journal::Vector::encode: count:u32, then origin.hi, origin.lo, lsn: u64 each
+  digest @1 :Id128;
+}
+
+struct Control {
+  union {
+    hello @0 :Hello;
+    refuse @1 :Refuse;
+    catchUp @2 :CatchUp;
+    snapshotBegin @3 :SnapshotBegin;
+    snapshotEnd @4 :SnapshotEnd;
+    checkpoint @5 :Position;   # the sender, after the batches sent so far
+    ack @6 :Ack;
+    heartbeat @7 :Heartbeat;
+    resync @8 :Refuse;         # a follower asks to be overwritten, and says why
+    bye @9 :Refuse;            # the sender leaves in order
+  }
+}
+
+# The first message in each direction.
+struct Hello {
+  minVersion @0 :UInt16;       # of this protocol, that the sender speaks
+  maxVersion @1 :UInt16;
+  volume @2 :Id128;            # zero: new, adopts the leader's
+  branch @3 :Text;
+  role @4 :Role;
+  position @5 :Position;
+  lamport @6 :UInt64;
+  isNew @7 :Bool;              # nothing was ever applied to the tree
+
+  enum Role {
+    follower @0;
+    leader @1;
+    writer @2;                 # reserved: both ways
+  }
+}
+
+struct Refuse {
+  code @0 :Code;
+  reason @1 :Text;
+
+  enum Code {
+    other @0;
+    malformed @1;
+    version @2;
+    wrongVolume @3;
+    gap @4;
+    divergence @5;
+    detached @6;
+    stopping @7;
+    silent @8;
+  }
+}
+
+# How the follower will be brought up to date; what was under way before is void.
+struct CatchUp {
+  tier @0 :UInt8;              # replay::Tier
+  estimatedBytes @1 :UInt64;
+  snapshotBytes @2 :UInt64;    # estimated, of the tier not chosen as well
+  suffixBytes @3 :UInt64;
+  suffixAvailable @4 :Bool;
+  reason @5 :Text;
+  target @6 :Data;             # the vector at which the follower has caught up
+}
+
+# Then tree frames, then snapshotEnd.
+struct SnapshotBegin {
+  position @0 :Position;
+  lamport @1 :UInt64;
+}
+
+struct SnapshotEnd {
+  root @0 :Id128;              # blob
+  bytes @1 :UInt64;            # of all tree frames' payloads
+}
+
+struct Ack {
+  vector @0 :Data;             # applied
+  bytes @1 :UInt64;            # received in this session
+}
+
+struct Heartbeat {
+  vector @0 :Data;             # of the sender, now
+}

@@ -1,0 +1,122 @@
+// Wire: what lies between two instances: frames, and the control messages in some of them.
+//
+// A frame is a header of 24 bytes and a payload. Its kind says what the payload is: a control message (session.capnp), a
+// batch exactly as its origin encoded it, or a piece of a tree. docs/replication.md has the layout.
+// Pure: bytes to values and back. Bytes from outside are never trusted: sizes are checked before memory is taken, and
+// memory is taken only as the bytes come.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/ids.h"
+#include "journal/batch.h"
+#include "journal/position.h"
+#include "replay/tier.h"
+
+namespace reprise::replay {
+
+inline constexpr uint16_t kProtocolVersion = 0;  // may still change
+inline constexpr size_t kFrameHeaderBytes = 24;
+inline constexpr size_t kControlLimit = 1 << 20;    // bytes in a control message
+inline constexpr size_t kTreeFrameLimit = 1 << 20;  // bytes in a piece of a tree
+inline constexpr size_t kTextLimit = 1024;          // bytes in a reason; longer ones are cut when sent
+
+enum class Role : uint8_t { kFollower, kLeader, kWriter };
+
+struct Hello {
+  uint16_t min_version = kProtocolVersion, max_version = kProtocolVersion;
+  VolumeId volume;
+  std::string branch;
+  Role role = Role::kFollower;
+  journal::Position position;
+  uint64_t lamport = 0;
+  bool is_new = false;
+};
+struct Refuse {
+  Code code = Code::kDetached;
+  std::string reason;
+};
+struct CatchUp {
+  CatchUpDecision decision;
+  journal::Vector target;
+};
+struct SnapshotBegin {
+  journal::Position position;
+  uint64_t lamport = 0;
+};
+struct SnapshotEnd {
+  BlobId root;
+  uint64_t bytes = 0;
+};
+struct Checkpoint {
+  journal::Position position;
+};
+struct Ack {
+  journal::Vector vector;
+  uint64_t bytes = 0;
+};
+struct Heartbeat {
+  journal::Vector vector;
+};
+struct Resync {
+  Code code = Code::kDivergence;
+  std::string reason;
+};
+struct Bye {
+  Code code = Code::kCancelled;
+  std::string reason;
+};
+using Control = std::variant<Hello, Refuse, CatchUp, SnapshotBegin, SnapshotEnd, Checkpoint, Ack, Heartbeat, Resync, Bye>;
+
+// A piece of a tree's byte stream.
+struct TreeData {
+  Bytes bytes;
+};
+
+using Incoming = std::variant<Control, journal::Batch, TreeData>;
+
+// What to send: these bytes, then the batch's message and body if there is one.
+struct Outgoing {
+  Bytes bytes;
+  journal::Batch batch;
+
+  size_t size() const { return bytes.size() + (batch ? batch.encoded_bytes() : 0); }
+  void append_pieces(std::vector<ByteView>& pieces) const;
+};
+
+// A whole frame. kUnsupported when the message would exceed kControlLimit: a vector of more than 40,000 origins.
+Result<Bytes> encode_control(const Control& control);
+// The payload of a control frame. kCorrupt.
+Result<Control> decode_control(ByteView payload);
+std::array<std::byte, kFrameHeaderBytes> control_frame_header(ByteView payload);
+std::array<std::byte, kFrameHeaderBytes> batch_frame_header(const journal::Batch& batch);
+std::array<std::byte, kFrameHeaderBytes> tree_frame_header(size_t payload_bytes);
+
+// Puts frames together from whatever pieces the bytes come in.
+class FrameReader {
+ public:
+  // Takes from the front of `bytes` up to the end of one frame, at most all; a value when that completed a frame. After an
+  // error the stream has no meaning any more and the reader must not be used again.
+  Result<std::optional<Incoming>> take(ByteView& bytes);
+
+ private:
+  Status read_header();
+  Result<Incoming> finish();
+
+  std::array<std::byte, kFrameHeaderBytes> header_;
+  size_t header_have_ = 0;
+  uint8_t kind_ = 0;
+  uint32_t payload_bytes_ = 0;
+  uint32_t message_bytes_ = 0;
+  uint64_t checksum_ = 0;
+  Bytes payload_;
+};
+
+}  // namespace reprise::replay
