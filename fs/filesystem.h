@@ -8,7 +8,8 @@
 // shards, then whatever the sink takes. No lock is held when a call returns.
 //
 // Permissions: a Caller with credentials gets the full check; a trusted one (FUSE with default_permissions, where the
-// kernel has checked) none. Advisory locks are not here.
+// kernel has checked) none. What goes through an open descriptor (read, write, allocate, copy_range) was checked when it
+// was opened and is not checked again. Advisory locks are not here.
 //
 // What handles do: a handle is an InodeId and a pin. After an overwrite it follows its id in the new tree; if the id is
 // gone, calls answer ESTALE.
@@ -24,6 +25,7 @@
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/clock.h"
 #include "fs/tree.h"
@@ -45,9 +47,9 @@ class OperationSink {
   // Before anything is applied: may a call that will record about this many bytes go ahead? EROFS, ENOSPC, EIO if not.
   // May wait (back-pressure).
   virtual Outcome<void> reserve(size_t bytes) = 0;
-  // After it was applied.
+  // After it was applied. A Write carries at most kRecordedWriteMax bytes.
   virtual void record(const Operation& operation, std::string_view label) = 0;
-  // The facade call is over: a batch may close here.
+  // The facade call is over: a batch may close here. Follows every call that recorded something.
   virtual void end_call() = 0;
 };
 
@@ -65,6 +67,7 @@ struct SetAttributesRequest {
   std::optional<uint32_t> mode;  // permission bits
   std::optional<uint32_t> uid, gid;
   std::optional<uint64_t> size;
+  bool opened_for_writing = false;  // ftruncate: a descriptor vouches for the right to set the size
   TimeChange atime_change = TimeChange::kOmit, mtime_change = TimeChange::kOmit;
   Timestamp atime, mtime;
 };
@@ -76,36 +79,54 @@ struct StatFs {
 
 enum class RenameMode { kReplace, kNoReplace, kExchange };
 enum class XattrMode { kAny, kCreate, kReplace };
+// Whether a call that finds or makes an inode also pins it for the caller, before anyone can remove it.
+enum class Hold : bool { kNo, kPin };
+
+// Bytes in one recorded Write; a longer one is recorded in parts, in one call.
+inline constexpr size_t kRecordedWriteMax = 1 << 20;
+// Bytes that one call changes at most (one batch must hold them); a longer write is short, as write(2) may be.
+inline constexpr size_t kCallDataMax = 32 << 20;
 
 class Filesystem {
  public:
   // clock and ids must outlive it; sink may be null (nothing is recorded) and be set later.
   Filesystem(Head head, Clock& clock, InodeIdSource& ids, OperationSink* sink = nullptr);
 
+  // Calls under way may still use the sink there was.
   void set_sink(OperationSink* sink);
-  // While set, every changing call answers EROFS: a follower, or an instance whose disk failed.
+  // While set, every changing call answers EROFS: a follower, or an instance whose disk failed. A call that already holds
+  // the lock finishes; the sink may call this.
   void set_read_only(bool read_only);
   bool read_only() const { return read_only_.load(std::memory_order_relaxed); }
 
   // --- names. `name` is one part, never with '/'; "." and ".." are understood by lookup alone.
-  Outcome<Attributes> lookup(const Caller& caller, InodeId parent, std::string_view name);
+  Outcome<Attributes> lookup(const Caller& caller, InodeId parent, std::string_view name, Hold hold = Hold::kNo);
   Outcome<Attributes> get_attributes(InodeId inode);  // ESTALE when it is gone
   // A file, FIFO, socket or device as mode's S_IFMT says. umask is applied by the caller of this function.
-  Outcome<Attributes> make_node(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode, uint64_t rdev);
-  Outcome<Attributes> make_directory(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode);
-  Outcome<Attributes> make_symlink(const Caller& caller, InodeId parent, std::string_view name, std::string_view target);
-  Outcome<Attributes> link(const Caller& caller, InodeId inode, InodeId new_parent, std::string_view new_name);
+  Outcome<Attributes> make_node(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode, uint64_t rdev,
+                                Hold hold = Hold::kNo);
+  Outcome<Attributes> make_directory(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
+                                     Hold hold = Hold::kNo);
+  Outcome<Attributes> make_symlink(const Caller& caller, InodeId parent, std::string_view name, std::string_view target,
+                                   Hold hold = Hold::kNo);
+  // A regular file that no name leads to (O_TMPFILE), always pinned for the caller. It may be linked once, with all it
+  // then holds, if `linkable`.
+  Outcome<Attributes> make_unlinked(const Caller& caller, InodeId parent, uint32_t mode, bool linkable = true);
+  // ENOENT for an inode that has lost its last name.
+  Outcome<Attributes> link(const Caller& caller, InodeId inode, InodeId new_parent, std::string_view new_name,
+                           Hold hold = Hold::kNo);
   Outcome<void> unlink(const Caller& caller, InodeId parent, std::string_view name);
   Outcome<void> remove_directory(const Caller& caller, InodeId parent, std::string_view name);
   Outcome<void> rename(const Caller& caller, InodeId old_parent, std::string_view old_name, InodeId new_parent,
                        std::string_view new_name, RenameMode mode = RenameMode::kReplace);
   Outcome<std::string> read_link(InodeId inode);
   // Calls visit for ".", ".." and the entries after cookie, under the read lock, until it says false. Cookies 1 and 2
-  // are "." and "..". `attributes` is filled when with_attributes.
+  // are "." and "..". `attributes` is filled when with_attributes. visit must not call back into this object.
   Outcome<void> read_directory(const Caller& caller, InodeId directory, uint64_t cookie, bool with_attributes,
                                const std::function<bool(const Dentry&, const Attributes*)>& visit);
 
   // --- inodes
+  // A request that sets nothing changes nothing.
   Outcome<Attributes> set_attributes(const Caller& caller, InodeId inode, const SetAttributesRequest& request);
   Outcome<size_t> read(InodeId inode, uint64_t offset, ByteSpan into);
   // Returns the offset after the last byte written; with `append` offset is ignored and the end of the file taken.
@@ -121,14 +142,14 @@ class Filesystem {
   Outcome<void> set_xattr(const Caller& caller, InodeId inode, std::string_view name, ByteView value, XattrMode mode);
   Outcome<void> remove_xattr(const Caller& caller, InodeId inode, std::string_view name);
   StatFs stat_fs();
-  // May the caller read (R_OK), write (W_OK), execute or search (X_OK) it? EACCES.
+  // May the caller read (R_OK), write (W_OK), execute or search (X_OK) it? EACCES; EROFS.
   Outcome<void> access(const Caller& caller, InodeId inode, int wanted);
 
   // A pinned inode stays when its last name goes, until as many unpins. Opens, and a kernel's lookups, are pins.
   void pin(InodeId inode, uint64_t count = 1);
   void unpin(InodeId inode, uint64_t count = 1);
 
-  // A mark or a barrier in the stream.
+  // A barrier in the stream, or with a name a mark: [A-Za-z_][A-Za-z0-9_.-]*, not "head", else EINVAL.
   Outcome<void> barrier(std::string_view name, std::string_view label);
 
   // --- for the replayer and for snapshots
@@ -140,29 +161,47 @@ class Filesystem {
   void replay(const std::function<void(Head&)>& change);
   // Runs under the write lock with the sink's attention: what `run` does happens between two operations.
   void exclusively(const std::function<void()>& run);
-  // Overwrite: readers see the old tree or the new, never a mix. Returns the old one.
+  // Overwrite: readers see the old tree or the new, never a mix. Returns the old one. The tree should hold no inodes
+  // without links but those pinned here: nobody would ever remove them.
   View install(const View& tree);
 
  private:
   class Call;
+  struct Pin {
+    uint64_t count = 0;
+    bool orphan = false;  // has lost its last name; removed with the last pin
+  };
   struct PinShard {
     std::mutex mutex;
-    std::unordered_map<InodeId, uint64_t> counts;
+    std::unordered_map<InodeId, Pin> pins;
   };
 
-  Outcome<void> check_access(const Caller& caller, const Attributes& attributes, int wanted) const;
-  Outcome<Attributes> create(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode, uint64_t rdev,
-                             std::string_view target);
+  Outcome<Attributes> stat_handle(InodeId inode) const;  // ESTALE; with mutex_ held, as all below
+  Outcome<Attributes> stat_directory(const Caller& caller, InodeId inode, int wanted) const;
+  Outcome<void> check_free(const Caller& caller, const Attributes& directory, std::string_view name) const;
+  bool is_below(InodeId directory, InodeId ancestor) const;
+  Outcome<void> check_replaceable(const Caller& caller, const Attributes& directory, const Attributes& source,
+                                  const Attributes& target) const;
+  void record_whole_file(Call& call, const Attributes& file, InodeId parent, std::string_view name);
+  Outcome<void> copy_recorded(Call& call, const CopyRange& range);
   PinShard& shard_of(InodeId inode) { return pins_[std::hash<InodeId>{}(inode) >> 58]; }
-  bool pinned(InodeId inode);
-  void reap_unlinked();  // with mutex_ held
+  bool keep_orphan(InodeId inode);  // true if it is pinned, and marks it
+  void remove_or_keep(InodeId inode);
+  void reap_unlinked();
+
+  // Without mutex_.
+  bool name_exists(InodeId parent, std::string_view name);
+  Outcome<Attributes> create(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode, uint64_t rdev,
+                             std::string_view target, Hold hold);
+  size_t unrecorded_bytes(InodeId inode);
 
   mutable std::shared_mutex mutex_;
   Head head_;
   Clock& clock_;
   InodeIdSource& ids_;
-  OperationSink* sink_;
+  std::atomic<OperationSink*> sink_;
   std::atomic<bool> read_only_{false};
+  std::unordered_set<InodeId> linkable_;  // of make_unlinked and not linked yet
   std::array<PinShard, 64> pins_;
 };
 

@@ -1,0 +1,215 @@
+#include "fs/filesystem.h"
+
+#include "fs/filesystem_call.h"
+#include "fs/permission.h"
+
+namespace reprise::fs {
+namespace {
+
+constexpr size_t kOperationBytes = 128;  // about what an operation takes without its names and bytes
+
+class LocalInodeIds final : public InodeIdSource {
+ public:
+  InodeId next() override { return InodeId{++last_}; }
+
+ private:
+  uint64_t last_ = kRootInode.value;
+};
+
+bool is_mark(std::string_view name) {
+  auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  if (name.empty() || !is_letter(name[0]) || name == "head") return false;
+  for (char c : name)
+    if (!is_letter(c) && !(c >= '0' && c <= '9') && c != '.' && c != '-') return false;
+  return name.size() <= kNameMax;
+}
+
+}  // namespace
+
+std::unique_ptr<InodeIdSource> local_inode_ids() { return std::make_unique<LocalInodeIds>(); }
+
+Outcome<void> check_name(std::string_view name) {
+  if (name.empty()) return errno_of(ENOENT);
+  if (name.size() > kNameMax) return errno_of(ENAMETOOLONG);
+  if (name.find('/') != name.npos || name.find('\0') != name.npos) return errno_of(EINVAL);
+  return {};
+}
+
+// --- one changing call
+
+Outcome<void> Filesystem::Call::begin(size_t bytes) {
+  if (filesystem_.read_only()) return errno_of(EROFS);
+  sink_ = filesystem_.sink_.load(std::memory_order_acquire);
+  if (sink_ != nullptr) TRY(sink_->reserve(bytes + kOperationBytes));  // may wait, so without the lock
+  lock_ = std::unique_lock(filesystem_.mutex_);
+  if (filesystem_.read_only()) return errno_of(EROFS);
+  now_ = filesystem_.clock_.realtime();
+  return {};
+}
+
+Outcome<void> Filesystem::Call::apply(const Operation& operation) {
+  TRY(apply_unrecorded(operation));
+  record(operation);
+  return {};
+}
+
+Outcome<void> Filesystem::Call::apply_to(const Attributes& inode, const Operation& operation) {
+  return inode.nlink > 0 ? apply(operation) : apply_unrecorded(operation);
+}
+
+Outcome<void> Filesystem::Call::apply_unrecorded(const Operation& operation) {
+  Outcome<void> applied = filesystem_.head_.apply(operation);
+  CHECK(applied || !changed_);  // a call is never left half done
+  if (applied) changed_ = true;
+  return applied;
+}
+
+void Filesystem::Call::record(const Operation& operation) {
+  if (sink_ == nullptr) return;
+  sink_->record(operation, caller_.label);
+  recorded_ = true;
+}
+
+void Filesystem::Call::pause() {
+  if (recorded_) sink_->end_call();
+  recorded_ = false;
+}
+
+Filesystem::Call::~Call() {
+  if (!lock_.owns_lock()) return;
+  if (changed_) filesystem_.reap_unlinked();
+  if (recorded_) sink_->end_call();
+}
+
+// --- the filesystem as a whole
+
+Filesystem::Filesystem(Head head, Clock& clock, InodeIdSource& ids, OperationSink* sink)
+    : head_(std::move(head)), clock_(clock), ids_(ids), sink_(sink) {}
+
+void Filesystem::set_sink(OperationSink* sink) { sink_.store(sink, std::memory_order_release); }
+
+void Filesystem::set_read_only(bool read_only) { read_only_.store(read_only, std::memory_order_relaxed); }
+
+Outcome<Attributes> Filesystem::stat_handle(InodeId inode) const {
+  auto attributes = head_.stat(inode);
+  if (!attributes) return errno_of(ESTALE);
+  return attributes;
+}
+
+Outcome<Attributes> Filesystem::stat_directory(const Caller& caller, InodeId inode, int wanted) const {
+  Attributes attributes = TRY(stat_handle(inode));
+  if (!attributes.is_directory()) return errno_of(ENOTDIR);
+  TRY(check_access(caller, attributes, wanted));
+  return attributes;
+}
+
+StatFs Filesystem::stat_fs() {
+  constexpr uint64_t kTotal = kFileSizeMax / kBlockSize;  // what a tree without limits may well be said to hold
+  Usage used = usage();
+  auto left = [](uint64_t taken) { return taken < kTotal ? kTotal - taken : 0; };
+  return {kTotal, left(used.blocks), kTotal, left(used.inodes)};
+}
+
+Outcome<void> Filesystem::access(const Caller& caller, InodeId inode, int wanted) {
+  std::shared_lock lock(mutex_);
+  Attributes attributes = TRY(stat_handle(inode));
+  bool holds_data = attributes.is_regular() || attributes.is_directory() || attributes.is_symlink();
+  if ((wanted & W_OK) != 0 && holds_data && read_only()) return errno_of(EROFS);
+  return check_access(caller, attributes, wanted);
+}
+
+Outcome<void> Filesystem::barrier(std::string_view name, std::string_view label) {
+  if (!name.empty() && !is_mark(name)) return errno_of(EINVAL);
+  Caller caller{.label = label};
+  Call call(*this, caller);
+  TRY(call.begin(name.size()));
+  return call.apply(Barrier{.name = name, .time = call.now()});
+}
+
+View Filesystem::view() {
+  std::shared_lock lock(mutex_);
+  return head_.view();
+}
+
+Digest128 Filesystem::digest() {
+  std::unique_lock lock(mutex_);
+  head_.settle();
+  return head_.digest();
+}
+
+Usage Filesystem::usage() {
+  std::shared_lock lock(mutex_);
+  return head_.usage();
+}
+
+void Filesystem::replay(const std::function<void(Head&)>& change) {
+  std::unique_lock lock(mutex_);
+  change(head_);
+  reap_unlinked();
+}
+
+void Filesystem::exclusively(const std::function<void()>& run) {
+  std::unique_lock lock(mutex_);
+  run();
+}
+
+View Filesystem::install(const View& tree) {
+  std::unique_lock lock(mutex_);
+  View old = head_.view();
+  head_ = Head(tree);
+  auto has_no_name = [&](InodeId inode) {
+    auto attributes = head_.stat(inode);
+    return attributes && attributes->nlink == 0;
+  };
+  std::erase_if(linkable_, [&](InodeId inode) { return !has_no_name(inode); });
+  for (PinShard& shard : pins_) {
+    std::lock_guard shard_lock(shard.mutex);
+    for (auto& [inode, pin] : shard.pins) pin.orphan = has_no_name(inode);
+  }
+  return old;
+}
+
+// --- pins
+
+void Filesystem::pin(InodeId inode, uint64_t count) {
+  PinShard& shard = shard_of(inode);
+  std::lock_guard lock(shard.mutex);
+  shard.pins[inode].count += count;
+}
+
+void Filesystem::unpin(InodeId inode, uint64_t count) {
+  {
+    PinShard& shard = shard_of(inode);
+    std::lock_guard lock(shard.mutex);
+    auto found = shard.pins.find(inode);
+    CHECK(found != shard.pins.end() && found->second.count >= count);
+    found->second.count -= count;
+    if (found->second.count > 0) return;
+    bool orphan = found->second.orphan;
+    shard.pins.erase(found);
+    if (!orphan) return;
+  }
+  std::unique_lock lock(mutex_);
+  remove_or_keep(inode);
+}
+
+bool Filesystem::keep_orphan(InodeId inode) {
+  PinShard& shard = shard_of(inode);
+  std::lock_guard lock(shard.mutex);
+  auto found = shard.pins.find(inode);
+  if (found == shard.pins.end()) return false;
+  found->second.orphan = true;
+  return true;
+}
+
+void Filesystem::remove_or_keep(InodeId inode) {
+  if (keep_orphan(inode)) return;
+  head_.remove_unlinked(inode);
+  linkable_.erase(inode);
+}
+
+void Filesystem::reap_unlinked() {
+  for (InodeId inode : head_.take_unlinked()) remove_or_keep(inode);
+}
+
+}  // namespace reprise::fs

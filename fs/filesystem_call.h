@@ -1,0 +1,48 @@
+// Filesystem::Call: one changing call, from reserving room to reaping what it unlinked. For the facade's own sources.
+//
+//   Call call(*this, caller);
+//   TRY(call.begin(bytes));     // room in the journal, then the write lock, which is held until call goes
+//   … validate …
+//   TRY(call.apply(Write{…}));  // only the first operation of a call may fail: after it the call has happened
+#pragma once
+
+#include "fs/filesystem.h"
+
+namespace reprise::fs {
+
+class Filesystem::Call {
+ public:
+  Call(Filesystem& filesystem, const Caller& caller) : filesystem_(filesystem), caller_(caller) {}
+  ~Call();
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  // `bytes` is about what will be recorded besides the operations' fixed parts. EROFS, or what the sink says.
+  Outcome<void> begin(size_t bytes);
+  Timestamp now() const { return now_; }
+
+  Outcome<void> apply(const Operation& operation);
+  // The same for an inode as it was before the call: changes to one without links are not recorded.
+  Outcome<void> apply_to(const Attributes& inode, const Operation& operation);
+  // For what has no operation of its own on the tree.
+  void record(const Operation& operation);
+  // A place where a batch may close, in a call that records more than one can hold.
+  void pause();
+
+ private:
+  Outcome<void> apply_unrecorded(const Operation& operation);
+
+  Filesystem& filesystem_;
+  const Caller& caller_;
+  std::unique_lock<std::shared_mutex> lock_;
+  OperationSink* sink_ = nullptr;
+  Timestamp now_;
+  bool changed_ = false, recorded_ = false;
+};
+
+// A name for one entry. ENOENT (empty), ENAMETOOLONG, EINVAL ('/' or NUL in it).
+Outcome<void> check_name(std::string_view name);
+inline bool is_dot(std::string_view name) { return name == "."; }
+inline bool is_dot_dot(std::string_view name) { return name == ".."; }
+
+}  // namespace reprise::fs

@@ -1,0 +1,267 @@
+// The facade's calls on inodes: attributes and bytes.
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "fs/filesystem.h"
+#include "fs/filesystem_call.h"
+#include "fs/permission.h"
+
+namespace reprise::fs {
+namespace {
+
+using TimeChange = SetAttributesRequest::TimeChange;
+
+bool valid(const Timestamp& time) { return time.nsec < 1'000'000'000; }
+
+bool changes_times(const SetAttributesRequest& request) {
+  return request.atime_change != TimeChange::kOmit || request.mtime_change != TimeChange::kOmit;
+}
+
+bool changes_nothing(const SetAttributesRequest& request) {
+  return !request.mode && !request.uid && !request.gid && !request.size && !changes_times(request);
+}
+
+Outcome<void> check_regular(const Attributes& file) {
+  if (file.is_directory()) return errno_of(EISDIR);
+  if (!file.is_regular()) return errno_of(EINVAL);
+  return {};
+}
+
+Outcome<void> check_size(const Caller& caller, const Attributes& file, const SetAttributesRequest& request) {
+  TRY(check_regular(file));
+  if (!request.opened_for_writing) TRY(check_access(caller, file, W_OK));
+  if (*request.size > kFileSizeMax) return errno_of(EFBIG);
+  return {};
+}
+
+Outcome<void> check_chown(const Caller& caller, const Attributes& before, const SetAttributesRequest& request) {
+  if (caller.trusted || privileged(caller)) return {};
+  if (caller.uid != before.uid) return errno_of(EPERM);
+  if (request.uid && *request.uid != before.uid) return errno_of(EPERM);
+  if (request.gid && *request.gid != before.gid && !has_group(caller, *request.gid)) return errno_of(EPERM);
+  return {};
+}
+
+// Whoever may write a file may say that it was changed now; only its owner may say anything else.
+Outcome<void> check_times(const Caller& caller, const Attributes& before, const SetAttributesRequest& request) {
+  bool invalid = (request.atime_change == TimeChange::kSet && !valid(request.atime)) ||
+                 (request.mtime_change == TimeChange::kSet && !valid(request.mtime));
+  if (invalid) return errno_of(EINVAL);
+  if (owns(caller, before)) return {};
+  bool touch = request.atime_change == TimeChange::kNow && request.mtime_change == TimeChange::kNow;
+  return touch ? check_access(caller, before, W_OK) : errno_of(EPERM);
+}
+
+Outcome<void> check_request(const Caller& caller, const Attributes& before, const SetAttributesRequest& request) {
+  if (request.size) TRY(check_size(caller, before, request));
+  if (request.mode && before.is_symlink()) return errno_of(EOPNOTSUPP);
+  if (request.mode && !owns(caller, before)) return errno_of(EPERM);
+  if (request.uid || request.gid) TRY(check_chown(caller, before, request));
+  if (changes_times(request)) TRY(check_times(caller, before, request));
+  return {};
+}
+
+uint32_t resulting_mode(const Caller& caller, const Attributes& before, const SetAttributesRequest& request) {
+  if (request.mode) {
+    uint32_t mode = *request.mode & 07777;
+    bool in_group = privileged(caller) || has_group(caller, request.gid.value_or(before.gid));
+    return in_group ? mode : mode & ~uint32_t{S_ISGID};
+  }
+  if (request.uid || request.gid) return mode_after_chown(caller, before);
+  if (request.size) return mode_after_write(caller, before);
+  return before.mode & 07777;
+}
+
+// The request but for its size as an operation; its mask is 0 if there is nothing left.
+SetAttributes resolve(const Caller& caller, const Attributes& before, const SetAttributesRequest& request, Timestamp now) {
+  SetAttributes set{.inode = before.inode};
+  auto set_time = [&](TimeChange change, Timestamp given, uint32_t bit, Timestamp& time) {
+    if (change == TimeChange::kOmit) return;
+    set.mask |= bit;
+    time = change == TimeChange::kNow ? now : given;
+  };
+  set.mode = resulting_mode(caller, before, request);
+  if (request.mode || set.mode != (before.mode & 07777)) set.mask |= SetAttributes::kMode;
+  if (request.uid) set.mask |= SetAttributes::kUid, set.uid = *request.uid;
+  if (request.gid) set.mask |= SetAttributes::kGid, set.gid = *request.gid;
+  set_time(request.atime_change, request.atime, SetAttributes::kAtime, set.atime);
+  set_time(request.mtime_change, request.mtime, SetAttributes::kMtime, set.mtime);
+  if (set.mask != 0) set.mask |= SetAttributes::kCtime, set.ctime = now;
+  return set;
+}
+
+// Set-user-id and set-group-id do not survive another's writing.
+std::optional<SetAttributes> revoke(const Caller& caller, const Attributes& file, Timestamp now) {
+  uint32_t mode = mode_after_write(caller, file);
+  if (mode == (file.mode & 07777)) return std::nullopt;
+  return SetAttributes{
+      .inode = file.inode, .mask = SetAttributes::kMode | SetAttributes::kCtime, .mode = mode, .ctime = now};
+}
+
+Outcome<void> check_range(uint64_t offset, uint64_t length) {
+  if (length == 0) return errno_of(EINVAL);
+  if (offset > kFileSizeMax || length > kFileSizeMax - offset) return errno_of(EFBIG);
+  return {};
+}
+
+Outcome<void> check_allocate(const Attributes& file, const Allocate& range) {
+  if (file.is_directory()) return errno_of(EISDIR);
+  if (S_ISFIFO(file.mode)) return errno_of(ESPIPE);
+  if (!file.is_regular()) return errno_of(ENODEV);
+  const bool aligned = range.offset % kBlockSize == 0 && range.length % kBlockSize == 0;
+  switch (range.change) {
+    case RangeChange::kReserve:
+    case RangeChange::kZero:
+      return {};
+    case RangeChange::kPunch:
+      if (!range.keep_size) return errno_of(EOPNOTSUPP);
+      return {};
+    case RangeChange::kCollapse:
+      if (range.keep_size || !aligned || range.offset + range.length >= file.size) return errno_of(EINVAL);
+      return {};
+    case RangeChange::kInsert:
+      if (range.keep_size || !aligned) return errno_of(EINVAL);
+      if (file.size > kFileSizeMax - range.length) return errno_of(EFBIG);
+      if (range.offset >= file.size) return errno_of(EINVAL);
+      return {};
+  }
+  return errno_of(EINVAL);
+}
+
+bool overlap(uint64_t a, uint64_t b, uint64_t length) { return a < b + length && b < a + length; }
+
+}  // namespace
+
+Outcome<Attributes> Filesystem::get_attributes(InodeId inode) {
+  std::shared_lock lock(mutex_);
+  return stat_handle(inode);
+}
+
+Outcome<Attributes> Filesystem::set_attributes(const Caller& caller, InodeId inode, const SetAttributesRequest& request) {
+  if (changes_nothing(request)) return get_attributes(inode);
+  Call call(*this, caller);
+  TRY(call.begin(0));
+  Attributes before = TRY(stat_handle(inode));
+  TRY(check_request(caller, before, request));
+  SetAttributes set = resolve(caller, before, request, call.now());
+  if (request.size)
+    TRY(call.apply_to(before, Truncate{.inode = inode, .size = *request.size, .time = call.now()}));
+  if (set.mask != 0) TRY(call.apply_to(before, set));
+  return head_.stat(inode);
+}
+
+// --- bytes
+
+Outcome<size_t> Filesystem::read(InodeId inode, uint64_t offset, ByteSpan into) {
+  std::shared_lock lock(mutex_);
+  auto bytes = head_.read(inode, offset, into);
+  if (!bytes && bytes.error() == Errno{ENOENT}) return errno_of(ESTALE);
+  return bytes;
+}
+
+Outcome<uint64_t> Filesystem::write(const Caller& caller, InodeId inode, uint64_t offset, ByteView data, bool append) {
+  data = data.first(std::min(data.size(), kCallDataMax));
+  Call call(*this, caller);
+  TRY(call.begin(data.size()));
+  Attributes file = TRY(stat_handle(inode));
+  TRY(check_regular(file));
+  if (append) offset = file.size;
+  if (data.empty()) return offset;
+  if (offset >= kFileSizeMax) return errno_of(EFBIG);
+  data = data.first(std::min<uint64_t>(data.size(), kFileSizeMax - offset));
+  while (!data.empty()) {
+    ByteView part = data.first(std::min(data.size(), kRecordedWriteMax));
+    TRY(call.apply_to(file, Write{.inode = inode, .offset = offset, .data = part, .time = call.now()}));
+    offset += part.size();
+    data = data.subspan(part.size());
+  }
+  if (auto revoked = revoke(caller, file, call.now())) TRY(call.apply_to(file, *revoked));
+  return offset;
+}
+
+Outcome<void> Filesystem::allocate(const Caller& caller, InodeId inode, RangeChange change, bool keep_size,
+                                   uint64_t offset, uint64_t length) {
+  TRY(check_range(offset, length));
+  Call call(*this, caller);
+  TRY(call.begin(0));
+  Attributes file = TRY(stat_handle(inode));
+  Allocate range{.inode = inode,
+                 .change = change,
+                 .keep_size = keep_size,
+                 .offset = offset,
+                 .length = length,
+                 .time = call.now()};
+  TRY(check_allocate(file, range));
+  TRY(call.apply_to(file, range));
+  if (auto revoked = revoke(caller, file, call.now())) TRY(call.apply_to(file, *revoked));
+  return {};
+}
+
+Outcome<uint64_t> Filesystem::copy_range(const Caller& caller, InodeId from, uint64_t from_offset, InodeId to,
+                                         uint64_t to_offset, uint64_t length) {
+  length = std::min<uint64_t>(length, kCallDataMax);
+  Call call(*this, caller);
+  TRY(call.begin(0));
+  Attributes source = TRY(stat_handle(from));
+  Attributes target = TRY(stat_handle(to));
+  TRY(check_regular(source));
+  TRY(check_regular(target));
+  if (from_offset >= source.size || length == 0) return 0;
+  length = std::min(length, source.size - from_offset);
+  if (to_offset >= kFileSizeMax) return errno_of(EFBIG);
+  length = std::min(length, kFileSizeMax - to_offset);
+  if (from == to && overlap(from_offset, to_offset, length)) return errno_of(EINVAL);
+  CopyRange range{.from = from,
+                  .from_offset = from_offset,
+                  .to = to,
+                  .to_offset = to_offset,
+                  .length = length,
+                  .time = call.now()};
+  if (source.nlink == 0 && target.nlink > 0)
+    TRY(copy_recorded(call, range));
+  else
+    TRY(call.apply_to(target, range));
+  if (auto revoked = revoke(caller, target, call.now())) TRY(call.apply_to(target, *revoked));
+  return length;
+}
+
+// A copy from an inode without links, which no replayer may have: as writes of what it holds, and zeros for its holes.
+Outcome<void> Filesystem::copy_recorded(Call& call, const CopyRange& range) {
+  Bytes buffer(std::min<uint64_t>(range.length, kRecordedWriteMax));
+  const uint64_t end = range.from_offset + range.length;
+  for (uint64_t position = range.from_offset; position < end;) {
+    uint64_t data = std::min(head_.seek_data(range.from, position).value_or(end), end);
+    uint64_t to = range.to_offset + (position - range.from_offset);
+    uint64_t length = data - position;
+    if (length > 0) {
+      TRY(call.apply(Allocate{.inode = range.to,
+                              .change = RangeChange::kZero,
+                              .offset = to,
+                              .length = length,
+                              .time = range.time}));
+    } else {
+      uint64_t hole = TRY(head_.seek_hole(range.from, position));
+      length = std::min<uint64_t>(std::min(hole, end) - position, buffer.size());
+      ByteSpan part = ByteSpan(buffer).first(length);
+      TRY(head_.read(range.from, position, part));
+      TRY(call.apply(Write{.inode = range.to, .offset = to, .data = part, .time = range.time}));
+    }
+    position += length;
+  }
+  return {};
+}
+
+Outcome<uint64_t> Filesystem::seek_data(InodeId inode, uint64_t offset) {
+  std::shared_lock lock(mutex_);
+  TRY(stat_handle(inode));
+  return head_.seek_data(inode, offset);
+}
+
+Outcome<uint64_t> Filesystem::seek_hole(InodeId inode, uint64_t offset) {
+  std::shared_lock lock(mutex_);
+  TRY(stat_handle(inode));
+  return head_.seek_hole(inode, offset);
+}
+
+}  // namespace reprise::fs

@@ -1,0 +1,299 @@
+// The facade's calls on names. The order of the checks is Linux's, so that of two possible errors guests see the same.
+#include <dirent.h>
+
+#include "fs/filesystem.h"
+#include "fs/filesystem_call.h"
+#include "fs/permission.h"
+
+namespace reprise::fs {
+
+Outcome<Attributes> Filesystem::lookup(const Caller& caller, InodeId parent, std::string_view name, Hold hold) {
+  std::shared_lock lock(mutex_);
+  Attributes found = TRY(stat_directory(caller, parent, X_OK));
+  if (is_dot_dot(name)) {
+    InodeId above = TRY(head_.parent_of(parent));
+    found = TRY(head_.stat(above));
+  } else if (!is_dot(name)) {
+    TRY(check_name(name));
+    Dentry dentry = TRY(head_.lookup(parent, name));
+    found = TRY(head_.stat(dentry.inode));
+  }
+  if (hold == Hold::kPin) pin(found.inode);
+  return found;
+}
+
+bool Filesystem::name_exists(InodeId parent, std::string_view name) {
+  std::shared_lock lock(mutex_);
+  return is_dot(name) || is_dot_dot(name) || head_.lookup(parent, name).has_value();
+}
+
+// The name is free and the caller may make it.
+Outcome<void> Filesystem::check_free(const Caller& caller, const Attributes& directory, std::string_view name) const {
+  if (is_dot(name) || is_dot_dot(name)) return errno_of(EEXIST);
+  TRY(check_name(name));
+  if (directory.nlink == 0) return errno_of(ENOENT);
+  if (head_.lookup(directory.inode, name)) return errno_of(EEXIST);
+  return check_access(caller, directory, W_OK);
+}
+
+// --- making
+
+Outcome<Attributes> Filesystem::create(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
+                                       uint64_t rdev, std::string_view target, Hold hold) {
+  Call call(*this, caller);
+  if (auto begun = call.begin(name.size() + target.size()); !begun) {
+    // `mkdir -p` relies on EEXIST where nothing can be written.
+    if (begun.error() == Errno{EROFS} && name_exists(parent, name)) return errno_of(EEXIST);
+    return std::unexpected(begun.error());
+  }
+  Attributes directory = TRY(stat_directory(caller, parent, X_OK));
+  TRY(check_free(caller, directory, name));
+  Inherited inherited = inherit(caller, directory, mode);
+  InodeId inode = ids_.next();
+  TRY(call.apply(Create{.parent = parent,
+                        .name = name,
+                        .inode = inode,
+                        .mode = inherited.mode,
+                        .uid = caller.uid,
+                        .gid = inherited.gid,
+                        .rdev = rdev,
+                        .target = target,
+                        .time = call.now()}));
+  if (hold == Hold::kPin) pin(inode);
+  return head_.stat(inode);
+}
+
+Outcome<Attributes> Filesystem::make_node(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
+                                          uint64_t rdev, Hold hold) {
+  uint32_t type = mode & S_IFMT;
+  if (type == 0) type = S_IFREG;
+  if (type == S_IFDIR) return errno_of(EPERM);
+  bool device = type == S_IFCHR || type == S_IFBLK;
+  if (!device && type != S_IFREG && type != S_IFIFO && type != S_IFSOCK) return errno_of(EINVAL);
+  if (device && !caller.trusted && !privileged(caller)) return errno_of(EPERM);
+  return create(caller, parent, name, type | (mode & 07777), device ? rdev : 0, {}, hold);
+}
+
+Outcome<Attributes> Filesystem::make_directory(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
+                                               Hold hold) {
+  return create(caller, parent, name, S_IFDIR | (mode & 07777), 0, {}, hold);
+}
+
+Outcome<Attributes> Filesystem::make_symlink(const Caller& caller, InodeId parent, std::string_view name,
+                                             std::string_view target, Hold hold) {
+  if (target.empty()) return errno_of(ENOENT);
+  if (target.size() > kPathMax) return errno_of(ENAMETOOLONG);
+  return create(caller, parent, name, S_IFLNK | 0777, 0, target, hold);
+}
+
+Outcome<Attributes> Filesystem::make_unlinked(const Caller& caller, InodeId parent, uint32_t mode, bool linkable) {
+  Call call(*this, caller);
+  TRY(call.begin(0));
+  Attributes directory = TRY(stat_directory(caller, parent, W_OK | X_OK));
+  if (directory.nlink == 0) return errno_of(ENOENT);
+  Inherited inherited = inherit(caller, directory, S_IFREG | (mode & 07777));
+  InodeId inode = ids_.next();
+  TRY(head_.add_unlinked(Create{.inode = inode,
+                                .mode = inherited.mode,
+                                .uid = caller.uid,
+                                .gid = inherited.gid,
+                                .time = call.now()}));
+  pin(inode);
+  keep_orphan(inode);
+  if (linkable) linkable_.insert(inode);
+  return head_.stat(inode);
+}
+
+// --- linking
+
+Outcome<Attributes> Filesystem::link(const Caller& caller, InodeId inode, InodeId new_parent, std::string_view new_name,
+                                     Hold hold) {
+  Call call(*this, caller);
+  TRY(call.begin(new_name.size() + unrecorded_bytes(inode)));
+  Attributes file = TRY(stat_handle(inode));
+  Attributes directory = TRY(stat_directory(caller, new_parent, X_OK));
+  TRY(check_free(caller, directory, new_name));
+  if (file.is_directory()) return errno_of(EPERM);
+  if (file.nlink == 0 && !linkable_.contains(inode)) return errno_of(ENOENT);
+  if (file.nlink >= kLinkMax) return errno_of(EMLINK);
+  TRY(call.apply_to(file, Link{.parent = new_parent, .name = new_name, .inode = inode, .time = call.now()}));
+  Attributes linked = TRY(head_.stat(inode));
+  if (file.nlink == 0) {
+    linkable_.erase(inode);
+    record_whole_file(call, linked, new_parent, new_name);
+  }
+  if (hold == Hold::kPin) pin(inode);
+  return linked;
+}
+
+size_t Filesystem::unrecorded_bytes(InodeId inode) {
+  std::shared_lock lock(mutex_);
+  auto file = head_.stat(inode);
+  return file && file->nlink == 0 ? file->blocks * kBlockSize : 0;
+}
+
+// What happened to the file before it had a name is not in the journal: its state goes there now. More than one batch can
+// hold goes into several, so that a peer may see such a file grow.
+void Filesystem::record_whole_file(Call& call, const Attributes& file, InodeId parent, std::string_view name) {
+  InodeId inode = file.inode;
+  call.record(Create{.parent = parent,
+                     .name = name,
+                     .inode = inode,
+                     .mode = file.mode,
+                     .uid = file.uid,
+                     .gid = file.gid,
+                     .time = call.now()});
+  Bytes buffer(std::min<uint64_t>(file.size, kRecordedWriteMax));
+  uint64_t position = 0;
+  size_t unpaused = 0;
+  while (auto data = head_.seek_data(inode, position)) {
+    uint64_t end = *head_.seek_hole(inode, *data);
+    for (position = *data; position < end;) {
+      ByteSpan part = ByteSpan(buffer).first(std::min<uint64_t>(buffer.size(), end - position));
+      CHECK(*head_.read(inode, position, part) == part.size());
+      call.record(Write{.inode = inode, .offset = position, .data = part, .time = call.now()});
+      position += part.size();
+      unpaused += part.size();
+      if (unpaused >= kCallDataMax) call.pause(), unpaused = 0;
+    }
+  }
+  if (position < file.size) call.record(Truncate{.inode = inode, .size = file.size, .time = call.now()});
+  auto listed = head_.list_xattrs(inode, [&](std::string_view xattr, ByteView value) {
+    call.record(SetXattr{.inode = inode, .name = xattr, .value = value, .time = call.now()});
+  });
+  CHECK(listed);
+  call.record(SetAttributes{.inode = inode,
+                            .mask = SetAttributes::kAtime | SetAttributes::kMtime | SetAttributes::kCtime,
+                            .atime = file.atime,
+                            .mtime = file.mtime,
+                            .ctime = file.ctime});
+}
+
+// --- removing
+
+Outcome<void> Filesystem::unlink(const Caller& caller, InodeId parent, std::string_view name) {
+  Call call(*this, caller);
+  TRY(call.begin(name.size()));
+  Attributes directory = TRY(stat_directory(caller, parent, X_OK));
+  if (is_dot(name) || is_dot_dot(name)) return errno_of(EISDIR);
+  TRY(check_name(name));
+  Dentry dentry = TRY(head_.lookup(parent, name));
+  TRY(check_access(caller, directory, W_OK));
+  Attributes victim = TRY(head_.stat(dentry.inode));
+  TRY(check_sticky(caller, directory, victim));
+  if (dentry.type == DT_DIR) return errno_of(EISDIR);
+  return call.apply(Unlink{.parent = parent, .name = name, .inode = dentry.inode, .time = call.now()});
+}
+
+Outcome<void> Filesystem::remove_directory(const Caller& caller, InodeId parent, std::string_view name) {
+  Call call(*this, caller);
+  TRY(call.begin(name.size()));
+  Attributes directory = TRY(stat_directory(caller, parent, X_OK));
+  if (is_dot(name)) return errno_of(EINVAL);
+  if (is_dot_dot(name)) return errno_of(ENOTEMPTY);
+  TRY(check_name(name));
+  Dentry dentry = TRY(head_.lookup(parent, name));
+  Attributes victim = TRY(head_.stat(dentry.inode));
+  TRY(check_access(caller, directory, W_OK));
+  TRY(check_sticky(caller, directory, victim));
+  if (!victim.is_directory()) return errno_of(ENOTDIR);
+  if (victim.size > 0) return errno_of(ENOTEMPTY);
+  return call.apply(Rmdir{.parent = parent, .name = name, .inode = victim.inode, .time = call.now()});
+}
+
+// --- renaming
+
+// Is `directory` the ancestor itself, or somewhere below it?
+bool Filesystem::is_below(InodeId directory, InodeId ancestor) const {
+  for (InodeId at = directory; at != ancestor;) {
+    auto above = head_.parent_of(at);
+    if (at == kRootInode || !above) return false;  // a removed directory is below nothing
+    at = *above;
+  }
+  return true;
+}
+
+// May `target`, in `directory`, give its name to `source`?
+Outcome<void> Filesystem::check_replaceable(const Caller& caller, const Attributes& directory, const Attributes& source,
+                                            const Attributes& target) const {
+  TRY(check_access(caller, directory, W_OK));
+  TRY(check_sticky(caller, directory, target));
+  if (source.is_directory() && !target.is_directory()) return errno_of(ENOTDIR);
+  if (!source.is_directory() && target.is_directory()) return errno_of(EISDIR);
+  return {};
+}
+
+Outcome<void> Filesystem::rename(const Caller& caller, InodeId old_parent, std::string_view old_name, InodeId new_parent,
+                                 std::string_view new_name, RenameMode mode) {
+  const bool exchange = mode == RenameMode::kExchange, same_parent = old_parent == new_parent;
+  Call call(*this, caller);
+  TRY(call.begin(old_name.size() + new_name.size()));
+  Attributes from = TRY(stat_directory(caller, old_parent, X_OK));
+  Attributes to = TRY(stat_directory(caller, new_parent, X_OK));
+  if (is_dot(old_name) || is_dot_dot(old_name)) return errno_of(EBUSY);
+  if (is_dot(new_name) || is_dot_dot(new_name)) return errno_of(mode == RenameMode::kNoReplace ? EEXIST : EBUSY);
+  TRY(check_name(old_name));
+  Dentry old_dentry = TRY(head_.lookup(old_parent, old_name));
+  TRY(check_name(new_name));
+  Attributes source = TRY(head_.stat(old_dentry.inode));
+  std::optional<Attributes> target;
+  if (auto found = head_.lookup(new_parent, new_name)) target = TRY(head_.stat(found->inode));
+
+  if (target && mode == RenameMode::kNoReplace) return errno_of(EEXIST);
+  if (!target && exchange) return errno_of(ENOENT);
+  if (!same_parent && source.is_directory() && is_below(new_parent, source.inode)) return errno_of(EINVAL);
+  if (!same_parent && target && target->is_directory() && is_below(old_parent, target->inode))
+    return errno_of(exchange ? EINVAL : ENOTEMPTY);
+  if (target && target->inode == source.inode) return {};
+
+  TRY(check_access(caller, from, W_OK));
+  TRY(check_sticky(caller, from, source));
+  if (!target) {
+    if (to.nlink == 0) return errno_of(ENOENT);
+    TRY(check_access(caller, to, W_OK));
+  } else {
+    TRY(check_replaceable(caller, to, exchange ? *target : source, *target));
+  }
+  // A directory that changes parents has its ".." rewritten.
+  if (!same_parent && source.is_directory()) TRY(check_access(caller, source, W_OK));
+  if (!same_parent && exchange && target->is_directory()) TRY(check_access(caller, *target, W_OK));
+  if (target && !exchange && target->is_directory() && target->size > 0) return errno_of(ENOTEMPTY);
+  return call.apply(Rename{.old_parent = old_parent,
+                           .old_name = old_name,
+                           .new_parent = new_parent,
+                           .new_name = new_name,
+                           .inode = source.inode,
+                           .replaced = target ? target->inode : InodeId{},
+                           .exchange = exchange,
+                           .time = call.now()});
+}
+
+// --- reading
+
+Outcome<std::string> Filesystem::read_link(InodeId inode) {
+  std::shared_lock lock(mutex_);
+  TRY(stat_handle(inode));
+  return std::string(TRY(head_.read_link(inode)));
+}
+
+Outcome<void> Filesystem::read_directory(const Caller& caller, InodeId directory, uint64_t cookie, bool with_attributes,
+                                         const std::function<bool(const Dentry&, const Attributes*)>& visit) {
+  std::shared_lock lock(mutex_);
+  Attributes self = TRY(stat_directory(caller, directory, R_OK));
+  if (self.nlink == 0) return errno_of(ENOENT);
+  auto show = [&](const Dentry& dentry) {
+    if (!with_attributes) return visit(dentry, nullptr);
+    auto attributes = head_.stat(dentry.inode);
+    CHECK(attributes);  // an entry's inode exists
+    return visit(dentry, &*attributes);
+  };
+  constexpr uint64_t kDot = 1, kDotDot = 2;
+  if (cookie < kDot && !show({.name = ".", .inode = directory, .type = DT_DIR, .cookie = kDot})) return {};
+  if (cookie < kDotDot) {
+    InodeId parent = TRY(head_.parent_of(directory));
+    if (!show({.name = "..", .inode = parent, .type = DT_DIR, .cookie = kDotDot})) return {};
+  }
+  return head_.read_directory(directory, cookie <= kDotDot ? 0 : cookie, show);
+}
+
+}  // namespace reprise::fs

@@ -1,0 +1,109 @@
+// The facade's calls on extended attributes (xattr(7)). POSIX ACLs (system.posix_acl_*) are kept as bytes.
+#include <unistd.h>
+
+#include "fs/filesystem.h"
+#include "fs/filesystem_call.h"
+#include "fs/permission.h"
+
+namespace reprise::fs {
+namespace {
+
+enum class Namespace { kUser, kTrusted, kSecurity, kAcl };
+
+Outcome<Namespace> namespace_of(std::string_view name) {
+  if (name.empty() || name.size() > kXattrNameMax) return errno_of(ERANGE);
+  if (name == "system.posix_acl_access" || name == "system.posix_acl_default") return Namespace::kAcl;
+  for (auto [prefix, space] : {std::pair<std::string_view, Namespace>{"user.", Namespace::kUser},
+                               {"trusted.", Namespace::kTrusted},
+                               {"security.", Namespace::kSecurity}}) {
+    if (!name.starts_with(prefix)) continue;
+    if (name.size() == prefix.size()) return errno_of(EINVAL);
+    return space;
+  }
+  return errno_of(EOPNOTSUPP);
+}
+
+bool has_user_xattrs(const Attributes& attributes) { return attributes.is_regular() || attributes.is_directory(); }
+
+Outcome<void> check_get(const Caller& caller, const Attributes& attributes, Namespace space) {
+  if (space == Namespace::kTrusted && !privileged(caller)) return errno_of(ENODATA);
+  if (space != Namespace::kUser) return {};
+  if (!has_user_xattrs(attributes)) return errno_of(ENODATA);
+  return check_access(caller, attributes, R_OK);
+}
+
+Outcome<void> check_change(const Caller& caller, const Attributes& attributes, Namespace space, std::string_view name) {
+  switch (space) {
+    case Namespace::kUser:
+      if (!has_user_xattrs(attributes)) return errno_of(EPERM);
+      if (attributes.is_directory() && (attributes.mode & S_ISVTX) != 0 && !owns(caller, attributes)) return errno_of(EPERM);
+      return check_access(caller, attributes, W_OK);
+    case Namespace::kTrusted:
+    case Namespace::kSecurity:
+      if (!caller.trusted && !privileged(caller)) return errno_of(EPERM);
+      return {};
+    case Namespace::kAcl:
+      if (attributes.is_symlink()) return errno_of(EOPNOTSUPP);
+      if (!owns(caller, attributes)) return errno_of(EPERM);
+      if (name == "system.posix_acl_default" && !attributes.is_directory()) return errno_of(EACCES);
+      return {};
+  }
+  return errno_of(EOPNOTSUPP);
+}
+
+}  // namespace
+
+Outcome<Bytes> Filesystem::get_xattr(const Caller& caller, InodeId inode, std::string_view name) {
+  Namespace space = TRY(namespace_of(name));
+  std::shared_lock lock(mutex_);
+  Attributes attributes = TRY(stat_handle(inode));
+  TRY(check_get(caller, attributes, space));
+  ByteView value = TRY(head_.get_xattr(inode, name));
+  return Bytes(value.begin(), value.end());
+}
+
+Outcome<std::string> Filesystem::list_xattrs(const Caller& caller, InodeId inode) {
+  std::shared_lock lock(mutex_);
+  TRY(stat_handle(inode));
+  std::string names;
+  TRY(head_.list_xattrs(inode, [&](std::string_view name, ByteView) {
+    if (name.starts_with("trusted.") && !privileged(caller)) return;
+    names += name;
+    names += '\0';
+  }));
+  return names;
+}
+
+Outcome<void> Filesystem::set_xattr(const Caller& caller, InodeId inode, std::string_view name, ByteView value,
+                                    XattrMode mode) {
+  Namespace space = TRY(namespace_of(name));
+  if (value.size() > kXattrValueMax) return errno_of(E2BIG);
+  Call call(*this, caller);
+  TRY(call.begin(name.size() + value.size()));
+  Attributes attributes = TRY(stat_handle(inode));
+  TRY(check_change(caller, attributes, space, name));
+  bool exists = false;
+  size_t others = 0;
+  TRY(head_.list_xattrs(inode, [&](std::string_view other, ByteView bytes) {
+    if (other == name)
+      exists = true;
+    else
+      others += bytes.size();
+  }));
+  if (exists && mode == XattrMode::kCreate) return errno_of(EEXIST);
+  if (!exists && mode == XattrMode::kReplace) return errno_of(ENODATA);
+  if (others + value.size() > kXattrValueMax) return errno_of(ENOSPC);
+  return call.apply_to(attributes, SetXattr{.inode = inode, .name = name, .value = value, .time = call.now()});
+}
+
+Outcome<void> Filesystem::remove_xattr(const Caller& caller, InodeId inode, std::string_view name) {
+  Namespace space = TRY(namespace_of(name));
+  Call call(*this, caller);
+  TRY(call.begin(name.size()));
+  Attributes attributes = TRY(stat_handle(inode));
+  TRY(check_change(caller, attributes, space, name));
+  TRY(head_.get_xattr(inode, name));
+  return call.apply_to(attributes, RemoveXattr{.inode = inode, .name = name, .time = call.now()});
+}
+
+}  // namespace reprise::fs
