@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <expected>
 
+#include "base/error.h"  // TRY
+
 namespace reprise::fs {
 
 // An errno value, always positive. The numbers are Linux's.

@@ -1,0 +1,309 @@
+#include "fs/directory.h"
+
+#include <algorithm>
+
+#include "base/hash.h"
+#include "fs/own.h"
+
+namespace reprise::fs {
+
+DirKey dir_hash(std::string_view name) {
+  uint64_t hash = hash64(as_bytes(name)) >> 16;
+  return std::max<uint64_t>(hash, 1) << kDirOrdinalBits;
+}
+
+namespace directory {
+namespace {
+
+using Slot = DirLeaf::Slot;
+
+constexpr DirKey kOrdinalMask = (DirKey{1} << kDirOrdinalBits) - 1;
+constexpr DirKey kNoKey = ~DirKey{0};
+constexpr int kDepthMax = 24;  // 16 children a node, half full at least after splits: far more entries than memory holds
+
+bool same_hash(DirKey a, DirKey b) { return (a | kOrdinalMask) == (b | kOrdinalMask); }
+
+size_t bytes_needed(std::string_view name) { return sizeof(Slot) + name.size(); }
+
+// The smallest capacity that holds `used` bytes: few sizes, so that the allocator reuses them.
+uint16_t capacity_for(size_t used) {
+  size_t capacity = DirLeaf::kMinCapacity;
+  while (capacity < used) capacity += 256;
+  CHECK(capacity <= DirLeaf::kMaxCapacity);
+  return static_cast<uint16_t>(capacity);
+}
+
+int child_index(const DirInner& inner, DirKey key) {
+  int i = inner.count - 1;
+  while (i > 0 && inner.key[i] > key) i--;
+  return i;
+}
+
+int lower_bound(const DirLeaf& leaf, DirKey key) {
+  const Slot* slots = leaf.slots();
+  return static_cast<int>(std::lower_bound(slots, slots + leaf.count, key, [](const Slot& s, DirKey k) { return s.key < k; }) - slots);
+}
+
+// The leaf that would hold key, and the smallest key that lies to the right of that leaf (kNoKey if none does).
+std::pair<const DirLeaf*, DirKey> find_leaf(const Node* root, DirKey key) {
+  DirKey right = kNoKey;
+  const Node* node = root;
+  while (node->kind == NodeKind::kDirInner) {
+    auto* inner = static_cast<const DirInner*>(node);
+    int i = child_index(*inner, key);
+    if (i + 1 < inner->count) right = inner->key[i + 1];
+    node = inner->child[i];
+  }
+  return {static_cast<const DirLeaf*>(node), right};
+}
+
+Entry entry_of(const DirLeaf& leaf, const Slot& slot) { return {leaf.name(slot), InodeId{slot.inode}, slot.type, slot.key}; }
+
+// A way down, every node owned.
+struct Path {
+  Node** slot[kDepthMax];   // slot[0] is the root's; slot[i + 1] lies in the inner node *slot[i]
+  int index[kDepthMax];     // of slot[i + 1] there
+  int depth = 0;            // *slot[depth] is the leaf
+
+  DirInner& inner(int level) { return static_cast<DirInner&>(**slot[level]); }
+  DirLeaf& leaf() { return static_cast<DirLeaf&>(**slot[depth]); }
+};
+
+Path own_path(Node*& root, DirKey key) {
+  Path path;
+  path.slot[0] = &root;
+  while ((*path.slot[path.depth])->kind == NodeKind::kDirInner) {
+    auto* inner = own<DirInner>(*path.slot[path.depth]);
+    int i = child_index(*inner, key);
+    path.index[path.depth] = i;
+    CHECK(path.depth + 1 < kDepthMax);
+    path.slot[++path.depth] = &inner->child[i];
+  }
+  own<DirLeaf>(*path.slot[path.depth]);
+  return path;
+}
+
+void put_slot(DirLeaf& leaf, DirKey key, std::string_view name, InodeId inode, uint8_t type) {
+  CHECK(leaf.used() + bytes_needed(name) <= leaf.capacity);
+  int at = lower_bound(leaf, key);
+  Slot* slots = leaf.slots();
+  std::memmove(slots + at + 1, slots + at, (leaf.count - at) * sizeof(Slot));
+  leaf.names_begin = static_cast<uint16_t>(leaf.names_begin - name.size());
+  std::memcpy(leaf.bytes() + leaf.names_begin, name.data(), name.size());
+  slots[at] = {key, inode.value, leaf.names_begin, static_cast<uint8_t>(name.size()), type};
+  leaf.count++;
+}
+
+void take_slot(DirLeaf& leaf, int at) {
+  Slot* slots = leaf.slots();
+  Slot gone = slots[at];
+  std::byte* names = leaf.bytes() + leaf.names_begin;
+  std::memmove(names + gone.name_length, names, gone.name_offset - leaf.names_begin);
+  leaf.names_begin = static_cast<uint16_t>(leaf.names_begin + gone.name_length);
+  std::memmove(slots + at, slots + at + 1, (leaf.count - at - 1) * sizeof(Slot));
+  leaf.count--;
+  for (int i = 0; i < leaf.count; i++) {
+    if (slots[i].name_offset < gone.name_offset) slots[i].name_offset = static_cast<uint16_t>(slots[i].name_offset + gone.name_length);
+  }
+}
+
+void recapacity(Node*& slot, size_t used) {
+  auto* leaf = static_cast<DirLeaf*>(slot);
+  slot = leaf->clone(capacity_for(used));
+  release(leaf);
+}
+
+void append_slots(DirLeaf& to, const DirLeaf& from, int first, int last) {
+  for (int i = first; i < last; i++) {
+    const Slot& slot = from.slots()[i];
+    put_slot(to, slot.key, from.name(slot), InodeId{slot.inode}, slot.type);
+  }
+}
+
+// Puts a child to the right of path.index[level] in the inner node there, splitting upwards where there is no room.
+void add_child(Path& path, Node*& root, int level, DirKey key, Node* child) {
+  if (level < 0) {
+    auto* above = new DirInner;
+    above->level = static_cast<uint8_t>((root->kind == NodeKind::kDirInner ? root->level : 0) + 1);
+    above->count = 2;
+    above->child[0] = root;
+    above->key[1] = key;
+    above->child[1] = child;
+    root = above;
+    return;
+  }
+  DirInner* inner = &path.inner(level);
+  int at = path.index[level] + 1;
+  if (inner->count == kFanout) {
+    auto* right = new DirInner;
+    right->level = inner->level;
+    constexpr int kHalf = kFanout / 2;
+    std::copy(inner->key + kHalf, inner->key + kFanout, right->key);
+    std::copy(inner->child + kHalf, inner->child + kFanout, right->child);
+    std::fill(inner->child + kHalf, inner->child + kFanout, nullptr);
+    inner->count = right->count = kHalf;
+    add_child(path, root, level - 1, right->key[0], right);
+    if (at > kHalf) {
+      inner = right;
+      at -= kHalf;
+    }
+  }
+  std::copy_backward(inner->key + at, inner->key + inner->count, inner->key + inner->count + 1);
+  std::copy_backward(inner->child + at, inner->child + inner->count, inner->child + inner->count + 1);
+  inner->key[at] = key;
+  inner->child[at] = child;
+  inner->count++;
+}
+
+// Makes room for a name under key by growing or splitting the leaf; returns the leaf to put it in.
+DirLeaf* make_room(Path& path, Node*& root, DirKey key, std::string_view name) {
+  DirLeaf* leaf = &path.leaf();
+  size_t wanted = leaf->used() + bytes_needed(name);
+  if (wanted <= leaf->capacity) return leaf;
+  if (wanted <= DirLeaf::kMaxCapacity) {
+    recapacity(*path.slot[path.depth], wanted);
+    return &path.leaf();
+  }
+  // Split by bytes, so that each half has room for any name.
+  size_t left_bytes = 0;
+  int left_count = 0;
+  while (left_count < leaf->count - 1) {
+    size_t next = sizeof(Slot) + leaf->slots()[left_count].name_length;
+    if (left_count > 0 && left_bytes + next / 2 > leaf->used() / 2) break;
+    left_bytes += next;
+    left_count++;
+  }
+  DirKey middle = leaf->slots()[left_count].key;
+  size_t room = bytes_needed(name);
+  size_t right_bytes = leaf->used() - left_bytes;
+  DirLeaf* left = DirLeaf::create(capacity_for(left_bytes + (key < middle ? room : 0)));
+  DirLeaf* right = DirLeaf::create(capacity_for(right_bytes + (key < middle ? 0 : room)));
+  append_slots(*left, *leaf, 0, left_count);
+  append_slots(*right, *leaf, left_count, leaf->count);
+  release(leaf);
+  *path.slot[path.depth] = left;
+  add_child(path, root, path.depth - 1, middle, right);
+  return key < middle ? left : right;
+}
+
+void remove_child(DirInner& inner, int at) {
+  std::copy(inner.key + at + 1, inner.key + inner.count, inner.key + at);
+  std::copy(inner.child + at + 1, inner.child + inner.count, inner.child + at);
+  inner.child[--inner.count] = nullptr;
+}
+
+// Moves everything of the child to the right of `at` into child `at`, if both fit in one.
+bool merge_with_right(DirInner& parent, int at) {
+  if (at < 0 || at + 1 >= parent.count) return false;
+  Node* right = parent.child[at + 1];
+  if (right->kind == NodeKind::kDirLeaf) {
+    size_t together = static_cast<DirLeaf*>(parent.child[at])->used() + static_cast<DirLeaf*>(right)->used();
+    if (together > DirLeaf::kMaxCapacity * 3 / 4) return false;
+    auto* leaf = own<DirLeaf>(parent.child[at]);
+    if (together > leaf->capacity) {
+      recapacity(parent.child[at], together);
+      leaf = static_cast<DirLeaf*>(parent.child[at]);
+    }
+    append_slots(*leaf, static_cast<DirLeaf&>(*right), 0, right->count);
+  } else {
+    if (parent.child[at]->count + right->count > kFanout * 3 / 4) return false;
+    auto* inner = own<DirInner>(parent.child[at]);
+    auto& other = static_cast<DirInner&>(*right);
+    for (int i = 0; i < other.count; i++) {
+      inner->key[inner->count] = i == 0 ? parent.key[at + 1] : other.key[i];
+      inner->child[inner->count++] = retain(other.child[i]);
+    }
+  }
+  remove_child(parent, at + 1);
+  release(right);
+  return true;
+}
+
+// After a removal: empty nodes go, small ones join a neighbour, a root with one child gives way to it.
+void tidy(Path& path, Node*& root) {
+  for (int level = path.depth; level >= 0; level--) {
+    Node* node = *path.slot[level];
+    if (node->count == 0) {
+      release(node);
+      *path.slot[level] = nullptr;
+      if (level == 0) return;
+      remove_child(path.inner(level - 1), path.index[level - 1]);
+      continue;
+    }
+    bool small = node->kind == NodeKind::kDirLeaf ? static_cast<DirLeaf*>(node)->used() < DirLeaf::kMaxCapacity / 4
+                                                  : node->count <= kFanout / 4;
+    if (level == 0 || !small) break;
+    DirInner& parent = path.inner(level - 1);
+    int at = path.index[level - 1];
+    if (!merge_with_right(parent, at) && !merge_with_right(parent, at - 1)) break;
+  }
+  while (root->kind == NodeKind::kDirInner && root->count == 1) {
+    Node* only = retain(static_cast<DirInner*>(root)->child[0]);
+    release(root);
+    root = only;
+  }
+}
+
+}  // namespace
+
+std::optional<Entry> find(const Node* root, std::string_view name) {
+  if (root == nullptr) return std::nullopt;
+  DirKey hash = dir_hash(name);
+  // Names of one hash lie side by side, nearly always in one leaf.
+  for (DirKey from = hash;;) {
+    auto [leaf, right] = find_leaf(root, from);
+    for (int i = lower_bound(*leaf, from); i < leaf->count && same_hash(leaf->slots()[i].key, hash); i++) {
+      const Slot& slot = leaf->slots()[i];
+      if (leaf->name(slot) == name) return entry_of(*leaf, slot);
+    }
+    if (right == kNoKey || !same_hash(right, hash)) return std::nullopt;
+    from = right;
+  }
+}
+
+bool insert(Node*& root, std::string_view name, InodeId inode, uint8_t type) {
+  CHECK(!name.empty() && name.size() <= kNameMax);
+  if (root == nullptr) root = DirLeaf::create(DirLeaf::kMinCapacity);
+  // The first ordinal that is free among the names of this hash.
+  DirKey key = dir_hash(name);
+  for_each(root, key - 1, [&](const Entry& entry) {
+    if (entry.key != key) return false;
+    key++;
+    return true;
+  });
+  if (!same_hash(key, dir_hash(name))) return false;
+  Path path = own_path(root, key);
+  put_slot(*make_room(path, root, key, name), key, name, inode, type);
+  return true;
+}
+
+void erase(Node*& root, std::string_view name) {
+  auto entry = find(root, name);
+  CHECK(entry.has_value());
+  Path path = own_path(root, entry->key);
+  take_slot(path.leaf(), lower_bound(path.leaf(), entry->key));
+  tidy(path, root);
+}
+
+void replace(Node*& root, std::string_view name, InodeId inode, uint8_t type) {
+  auto entry = find(root, name);
+  CHECK(entry.has_value());
+  Path path = own_path(root, entry->key);
+  Slot& slot = path.leaf().slots()[lower_bound(path.leaf(), entry->key)];
+  slot.inode = inode.value;
+  slot.type = type;
+}
+
+void for_each(const Node* root, DirKey after, const std::function<bool(const Entry&)>& visit) {
+  if (root == nullptr || after == kNoKey) return;
+  for (DirKey from = after + 1; from != kNoKey;) {
+    auto [leaf, right] = find_leaf(root, from);
+    for (int i = lower_bound(*leaf, from); i < leaf->count; i++) {
+      if (!visit(entry_of(*leaf, leaf->slots()[i]))) return;
+    }
+    from = right;
+  }
+}
+
+}  // namespace directory
+}  // namespace reprise::fs

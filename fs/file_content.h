@@ -1,0 +1,38 @@
+// The bytes of files: small ones in one node, others as a radix tree of 4 KiB blocks with holes. Inside fs/ only.
+//
+// Changing functions take an inode that table::own returned; they keep size, blocks and the dirty bits right. Ranges are
+// the caller's to check: nothing here goes past kFileSizeMax.
+#pragma once
+
+#include <functional>
+
+#include "fs/node.h"
+
+namespace reprise::fs::file_content {
+
+size_t read(const Inode& inode, uint64_t offset, ByteSpan into);
+void write(Inode& inode, uint64_t offset, ByteView data);
+void resize(Inode& inode, uint64_t size);
+// [offset, offset + length) becomes zero, whole blocks become holes; the size stays.
+void punch(Inode& inode, uint64_t offset, uint64_t length);
+// offset and length are multiples of kBlockSize; the range lies inside the file.
+void collapse(Inode& inode, uint64_t offset, uint64_t length);
+void insert(Inode& inode, uint64_t offset, uint64_t length);
+// The ranges do not overlap when both inodes are one.
+void copy(const Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset, uint64_t length);
+// The content of a symlink that has none yet.
+void set_target(Inode& inode, std::string_view target);
+
+// Start of the first block with bytes, or of the first hole, at or after offset; size when there is none.
+uint64_t next_data(const Inode& inode, uint64_t offset);
+uint64_t next_hole(const Inode& inode, uint64_t offset);
+
+// In order of index, until visit says false. A small file has block 0, cut off at its stored length.
+void for_each_block(const Inode& inode, const std::function<bool(uint64_t index, ByteView block)>& visit);
+
+// What Inode::sum should be: of a directory as it is, else computed from the content; changes nothing.
+Digest128 sum_of_inode(const Inode& inode);
+// The same, and no block is dirty afterwards.
+Digest128 settle_inode(Inode& inode);
+
+}  // namespace reprise::fs::file_content

@@ -1,0 +1,279 @@
+#include "fs/invariants.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <unordered_map>
+
+#include "base/bytes.h"
+#include "fs/directory.h"
+#include "fs/file_content.h"
+#include "fs/table.h"
+#include "fs/xattrs.h"
+
+namespace reprise::fs {
+namespace {
+
+constexpr int kFileLevelMax = 10;   // 16^11 blocks: beyond any file
+constexpr int kTableDepthMax = 17;
+constexpr int kDirDepthMax = 24;
+
+std::string table_problem(const Node* node, uint64_t base, int bits, int depth) {
+  if (depth > kTableDepthMax) return "inode table deeper than the bits of an id";
+  if (node->kind == NodeKind::kTablePage) {
+    auto* page = static_cast<const TablePage*>(node);
+    if (page->base % kFanout != 0 || (bits < 64 && page->base >> bits != base >> bits)) {
+      return fmt::format("inode page {:#x} lies where its ids do not belong", page->base);
+    }
+    bool empty = std::all_of(std::begin(page->inode), std::end(page->inode), [](const Inode& i) { return i.mode == 0; });
+    return empty ? fmt::format("inode page {:#x} is empty", page->base) : "";
+  }
+  if (node->kind != NodeKind::kTableInner) return "inode table holds a node of another kind";
+  auto* inner = static_cast<const TableInner*>(node);
+  if (inner->shift % kFanoutBits != 0 || inner->shift < kFanoutBits || inner->shift >= bits) {
+    return fmt::format("inode table node at {:#x} has shift {}", inner->base, inner->shift);
+  }
+  if (bits < 64 && inner->base >> bits != base >> bits) return "inode table node lies where its ids do not belong";
+  int above = inner->shift + kFanoutBits;
+  if (above < 64 && (inner->base & ((uint64_t{1} << above) - 1)) != 0) return "inode table node has bits of its children";
+  int children = 0;
+  for (uint64_t i = 0; i < kFanout; i++) {
+    if (inner->child[i] == nullptr) continue;
+    children++;
+    std::string problem = table_problem(inner->child[i], inner->base | i << inner->shift, inner->shift, depth + 1);
+    if (!problem.empty()) return problem;
+  }
+  return children >= 2 ? "" : "inode table node with fewer than two children";
+}
+
+// Sets `last` to the greatest key seen; every key must lie in [low, high].
+std::string leaf_problem(const DirLeaf& leaf, DirKey low, DirKey high) {
+  if (leaf.capacity > DirLeaf::kMaxCapacity || leaf.names_begin > leaf.capacity || leaf.count == 0 ||
+      leaf.count * sizeof(DirLeaf::Slot) > leaf.names_begin) {
+    return "directory leaf overfull or empty";
+  }
+  size_t names = 0;
+  for (int i = 0; i < leaf.count; i++) {
+    const DirLeaf::Slot& slot = leaf.slots()[i];
+    if (slot.name_offset < leaf.names_begin || slot.name_offset + slot.name_length > leaf.capacity) {
+      return "directory entry with its name outside the leaf";
+    }
+    std::string_view name = leaf.name(slot);
+    if (name.empty() || name == "." || name == ".." || name.find('/') != name.npos || name.find('\0') != name.npos) {
+      return fmt::format("directory entry with the name \"{}\"", printable(name));
+    }
+    DirKey key = slot.key, ordinals = (DirKey{1} << kDirOrdinalBits) - 1;
+    if ((key & ~ordinals) != dir_hash(name)) return fmt::format("\"{}\" lies under another hash", printable(name));
+    if (key < low || key > high || (i > 0 && key <= leaf.slots()[i - 1].key)) {
+      return fmt::format("\"{}\" is out of order", printable(name));
+    }
+    names += slot.name_length;
+  }
+  return names == static_cast<size_t>(leaf.capacity - leaf.names_begin) ? "" : "directory leaf with bytes of no name";
+}
+
+std::string directory_problem(const Node* node, int level, DirKey low, DirKey high) {
+  if (node->kind == NodeKind::kDirLeaf) {
+    return level <= 0 ? leaf_problem(static_cast<const DirLeaf&>(*node), low, high) : "directory leaf too high in its tree";
+  }
+  if (node->kind != NodeKind::kDirInner || level == 0) return "directory holds a node of another kind or level";
+  auto* inner = static_cast<const DirInner*>(node);
+  if (level < 0) level = inner->level;  // the root says how high it is
+  if (inner->level != level || level > kDirDepthMax || inner->count < 1 || inner->count > kFanout) {
+    return "directory node with a wrong level or count";
+  }
+  for (int i = 0; i < inner->count; i++) {
+    DirKey child_low = i == 0 ? low : inner->key[i];
+    DirKey child_high = i + 1 < inner->count ? inner->key[i + 1] - 1 : high;
+    if (child_low < low || child_high > high || child_low > child_high || inner->child[i] == nullptr) {
+      return "directory node with keys out of order";
+    }
+    std::string problem = directory_problem(inner->child[i], level - 1, child_low, child_high);
+    if (!problem.empty()) return problem;
+  }
+  return "";
+}
+
+std::string blocks_problem(const Node* node, int level, uint32_t& blocks) {
+  if (node->level != level) return "file node with a wrong level";
+  if (level == 0) {
+    if (node->kind != NodeKind::kFileLeaf) return "file holds a node of another kind";
+    for (std::byte* block : static_cast<const FileLeaf*>(node)->block) blocks += block != nullptr;
+    return "";
+  }
+  if (node->kind != NodeKind::kFileInner) return "file holds a node of another kind";
+  for (const Node* child : static_cast<const FileInner*>(node)->child) {
+    if (child == nullptr) continue;
+    std::string problem = blocks_problem(child, level - 1, blocks);
+    if (!problem.empty()) return problem;
+  }
+  return "";
+}
+
+bool all_zero(ByteView bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+}
+
+std::string file_problem(const Inode& inode) {
+  if (inode.size > kFileSizeMax) return "file larger than a file may be";
+  if (inode.content == nullptr) return inode.blocks == 0 ? "" : "empty file that counts blocks";
+  if (inode.content->kind == NodeKind::kSmallFile) {
+    auto* small = static_cast<const SmallFile*>(inode.content);
+    bool fits = small->length <= small->capacity && small->length <= SmallFile::kMax && small->length <= inode.size;
+    return fits && small->length > 0 && inode.blocks == 1 ? "" : "small file with a wrong length";
+  }
+  if (inode.content->level > kFileLevelMax) return "file tree too high";
+  uint32_t blocks = 0;
+  std::string problem = blocks_problem(inode.content, inode.content->level, blocks);
+  if (!problem.empty()) return problem;
+  if (blocks != inode.blocks) return fmt::format("file counts {} blocks and has {}", inode.blocks, blocks);
+  file_content::for_each_block(inode, [&](uint64_t index, ByteView block) {
+    uint64_t begin = index * kBlockSize;
+    uint64_t inside = begin >= inode.size ? 0 : std::min<uint64_t>(kBlockSize, inode.size - begin);
+    if (!all_zero(block.subspan(inside))) problem = "file with bytes past its end";
+    return problem.empty();
+  });
+  return problem;
+}
+
+std::string inode_problem(const Inode& inode) {
+  for (uint32_t nsec : {inode.atime_nsec, inode.mtime_nsec, inode.ctime_nsec}) {
+    if (nsec >= 1'000'000'000) return "inode with a time of more than a second's nanoseconds";
+  }
+  if (inode.xattrs != nullptr && (inode.xattrs->kind != NodeKind::kXattrs || !xattrs::valid(*inode.xattrs))) {
+    return "inode with malformed extended attributes";
+  }
+  switch (inode.mode & S_IFMT) {
+    case S_IFDIR:
+      if (inode.content == nullptr) return inode.size == 0 ? "" : "empty directory that counts entries";
+      return directory_problem(inode.content, -1, 0, ~DirKey{0} - 1);
+    case S_IFREG: return file_problem(inode);
+    case S_IFLNK: {
+      auto* target = static_cast<const SmallFile*>(inode.content);
+      bool good = target != nullptr && target->kind == NodeKind::kSmallFile && target->length == inode.size &&
+                  target->length <= target->capacity && inode.size >= 1 && inode.size <= kPathMax && inode.blocks == 0;
+      return good ? "" : "symlink with a wrong target";
+    }
+    case S_IFIFO:
+    case S_IFSOCK:
+    case S_IFCHR:
+    case S_IFBLK: return inode.content == nullptr && inode.size == 0 && inode.blocks == 0 ? "" : "special inode with content";
+    default: return fmt::format("inode of unknown type {:o}", inode.mode);
+  }
+}
+
+// Cross-references, once every inode by itself is in order.
+class Links {
+ public:
+  explicit Links(const Node* root) : root_(root) {}
+
+  std::string problem() {
+    table::for_each(root_, [&](InodeId id, const Inode& inode) { return count_entries(id, inode); });
+    if (problem_.empty()) {
+      table::for_each(root_, [&](InodeId id, const Inode& inode) { return check_links(id, inode); });
+    }
+    return problem_;
+  }
+
+ private:
+  bool say(InodeId id, std::string_view text) {
+    problem_ = fmt::format("inode {:#x}: {}", id.value, text);
+    return false;
+  }
+
+  bool count_entries(InodeId id, const Inode& inode) {
+    if (!S_ISDIR(inode.mode)) return true;
+    uint64_t entries = 0;
+    directory::for_each(inode.content, 0, [&](const directory::Entry& entry) {
+      entries++;
+      const Inode* child = table::find(root_, entry.inode);
+      if (child == nullptr) return say(id, fmt::format("\"{}\" leads nowhere", printable(entry.name)));
+      if (type_of_mode(child->mode) != entry.type) return say(id, fmt::format("\"{}\" has another type", printable(entry.name)));
+      names_[entry.inode]++;
+      if (S_ISDIR(child->mode)) {
+        if (child->rdev_or_parent != id.value) return say(id, fmt::format("\"{}\" has another parent", printable(entry.name)));
+        subdirectories_[id]++;
+      }
+      return true;
+    });
+    if (!problem_.empty()) return false;
+    if (entries != inode.size) return say(id, fmt::format("counts {} entries and has {}", inode.size, entries));
+    if (inode.nlink == 0 && entries > 0) return say(id, "removed directory with entries");
+    return true;
+  }
+
+  bool check_links(InodeId id, const Inode& inode) {
+    uint32_t names = names_.contains(id) ? names_[id] : 0;
+    if (!S_ISDIR(inode.mode)) {
+      return names == inode.nlink ? true : say(id, fmt::format("counts {} links and has {}", inode.nlink, names));
+    }
+    bool is_root = id == kRootInode;
+    if (is_root && names > 0) return say(id, "the root directory has a name");
+    if (names > 1) return say(id, "directory with two names");
+    uint32_t expected = is_root || names == 1 ? 2 + subdirectories_[id] : 0;
+    if (inode.nlink != expected) return say(id, fmt::format("counts {} links and has {}", inode.nlink, expected));
+    return inode.nlink == 0 || hangs_on_root(id) ? true : say(id, "directory that the root does not lead to");
+  }
+
+  // Walks up; directories on the way are remembered, so the whole check is linear.
+  bool hangs_on_root(InodeId id) {
+    std::vector<InodeId> way;
+    while (id != kRootInode && !reached_[id]) {
+      if (on_way_[id]) return false;  // a circle
+      on_way_[id] = true;
+      way.push_back(id);
+      const Inode* inode = table::find(root_, id);
+      if (inode == nullptr) return false;
+      id = InodeId{inode->rdev_or_parent};
+    }
+    for (InodeId on : way) reached_[on] = true;
+    return true;
+  }
+
+  const Node* root_;
+  std::string problem_;
+  std::unordered_map<InodeId, uint32_t> names_, subdirectories_;
+  std::unordered_map<InodeId, bool> reached_, on_way_;
+};
+
+}  // namespace
+
+std::string check_structure(const Node* root, Usage* usage) {
+  *usage = {};
+  if (root == nullptr) return "no inode table";
+  std::string problem = table_problem(root, 0, 64, 0);
+  if (!problem.empty()) return problem;
+  table::for_each(root, [&](InodeId id, const Inode& inode) {
+    usage->inodes++;
+    usage->blocks += inode.blocks;
+    problem = inode_problem(inode);
+    if (!problem.empty()) problem = fmt::format("inode {:#x}: {}", id.value, problem);
+    return problem.empty();
+  });
+  if (!problem.empty()) return problem;
+  const Inode* top = table::find(root, kRootInode);
+  if (top == nullptr || !S_ISDIR(top->mode) || top->rdev_or_parent != kRootInode.value) return "no root directory";
+  return Links(root).problem();
+}
+
+std::string Tree::check_invariants() const {
+  Usage found;
+  std::string problem = check_structure(root_, &found);
+  if (!problem.empty()) return problem;
+  if (found.inodes != usage_.inodes || found.blocks != usage_.blocks) {
+    return fmt::format("usage says {} inodes and {} blocks, there are {} and {}", usage_.inodes, usage_.blocks, found.inodes,
+                       found.blocks);
+  }
+  if (digest() != recompute_digest()) return "the digest is not that of the bytes";
+  return "";
+}
+
+std::expected<View, std::string> View::adopt(Node* root) {
+  View view(root, {});
+  std::string problem = check_structure(root, &view.usage_);
+  if (!problem.empty()) return std::unexpected(std::move(problem));
+  return view;
+}
+
+}  // namespace reprise::fs

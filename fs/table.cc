@@ -1,0 +1,211 @@
+#include "fs/table.h"
+
+#include <bit>
+
+#include "fs/file_content.h"
+#include "fs/own.h"
+
+namespace reprise::fs::table {
+namespace {
+
+uint64_t page_base(InodeId id) { return id.value & ~uint64_t{kFanout - 1}; }
+int slot_in_page(InodeId id) { return static_cast<int>(id.value & (kFanout - 1)); }
+
+// The bits of an id above those that choose among the node's children.
+uint64_t bits_above(uint64_t id, int shift) { return shift + kFanoutBits >= 64 ? 0 : id >> (shift + kFanoutBits) << (shift + kFanoutBits); }
+bool covers(const TableInner& inner, uint64_t id) { return bits_above(id, inner.shift) == inner.base; }
+int child_index(uint64_t id, int shift) { return static_cast<int>(id >> shift & (kFanout - 1)); }
+
+uint64_t base_of(const Node& node) {
+  return node.kind == NodeKind::kTablePage ? static_cast<const TablePage&>(node).base : static_cast<const TableInner&>(node).base;
+}
+
+TablePage* new_page(InodeId id) {
+  auto* page = new TablePage;
+  page->base = page_base(id);
+  return page;
+}
+
+void mark_dirty(TablePage& page, int slot) {
+  auto bit = static_cast<uint16_t>(1u << slot);
+  if ((page.dirty & bit) != 0) return;
+  const Inode& inode = page.inode[slot];
+  if (inode.nlink > 0) page.sum -= inode_hash({page.base + static_cast<uint64_t>(slot)}, inode);
+  page.dirty |= bit;
+}
+
+// Puts `node` and a new page for `id`, whose bases differ, under a new inner node; returns the page's slot.
+Node** branch_off(Node*& slot, InodeId id) {
+  Node* node = slot;
+  uint64_t other = base_of(*node);
+  int highest_difference = 63 - std::countl_zero(other ^ page_base(id));
+  auto* inner = new TableInner;
+  inner->shift = static_cast<uint8_t>(highest_difference / kFanoutBits * kFanoutBits);
+  inner->base = bits_above(id.value, inner->shift);
+  int node_index = child_index(other, inner->shift);
+  int page_index = child_index(id.value, inner->shift);
+  inner->child[node_index] = node;
+  inner->child[page_index] = new_page(id);
+  inner->dirty = static_cast<uint16_t>(1u << node_index | 1u << page_index);
+  slot = inner;
+  return &inner->child[page_index];
+}
+
+}  // namespace
+
+const Inode* find(const Node* root, InodeId id) {
+  const Node* node = root;
+  while (node != nullptr) {
+    if (node->kind == NodeKind::kTablePage) {
+      auto* page = static_cast<const TablePage*>(node);
+      if (page->base != page_base(id)) return nullptr;
+      const Inode& inode = page->inode[slot_in_page(id)];
+      return inode.mode != 0 ? &inode : nullptr;
+    }
+    auto* inner = static_cast<const TableInner*>(node);
+    if (!covers(*inner, id.value)) return nullptr;
+    node = inner->child[child_index(id.value, inner->shift)];
+  }
+  return nullptr;
+}
+
+Inode* own(Node*& root, InodeId id) {
+  if (find(root, id) == nullptr) return nullptr;
+  Node** slot = &root;
+  while ((*slot)->kind == NodeKind::kTableInner) {
+    auto* inner = fs::own<TableInner>(*slot);
+    int index = child_index(id.value, inner->shift);
+    mark_child_dirty(*inner, index);
+    slot = &inner->child[index];
+  }
+  auto* page = fs::own<TablePage>(*slot);
+  mark_dirty(*page, slot_in_page(id));
+  return &page->inode[slot_in_page(id)];
+}
+
+Inode* insert(Node*& root, InodeId id) {
+  Node** slot = &root;
+  while (*slot != nullptr) {
+    if ((*slot)->kind == NodeKind::kTablePage) {
+      if (base_of(**slot) != page_base(id)) slot = branch_off(*slot, id);
+      break;
+    }
+    if (!covers(static_cast<TableInner&>(**slot), id.value)) {
+      slot = branch_off(*slot, id);
+      break;
+    }
+    auto* inner = fs::own<TableInner>(*slot);
+    int index = child_index(id.value, inner->shift);
+    mark_child_dirty(*inner, index);
+    slot = &inner->child[index];
+  }
+  if (*slot == nullptr) *slot = new_page(id);
+  auto* page = fs::own<TablePage>(*slot);
+  Inode* inode = &page->inode[slot_in_page(id)];
+  CHECK(inode->mode == 0);
+  mark_dirty(*page, slot_in_page(id));
+  return inode;
+}
+
+void erase(Node*& root, InodeId id) {
+  Inode* inode = own(root, id);
+  CHECK(inode != nullptr);
+  release(inode->content);
+  release(inode->xattrs);
+  *inode = Inode{};
+
+  // Give back what is empty, from the page up; every node on the way is owned now.
+  Node** path[64 / kFanoutBits + 1];
+  int depth = 0;
+  path[0] = &root;
+  while ((*path[depth])->kind == NodeKind::kTableInner) {
+    auto* inner = static_cast<TableInner*>(*path[depth]);
+    path[depth + 1] = &inner->child[child_index(id.value, inner->shift)];
+    depth++;
+  }
+  for (const Inode& other : static_cast<TablePage*>(*path[depth])->inode) {
+    if (other.mode != 0) return;
+  }
+  release(*path[depth]);
+  *path[depth] = nullptr;
+  if (depth == 0) return;
+
+  auto* inner = static_cast<TableInner*>(*path[depth - 1]);
+  Node* only = nullptr;
+  for (Node* child : inner->child) {
+    if (child == nullptr) continue;
+    if (only != nullptr) return;
+    only = child;
+  }
+  // An inner node has two children at least, so one is left. Its parent's bit for this place is set already; if the
+  // child has no dirty member its sum is simply its total.
+  CHECK(only != nullptr);
+  *path[depth - 1] = retain(only);
+  release(inner);
+}
+
+void for_each(const Node* root, const std::function<bool(InodeId, const Inode&)>& visit) {
+  std::vector<const Node*> rest;
+  if (root != nullptr) rest.push_back(root);
+  while (!rest.empty()) {
+    const Node* node = rest.back();
+    rest.pop_back();
+    if (node->kind == NodeKind::kTableInner) {
+      auto* inner = static_cast<const TableInner*>(node);
+      for (int i = kFanout - 1; i >= 0; i--) {
+        if (inner->child[i] != nullptr) rest.push_back(inner->child[i]);
+      }
+      continue;
+    }
+    auto* page = static_cast<const TablePage*>(node);
+    for (int i = 0; i < kFanout; i++) {
+      if (page->inode[i].mode != 0 && !visit({page->base + static_cast<uint64_t>(i)}, page->inode[i])) return;
+    }
+  }
+}
+
+Digest128 total(const Node* node) {
+  if (node == nullptr) return {};
+  if (node->kind == NodeKind::kTableInner) {
+    auto* inner = static_cast<const TableInner*>(node);
+    Digest128 sum = inner->sum;
+    for (uint16_t rest = inner->dirty; rest != 0; rest &= static_cast<uint16_t>(rest - 1)) {
+      sum += total(inner->child[std::countr_zero(rest)]);
+    }
+    return sum;
+  }
+  auto* page = static_cast<const TablePage*>(node);
+  Digest128 sum = page->sum;
+  for (uint16_t rest = page->dirty; rest != 0; rest &= static_cast<uint16_t>(rest - 1)) {
+    int slot = std::countr_zero(rest);
+    if (page->inode[slot].nlink == 0) continue;
+    Inode inode = page->inode[slot];
+    inode.sum = file_content::sum_of_inode(inode);
+    sum += inode_hash({page->base + static_cast<uint64_t>(slot)}, inode);
+  }
+  return sum;
+}
+
+Digest128 settle(Node*& slot) {
+  if (slot == nullptr) return {};
+  if (slot->kind == NodeKind::kTableInner) {
+    if (static_cast<TableInner*>(slot)->dirty == 0) return static_cast<TableInner*>(slot)->sum;
+    auto* inner = own_keeping_stored<TableInner>(slot);
+    for (; inner->dirty != 0; inner->dirty &= static_cast<uint16_t>(inner->dirty - 1)) {
+      inner->sum += settle(inner->child[std::countr_zero(inner->dirty)]);
+    }
+    return inner->sum;
+  }
+  if (static_cast<TablePage*>(slot)->dirty == 0) return static_cast<TablePage*>(slot)->sum;
+  auto* page = own_keeping_stored<TablePage>(slot);
+  for (; page->dirty != 0; page->dirty &= static_cast<uint16_t>(page->dirty - 1)) {
+    int i = std::countr_zero(page->dirty);
+    Inode& inode = page->inode[i];
+    if (inode.nlink == 0) continue;
+    inode.sum = file_content::settle_inode(inode);
+    page->sum += inode_hash({page->base + static_cast<uint64_t>(i)}, inode);
+  }
+  return page->sum;
+}
+
+}  // namespace reprise::fs::table

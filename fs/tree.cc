@@ -1,0 +1,209 @@
+#include "fs/tree.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "fs/directory.h"
+#include "fs/file_content.h"
+#include "fs/mutation.h"
+#include "fs/own.h"
+#include "fs/table.h"
+#include "fs/xattrs.h"
+
+namespace reprise::fs {
+namespace {
+
+Attributes attributes_of(InodeId id, const Inode& inode) {
+  Attributes a;
+  a.inode = id;
+  a.mode = inode.mode;
+  a.uid = inode.uid;
+  a.gid = inode.gid;
+  a.nlink = inode.nlink;
+  a.size = inode.size;
+  a.blocks = inode.blocks;
+  a.rdev = S_ISCHR(inode.mode) || S_ISBLK(inode.mode) ? inode.rdev_or_parent : 0;
+  a.atime = inode.atime();
+  a.mtime = inode.mtime();
+  a.ctime = inode.ctime();
+  return a;
+}
+
+Outcome<const Inode*> find_directory(const Node* root, InodeId id) {
+  const Inode* inode = table::find(root, id);
+  if (inode == nullptr) return errno_of(ENOENT);
+  if (!S_ISDIR(inode->mode)) return errno_of(ENOTDIR);
+  return inode;
+}
+
+Outcome<const Inode*> find_file(const Node* root, InodeId id) {
+  const Inode* inode = table::find(root, id);
+  if (inode == nullptr) return errno_of(ENOENT);
+  if (S_ISDIR(inode->mode)) return errno_of(EISDIR);
+  if (!S_ISREG(inode->mode)) return errno_of(EINVAL);
+  return inode;
+}
+
+Dentry dentry_of(const directory::Entry& entry) { return {entry.name, entry.inode, entry.type, entry.key}; }
+
+}  // namespace
+
+Tree::~Tree() { release(root_); }
+
+Outcome<Attributes> Tree::stat(InodeId id) const {
+  const Inode* inode = table::find(root_, id);
+  if (inode == nullptr) return errno_of(ENOENT);
+  return attributes_of(id, *inode);
+}
+
+Outcome<Dentry> Tree::lookup(InodeId id, std::string_view name) const {
+  const Inode* inode = TRY(find_directory(root_, id));
+  auto entry = directory::find(inode->content, name);
+  if (!entry) return errno_of(ENOENT);
+  return dentry_of(*entry);
+}
+
+Outcome<InodeId> Tree::parent_of(InodeId id) const {
+  const Inode* inode = TRY(find_directory(root_, id));
+  return InodeId{inode->rdev_or_parent};
+}
+
+Outcome<size_t> Tree::read(InodeId id, uint64_t offset, ByteSpan into) const {
+  const Inode* inode = TRY(find_file(root_, id));
+  return file_content::read(*inode, offset, into);
+}
+
+Outcome<uint64_t> Tree::seek_data(InodeId id, uint64_t offset) const {
+  const Inode* inode = TRY(find_file(root_, id));
+  if (offset >= inode->size) return errno_of(ENXIO);
+  uint64_t found = file_content::next_data(*inode, offset);
+  if (found >= inode->size) return errno_of(ENXIO);
+  return found;
+}
+
+Outcome<uint64_t> Tree::seek_hole(InodeId id, uint64_t offset) const {
+  const Inode* inode = TRY(find_file(root_, id));
+  if (offset >= inode->size) return errno_of(ENXIO);
+  return file_content::next_hole(*inode, offset);
+}
+
+Outcome<std::string_view> Tree::read_link(InodeId id) const {
+  const Inode* inode = table::find(root_, id);
+  if (inode == nullptr) return errno_of(ENOENT);
+  if (!S_ISLNK(inode->mode) || inode->content == nullptr) return errno_of(EINVAL);
+  return as_text(static_cast<const SmallFile*>(inode->content)->view());
+}
+
+Outcome<void> Tree::read_directory(InodeId id, uint64_t cookie, const std::function<bool(const Dentry&)>& visit) const {
+  const Inode* inode = TRY(find_directory(root_, id));
+  directory::for_each(inode->content, cookie, [&](const directory::Entry& entry) { return visit(dentry_of(entry)); });
+  return {};
+}
+
+Outcome<ByteView> Tree::get_xattr(InodeId id, std::string_view name) const {
+  const Inode* inode = table::find(root_, id);
+  if (inode == nullptr) return errno_of(ENOENT);
+  auto value = xattrs::find(inode->xattrs, name);
+  if (!value) return errno_of(ENODATA);
+  return *value;
+}
+
+Outcome<void> Tree::list_xattrs(InodeId id, const std::function<void(std::string_view, ByteView)>& visit) const {
+  const Inode* inode = table::find(root_, id);
+  if (inode == nullptr) return errno_of(ENOENT);
+  xattrs::for_each(inode->xattrs, [&](std::string_view name, ByteView value) {
+    visit(name, value);
+    return true;
+  });
+  return {};
+}
+
+void Tree::for_each_inode(const std::function<void(const Attributes&)>& visit) const {
+  table::for_each(root_, [&](InodeId id, const Inode& inode) {
+    visit(attributes_of(id, inode));
+    return true;
+  });
+}
+
+Digest128 Tree::digest() const { return table::total(root_); }
+
+Digest128 Tree::recompute_digest() const {
+  Digest128 sum;
+  table::for_each(root_, [&](InodeId id, const Inode& inode) {
+    if (inode.nlink == 0) return true;
+    Inode copy = inode;
+    copy.sum = {};
+    if (S_ISDIR(inode.mode)) {
+      directory::for_each(inode.content, 0, [&](const directory::Entry& entry) {
+        copy.sum += dentry_hash(entry.name, entry.type, entry.inode);
+        return true;
+      });
+    } else {
+      file_content::for_each_block(inode, [&](uint64_t index, ByteView block) {
+        copy.sum += block_hash(index, block);
+        return true;
+      });
+    }
+    sum += inode_hash(id, copy);
+    return true;
+  });
+  return sum;
+}
+
+// --- View
+
+View::View(View&& other) noexcept : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {})) {}
+
+View& View::operator=(View&& other) noexcept {
+  std::swap(root_, other.root_);
+  std::swap(usage_, other.usage_);
+  return *this;
+}
+
+View View::share() const { return View(retain(root_), usage_); }
+
+// --- Head
+
+Head Head::create(Timestamp time) {
+  Head head(nullptr, Usage{.inodes = 1, .blocks = 0});
+  Inode* root = table::insert(head.root_, kRootInode);
+  root->mode = S_IFDIR | 0755;
+  root->nlink = 2;
+  root->rdev_or_parent = kRootInode.value;
+  root->set_atime(time);
+  root->set_mtime(time);
+  root->set_ctime(time);
+  return head;
+}
+
+Head::Head(const View& view) : Tree(retain(view.root_), view.usage_) {}
+
+Head::Head(Head&& other) noexcept
+    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {})), unlinked_(std::move(other.unlinked_)) {}
+
+Head& Head::operator=(Head&& other) noexcept {
+  std::swap(root_, other.root_);
+  std::swap(usage_, other.usage_);
+  std::swap(unlinked_, other.unlinked_);
+  return *this;
+}
+
+View Head::view() const { return View(retain(root_), usage_); }
+
+Outcome<void> Head::apply(const Operation& operation) { return Mutation(*this).apply(operation); }
+
+Outcome<void> Head::add_unlinked(const Create& inode_only) { return Mutation(*this).add_unlinked(inode_only); }
+
+std::vector<InodeId> Head::take_unlinked() { return std::exchange(unlinked_, {}); }
+
+void Head::remove_unlinked(InodeId id) {
+  const Inode* inode = table::find(root_, id);
+  if (inode == nullptr || inode->nlink > 0) return;
+  usage_.inodes--;
+  usage_.blocks -= inode->blocks;
+  table::erase(root_, id);
+}
+
+void Head::settle() { table::settle(root_); }
+
+}  // namespace reprise::fs
