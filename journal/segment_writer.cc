@@ -1,0 +1,82 @@
+#include "journal/segment_writer.h"
+
+#include "base/hash.h"
+
+namespace reprise::journal {
+namespace {
+
+constexpr size_t kWriteBytes = 1 << 20;  // buffered before a write
+
+}  // namespace
+
+Result<std::unique_ptr<SegmentWriter>> SegmentWriter::create(Directory& directory, const SegmentHeader& header) {
+  std::string name = segment_name(header.sequence);
+  std::string temporary = name + ".new";
+  Bytes bytes = encode_segment_header(header);
+  auto file = TRY(directory.open(temporary, OpenMode::kCreateOrOpen));
+  TRY(file->resize(0));
+  TRY(file->pwrite(bytes, 0));
+  TRY(file->sync_data());
+  TRY(directory.rename(temporary, name));
+  TRY(directory.sync());
+  // Once more, so that messages call the file by its name.
+  file = TRY(directory.open(name, OpenMode::kReadWrite));
+  SegmentState state{.offset = bytes.size(), .next_index = header.first_index,
+                     .summary = {.chain = segment_header_checksum(bytes)}};
+  return std::make_unique<SegmentWriter>(std::move(file), header.id, state);
+}
+
+SegmentWriter::SegmentWriter(std::unique_ptr<File> file, SegmentId id, const SegmentState& state)
+    : file_(std::move(file)), id_(id), state_(state) {}
+
+Status SegmentWriter::add(const Batch& batch, LogIndex durable_through) {
+  FrameHeader header{.kind = FrameKind::kBatch,
+                     .message_bytes = static_cast<uint32_t>(batch.message().size()),
+                     .body_bytes = static_cast<uint32_t>(batch.body().size()),
+                     .index = state_.next_index,
+                     .durable_through = durable_through,
+                     .origin = batch.header().origin,
+                     .lsn = batch.header().lsn,
+                     .checksum = batch.checksum()};
+  add_frame(header, batch.message(), batch.body());
+  state_.next_index += 1;
+  state_.summary.batches += 1;
+  state_.summary.batch_bytes += batch.encoded_bytes();
+  return buffer_.size() >= kWriteBytes ? flush() : Status{};
+}
+
+Status SegmentWriter::add_summary(FrameKind kind, LogIndex durable_through) {
+  std::byte payload[FrameSummary::kBytes];
+  state_.summary.encode(payload);
+  add_frame({.kind = kind,
+             .message_bytes = FrameSummary::kBytes,
+             .index = state_.next_index,
+             .durable_through = durable_through,
+             .checksum = hash64(payload)},
+            payload, {});
+  return flush();
+}
+
+void SegmentWriter::add_frame(FrameHeader header, ByteView first, ByteView second) {
+  size_t at = buffer_.size();
+  buffer_.resize(at + kFrameHeaderBytes);
+  header.self_checksum = encode_frame_header(header, placement_seed(id_, state_.offset), buffer_.data() + at);
+  append_bytes(buffer_, first);
+  append_bytes(buffer_, second);
+  state_.offset += header.frame_bytes();
+  state_.summary.chain = extend_chain(state_.summary.chain, header);
+}
+
+Status SegmentWriter::flush() {
+  if (buffer_.empty()) return {};
+  TRY(file_->pwrite(buffer_, state_.offset - buffer_.size()));
+  buffer_.clear();
+  return {};
+}
+
+Status SegmentWriter::sync() {
+  TRY(flush());
+  return file_->sync_data();
+}
+
+}  // namespace reprise::journal
