@@ -47,7 +47,7 @@ function database_stamp(): ?string
  * SQLite's locks do not reach from one instance to another yet, so a follower can arrive in the middle of a transaction. It
  * is noticed by the journal's file or by the counter, and then tried again.
  */
-function read_database(callable $read, int &$tries = 0): mixed
+function read_database(callable $read, ?int &$tries = null): mixed
 {
     for ($tries = 1; $tries <= 200; $tries++) {
         $before = database_stamp();
