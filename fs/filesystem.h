@@ -129,7 +129,8 @@ class Filesystem {
   // A request that sets nothing changes nothing.
   Outcome<Attributes> set_attributes(const Caller& caller, InodeId inode, const SetAttributesRequest& request);
   Outcome<size_t> read(InodeId inode, uint64_t offset, ByteSpan into);
-  // Returns the offset after the last byte written; with `append` offset is ignored and the end of the file taken.
+  // Returns the offset after the last byte written: short of all only past kCallDataMax, or at kFileSizeMax. With
+  // `append` offset is ignored and the end of the file taken.
   Outcome<uint64_t> write(const Caller& caller, InodeId inode, uint64_t offset, ByteView data, bool append = false);
   Outcome<void> allocate(const Caller& caller, InodeId inode, RangeChange change, bool keep_size, uint64_t offset,
                          uint64_t length);

@@ -168,7 +168,7 @@ Outcome<uint64_t> Filesystem::write(const Caller& caller, InodeId inode, uint64_
   TRY(check_regular(file));
   if (append) offset = file.size;
   if (data.empty()) return offset;
-  if (offset >= kFileSizeMax) return errno_of(EFBIG);
+  if (offset >= kFileSizeMax || (append && data.size() > kFileSizeMax - offset)) return errno_of(EFBIG);
   data = data.first(std::min<uint64_t>(data.size(), kFileSizeMax - offset));
   while (!data.empty()) {
     ByteView part = data.first(std::min(data.size(), kRecordedWriteMax));

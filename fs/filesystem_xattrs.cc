@@ -88,11 +88,11 @@ Outcome<void> Filesystem::set_xattr(const Caller& caller, InodeId inode, std::st
     if (other == name)
       exists = true;
     else
-      others += bytes.size();
+      others += other.size() + bytes.size();
   }));
   if (exists && mode == XattrMode::kCreate) return errno_of(EEXIST);
   if (!exists && mode == XattrMode::kReplace) return errno_of(ENODATA);
-  if (others + value.size() > kXattrValueMax) return errno_of(ENOSPC);
+  if (others + name.size() + value.size() > kXattrValueMax) return errno_of(ENOSPC);
   return call.apply_to(attributes, SetXattr{.inode = inode, .name = name, .value = value, .time = call.now()});
 }
 

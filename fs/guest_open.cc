@@ -1,0 +1,93 @@
+// open(2): finding, creating, checking.
+#include "fs/guest.h"
+
+namespace reprise::fs {
+namespace {
+
+constexpr int kTmpFile = O_TMPFILE & ~O_DIRECTORY;
+
+bool opens_for_writing(int flags) { return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0; }
+
+Outcome<void> check_flags(int flags) {
+  if ((flags & O_ACCMODE) == O_ACCMODE) return errno_of(EINVAL);
+  if ((flags & (O_CREAT | O_DIRECTORY)) == (O_CREAT | O_DIRECTORY)) return errno_of(EINVAL);
+  bool unlinked = (flags & kTmpFile) != 0;
+  if (unlinked && ((flags & O_DIRECTORY) == 0 || (flags & O_ACCMODE) == O_RDONLY)) return errno_of(EINVAL);
+  return {};
+}
+
+}  // namespace
+
+Outcome<int> Guest::open(PathAt path, int flags, uint32_t mode) {
+  // Of O_PATH's companions Linux heeds these alone.
+  if ((flags & O_PATH) != 0) flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  TRY(check_flags(flags));
+  if ((flags & kTmpFile) != 0) return open_unlinked(path, flags, mode);
+  bool created = false;
+  Attributes found = TRY(find_to_open(path, flags, mode, created));
+  auto opened = std::make_shared<OpenFile>(filesystem_, found, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC));
+  TRY(check_open(found, flags, created));
+  int fd = TRY(add(std::move(opened)));
+  if ((flags & O_TRUNC) == 0 || created || !found.is_regular()) return fd;
+  auto emptied = filesystem_.set_attributes(caller(), found.inode, {.size = 0, .opened_for_writing = true});
+  if (emptied) return fd;
+  TRY(close(fd));
+  return std::unexpected(emptied.error());
+}
+
+// The inode to open, pinned.
+Outcome<Attributes> Guest::find_to_open(PathAt path, int flags, uint32_t mode, bool& created) {
+  Caller who = caller();
+  InodeId start = TRY(start_of(path));
+  PathWalk walk(filesystem_, who, start);
+  Place place = TRY(walk.to_last(path.path));
+  if ((flags & O_CREAT) != 0) return find_or_create(walk, place, flags, mode, created);
+  return walk.finish(place, (flags & O_NOFOLLOW) == 0, Hold::kPin);
+}
+
+Outcome<Attributes> Guest::find_or_create(PathWalk& walk, Place place, int flags, uint32_t mode, bool& created) {
+  Caller who = caller();
+  const bool exclusive = (flags & O_EXCL) != 0;
+  for (;;) {
+    bool ordinary = !place.name.empty() && place.name != "." && place.name != "..";
+    if (place.slash && ordinary) return errno_of(EISDIR);
+    auto found = walk.look(place, Hold::kPin);
+    if (found) {
+      if (!exclusive && !found->is_symlink()) return found;
+      filesystem_.unpin(found->inode);
+      if (exclusive) return errno_of(EEXIST);
+      if ((flags & O_NOFOLLOW) != 0) return errno_of(ELOOP);
+      place = TRY(walk.through_link(place, found->inode));
+      continue;
+    }
+    if (found.error() != Errno{ENOENT}) return found;
+    uint32_t permitted = mode & 07777 & ~options_.umask;
+    auto made = walk.settle(place.parent, filesystem_.make_node(who, place.parent, place.name, S_IFREG | permitted, 0,
+                                                                Hold::kPin));
+    if (made) created = true;
+    // Somebody else may have been quicker.
+    if (made || exclusive || made.error() != Errno{EEXIST}) return made;
+  }
+}
+
+Outcome<void> Guest::check_open(const Attributes& found, int flags, bool created) {
+  if ((flags & O_DIRECTORY) != 0 && !found.is_directory()) return errno_of(ENOTDIR);
+  if ((flags & O_PATH) != 0) return {};
+  if (found.is_symlink()) return errno_of(ELOOP);
+  if (found.is_directory() && ((flags & O_CREAT) != 0 || opens_for_writing(flags))) return errno_of(EISDIR);
+  if (created) return {};
+  int wanted = (flags & O_ACCMODE) == O_WRONLY ? 0 : R_OK;
+  if (opens_for_writing(flags)) wanted |= W_OK;
+  TRY(filesystem_.access(caller(), found.inode, wanted));
+  if (!found.is_directory() && !found.is_regular()) return errno_of(ENXIO);
+  return {};
+}
+
+Outcome<int> Guest::open_unlinked(PathAt path, int flags, uint32_t mode) {
+  Attributes directory = TRY(find(path, 0));
+  Attributes made = TRY(filesystem_.make_unlinked(caller(), directory.inode, mode & 07777 & ~options_.umask,
+                                                  (flags & O_EXCL) == 0));
+  return add(std::make_shared<OpenFile>(filesystem_, made, flags & ~(O_TMPFILE | O_EXCL | O_CLOEXEC | O_TRUNC)));
+}
+
+}  // namespace reprise::fs
