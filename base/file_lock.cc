@@ -1,0 +1,57 @@
+#include "base/file_lock.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace reprise {
+namespace {
+
+std::unexpected<Error> failed(const std::string& path, const char* doing) {
+  int code = errno;
+  return std::unexpected(Error::from_errno(code, path + ": cannot " + doing));
+}
+
+struct flock whole_file(short type) {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<FileLock>> FileLock::acquire(const std::string& path, const std::string& holder) {
+  int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return failed(path, "open");
+  std::unique_ptr<FileLock> held(new FileLock(fd));
+  struct flock lock = whole_file(F_WRLCK);
+  if (::fcntl(fd, F_OFD_SETLK, &lock) != 0) {
+    if (errno == EAGAIN || errno == EACCES) return fail(Code::kBusy, path + ": expected it free, found it locked");
+    return failed(path, "lock");
+  }
+  if (::ftruncate(fd, 0) != 0) return failed(path, "truncate");
+  if (::pwrite(fd, holder.data(), holder.size(), 0) != static_cast<ssize_t>(holder.size())) return failed(path, "write");
+  return held;
+}
+
+Result<std::optional<std::string>> FileLock::holder(const std::string& path) {
+  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    if (errno == ENOENT) return std::nullopt;
+    return failed(path, "open");
+  }
+  FileLock closed_at_the_end(fd);
+  struct flock lock = whole_file(F_WRLCK);
+  if (::fcntl(fd, F_OFD_GETLK, &lock) != 0) return failed(path, "ask who holds the lock of");
+  if (lock.l_type == F_UNLCK) return std::nullopt;
+  char buffer[4096];
+  ssize_t n = ::pread(fd, buffer, sizeof buffer, 0);
+  if (n < 0) return failed(path, "read");
+  return std::string(buffer, static_cast<size_t>(n));
+}
+
+FileLock::~FileLock() { ::close(fd_); }
+
+}  // namespace reprise
