@@ -1,9 +1,11 @@
 // Catalogue: the small facts of a store, in LMDB: snapshots, marks, branches, and where each blob lies.
 //
-// Trusted and local; rebuilt from packs and segments when it is lost. Opened once per process. No read transaction is
-// held across a call. Threads: any. A full map is grown and the transaction tried again.
+// Trusted and local, but every record is checked when it is read. Opened once per process; several processes may have it
+// open at once, and see each other's commits. No read transaction is held across a call. Threads: any.
+// Strings are bounded: a branch or mark is named as Store::check_name says, a label has at most kCatalogueTextLimit bytes.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +16,9 @@
 #include "base/ids.h"
 
 namespace reprise::store {
+
+inline constexpr size_t kCatalogueTextLimit = 4096;    // bytes in a label or token
+inline constexpr size_t kCatalogueVectorLimit = 1 << 20;  // bytes in an encoded vector
 
 struct SnapshotRecord {
   uint64_t id = 0;        // counted up from 1 in this store
@@ -28,6 +33,8 @@ struct SnapshotRecord {
   uint64_t lamport = 0;
   uint64_t inodes = 0, bytes = 0;          // of the tree
   uint64_t stored_bytes = 0;               // added to the packs for it, compressed
+
+  bool operator==(const SnapshotRecord&) const = default;
 };
 
 struct MarkRecord {
@@ -36,18 +43,24 @@ struct MarkRecord {
   LogIndex log_index = 0;
   std::string token;  // journal::Position::to_token
   Timestamp time;
+
+  bool operator==(const MarkRecord&) const = default;
 };
 
 struct BlobPlace {
   uint32_t pack = 0;
   uint64_t offset = 0;
-  uint32_t stored_bytes = 0;
+  uint32_t stored_bytes = 0;  // after the blob's header
+
+  bool operator==(const BlobPlace&) const = default;
 };
 
 // Of one branch.
 struct BranchRecord {
   std::string name;
   LogIndex durable_hint = 0;  // the journal was on the disk at least up to here
+
+  bool operator==(const BranchRecord&) const = default;
 };
 
 class Catalogue {
@@ -65,5 +78,10 @@ class Catalogue {
   virtual Result<std::optional<BlobPlace>> blob(BlobId id) = 0;
   virtual Status put_blobs(const std::vector<std::pair<BlobId, BlobPlace>>& places) = 0;  // one transaction
 };
+
+// The catalogue in the file `path`, begun if it is missing. kBusy if this process has it open already. The map is grown
+// from map_bytes as needed.
+Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, size_t map_bytes = size_t{64} << 20);
+std::unique_ptr<Catalogue> catalogue_in_memory();
 
 }  // namespace reprise::store

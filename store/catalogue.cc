@@ -1,0 +1,223 @@
+#include "store/catalogue.h"
+
+#include <array>
+#include <map>
+#include <mutex>
+
+#include <fmt/format.h>
+
+#include "store/lmdb.h"
+#include "store/records.h"
+
+namespace reprise::store {
+namespace {
+
+constexpr uint32_t kCatalogueVersion = 0;
+enum Table : size_t { kMeta, kSnapshots, kMarks, kBranches, kBlobs };
+const std::vector<const char*> kTables = {"meta", "snapshots", "marks", "branches", "blobs"};
+
+// Big-endian, so that LMDB's order is the order of the numbers.
+std::array<std::byte, 8> number_key(uint64_t number) {
+  std::array<std::byte, 8> key;
+  store_value(key.data(), __builtin_bswap64(number));
+  return key;
+}
+std::array<std::byte, 16> blob_key(BlobId id) {
+  std::array<std::byte, 16> key;
+  store_value(key.data(), id.lo);
+  store_value(key.data() + 8, id.hi);
+  return key;
+}
+// Names have no NUL in them.
+std::string mark_key(std::string_view branch, std::string_view name) {
+  return std::string(branch) + '\0' + std::string(name);
+}
+
+class LmdbCatalogue final : public Catalogue {
+ public:
+  explicit LmdbCatalogue(std::unique_ptr<Lmdb> lmdb) : lmdb_(std::move(lmdb)) {}
+
+  // Writes the format version into a new catalogue, refuses another one's.
+  Status check_version() {
+    std::optional<uint32_t> found;
+    TRY(lmdb_->read([&](Lmdb::Transaction& txn) { return read_version(txn, found); }));
+    auto begin = [&](Lmdb::Transaction& txn) -> Status {
+      TRY(read_version(txn, found));  // another process may have been faster
+      if (found) return {};
+      Bytes version;
+      append_value(version, kCatalogueVersion);
+      return txn.put(kMeta, as_bytes("version"), version);
+    };
+    if (!found) TRY(lmdb_->write(begin));
+    if (!found || *found == kCatalogueVersion) return {};
+    return fail(Code::kUnsupported, fmt::format("{}: expected catalogue version {}, found {}", lmdb_->path(),
+                                                kCatalogueVersion, *found));
+  }
+
+  Result<uint64_t> add_snapshot(SnapshotRecord record) override {
+    TRY(check(record));
+    auto add = [&](Lmdb::Transaction& txn) -> Status {
+      auto last = TRY(txn.get(kMeta, as_bytes("last snapshot")));
+      if (last && last->size() != 8) return damaged("number of the last snapshot");
+      record.id = (last ? load_value<uint64_t>(last->data()) : 0) + 1;
+      Bytes number;
+      append_value(number, record.id);
+      TRY(txn.put(kMeta, as_bytes("last snapshot"), number));
+      return txn.put(kSnapshots, number_key(record.id), encode(record));
+    };
+    TRY(lmdb_->write(add));
+    return record.id;
+  }
+  Result<std::vector<SnapshotRecord>> snapshots() override { return all<SnapshotRecord>(kSnapshots, "snapshot"); }
+  Status remove_snapshot(uint64_t id) override {
+    return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
+      if (TRY(txn.remove(kSnapshots, number_key(id)))) return {};
+      return fail(Code::kNotFound, fmt::format("{}: no snapshot {}", lmdb_->path(), id));
+    });
+  }
+
+  Status put_mark(const MarkRecord& mark) override {
+    TRY(check(mark));
+    return put(kMarks, as_bytes(mark_key(mark.branch, mark.name)), encode(mark));
+  }
+  Result<std::optional<MarkRecord>> mark(std::string_view branch, std::string_view name) override {
+    return one<MarkRecord>(kMarks, as_bytes(mark_key(branch, name)), "mark");
+  }
+  Result<std::vector<MarkRecord>> marks() override { return all<MarkRecord>(kMarks, "mark"); }
+
+  Status put_branch(const BranchRecord& branch) override {
+    TRY(check(branch));
+    return put(kBranches, as_bytes(branch.name), encode(branch));
+  }
+  Result<std::optional<BranchRecord>> branch(std::string_view name) override {
+    return one<BranchRecord>(kBranches, as_bytes(name), "branch");
+  }
+  Result<std::vector<BranchRecord>> branches() override { return all<BranchRecord>(kBranches, "branch"); }
+
+  Result<std::optional<BlobPlace>> blob(BlobId id) override { return one<BlobPlace>(kBlobs, blob_key(id), "blob's place"); }
+  Status put_blobs(const std::vector<std::pair<BlobId, BlobPlace>>& places) override {
+    if (places.empty()) return {};
+    return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
+      for (const auto& [id, place] : places) TRY(txn.put(kBlobs, blob_key(id), encode(place)));
+      return {};
+    });
+  }
+
+ private:
+  Status read_version(Lmdb::Transaction& txn, std::optional<uint32_t>& found) {
+    auto value = TRY(txn.get(kMeta, as_bytes("version")));
+    if (value && value->size() != 4) return damaged("version");
+    if (value) found = load_value<uint32_t>(value->data());
+    return {};
+  }
+  Status put(Table table, ByteView key, const Bytes& value) {
+    return lmdb_->write([&](Lmdb::Transaction& txn) { return txn.put(table, key, value); });
+  }
+  template <class Record>
+  Result<std::optional<Record>> one(Table table, ByteView key, std::string_view what) {
+    std::optional<Record> found;
+    if (key.empty() || key.size() > 511) return found;  // LMDB's own bounds: no such name was ever put
+    auto look = [&](Lmdb::Transaction& txn) -> Status {
+      auto value = TRY(txn.get(table, key));
+      if (!value) return {};
+      found = decode<Record>(*value);
+      return found ? Status{} : damaged(what);
+    };
+    TRY(lmdb_->read(look));
+    return found;
+  }
+  template <class Record>
+  Result<std::vector<Record>> all(Table table, std::string_view what) {
+    std::vector<Record> found;
+    TRY(lmdb_->read([&](Lmdb::Transaction& txn) {
+      return txn.for_each(table, [&](ByteView, ByteView value) -> Status {
+        auto record = decode<Record>(value);
+        if (!record) return damaged(what);
+        found.push_back(std::move(*record));
+        return {};
+      });
+    }));
+    return found;
+  }
+  Status damaged(std::string_view what) {
+    return fail(Code::kCorrupt, fmt::format("{}: expected a {}, found bytes that are none", lmdb_->path(), what));
+  }
+
+  std::unique_ptr<Lmdb> lmdb_;
+};
+
+class MemoryCatalogue final : public Catalogue {
+ public:
+  Result<uint64_t> add_snapshot(SnapshotRecord record) override {
+    TRY(check(record));
+    std::lock_guard lock(mutex_);
+    record.id = ++last_snapshot_;
+    snapshots_[record.id] = record;
+    return record.id;
+  }
+  Result<std::vector<SnapshotRecord>> snapshots() override { return values(snapshots_); }
+  Status remove_snapshot(uint64_t id) override {
+    std::lock_guard lock(mutex_);
+    if (snapshots_.erase(id) == 0) return fail(Code::kNotFound, fmt::format("no snapshot {}", id));
+    return {};
+  }
+  Status put_mark(const MarkRecord& mark) override {
+    TRY(check(mark));
+    std::lock_guard lock(mutex_);
+    marks_[mark_key(mark.branch, mark.name)] = mark;
+    return {};
+  }
+  Result<std::optional<MarkRecord>> mark(std::string_view branch, std::string_view name) override {
+    return one(marks_, mark_key(branch, name));
+  }
+  Result<std::vector<MarkRecord>> marks() override { return values(marks_); }
+  Status put_branch(const BranchRecord& branch) override {
+    TRY(check(branch));
+    std::lock_guard lock(mutex_);
+    branches_[branch.name] = branch;
+    return {};
+  }
+  Result<std::optional<BranchRecord>> branch(std::string_view name) override { return one(branches_, std::string(name)); }
+  Result<std::vector<BranchRecord>> branches() override { return values(branches_); }
+  Result<std::optional<BlobPlace>> blob(BlobId id) override { return one(blobs_, id); }
+  Status put_blobs(const std::vector<std::pair<BlobId, BlobPlace>>& places) override {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, place] : places) blobs_[id] = place;
+    return {};
+  }
+
+ private:
+  template <class Map>
+  std::vector<typename Map::mapped_type> values(const Map& map) {
+    std::lock_guard lock(mutex_);
+    std::vector<typename Map::mapped_type> out;
+    for (const auto& [key, value] : map) out.push_back(value);
+    return out;
+  }
+  template <class Map>
+  std::optional<typename Map::mapped_type> one(const Map& map, const typename Map::key_type& key) {
+    std::lock_guard lock(mutex_);
+    auto it = map.find(key);
+    if (it == map.end()) return std::nullopt;
+    return it->second;
+  }
+
+  std::mutex mutex_;
+  uint64_t last_snapshot_ = 0;
+  std::map<uint64_t, SnapshotRecord> snapshots_;
+  std::map<std::string, MarkRecord> marks_;
+  std::map<std::string, BranchRecord> branches_;
+  std::map<BlobId, BlobPlace> blobs_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, size_t map_bytes) {
+  auto catalogue = std::make_unique<LmdbCatalogue>(TRY(Lmdb::open(path, kTables, map_bytes)));
+  TRY(catalogue->check_version());
+  return catalogue;
+}
+
+std::unique_ptr<Catalogue> catalogue_in_memory() { return std::make_unique<MemoryCatalogue>(); }
+
+}  // namespace reprise::store

@@ -1,0 +1,172 @@
+#include "store/records.h"
+
+#include <fmt/format.h>
+
+#include "store/store.h"
+
+namespace reprise::store {
+namespace {
+
+constexpr uint8_t kRecordVersion = 0;
+
+class Writer {
+ public:
+  Writer() { value(kRecordVersion); }
+  template <class T>
+  Writer& value(const T& v) {
+    append_value(out_, v);
+    return *this;
+  }
+  Writer& bytes(ByteView v) {
+    append_value(out_, static_cast<uint32_t>(v.size()));
+    append_bytes(out_, v);
+    return *this;
+  }
+  Writer& text(std::string_view v) { return bytes(as_bytes(v)); }
+  Writer& digest(const Digest128& v) { return value(v.lo).value(v.hi); }
+  Writer& time(const Timestamp& v) { return value(v.sec).value(v.nsec); }
+  Bytes take() { return std::move(out_); }
+
+ private:
+  Bytes out_;
+};
+
+class Reader {
+ public:
+  explicit Reader(ByteView bytes) : in_(bytes) { ok_ = value<uint8_t>() == kRecordVersion; }
+  template <class T>
+  T value() {
+    return in_.value<T>();
+  }
+  ByteView bytes(size_t limit) {
+    auto size = in_.value<uint32_t>();
+    if (size > limit) ok_ = false;
+    return ok_ ? in_.take(size) : ByteView{};
+  }
+  std::string text() { return std::string(as_text(bytes(kCatalogueTextLimit))); }
+  Digest128 digest() {
+    Digest128 out;
+    out.lo = value<uint64_t>();
+    out.hi = value<uint64_t>();
+    return out;
+  }
+  Timestamp time() {
+    Timestamp out;
+    out.sec = value<int64_t>();
+    out.nsec = value<uint32_t>();
+    if (out.nsec >= 1'000'000'000) ok_ = false;
+    return out;
+  }
+  template <class Record>
+  std::optional<Record> done(Record&& record) {
+    if (!ok_ || !in_.at_end()) return std::nullopt;
+    return std::forward<Record>(record);
+  }
+
+ private:
+  ByteReader in_;
+  bool ok_ = true;
+};
+
+Status check_length(std::string_view what, size_t found, size_t limit) {
+  if (found <= limit) return {};
+  return fail(Code::kInvalidArgument, fmt::format("{}: expected at most {} bytes, found {}", what, limit, found));
+}
+
+}  // namespace
+
+Bytes encode(const SnapshotRecord& r) {
+  return Writer()
+      .value(r.id)
+      .text(r.branch)
+      .text(r.label)
+      .value(static_cast<uint8_t>(r.checkpoint))
+      .time(r.time)
+      .digest(r.root)
+      .value(r.log_index)
+      .bytes(r.vector)
+      .digest(r.digest)
+      .value(r.lamport)
+      .value(r.inodes)
+      .value(r.bytes)
+      .value(r.stored_bytes)
+      .take();
+}
+
+template <>
+std::optional<SnapshotRecord> decode(ByteView bytes) {
+  Reader in(bytes);
+  SnapshotRecord r;
+  r.id = in.value<uint64_t>();
+  r.branch = in.text();
+  r.label = in.text();
+  r.checkpoint = in.value<uint8_t>() != 0;
+  r.time = in.time();
+  r.root = in.digest();
+  r.log_index = in.value<uint64_t>();
+  ByteView vector = in.bytes(kCatalogueVectorLimit);
+  r.vector.assign(vector.begin(), vector.end());
+  r.digest = in.digest();
+  r.lamport = in.value<uint64_t>();
+  r.inodes = in.value<uint64_t>();
+  r.bytes = in.value<uint64_t>();
+  r.stored_bytes = in.value<uint64_t>();
+  return in.done(std::move(r));
+}
+
+Bytes encode(const MarkRecord& r) {
+  return Writer().text(r.name).text(r.branch).value(r.log_index).text(r.token).time(r.time).take();
+}
+
+template <>
+std::optional<MarkRecord> decode(ByteView bytes) {
+  Reader in(bytes);
+  MarkRecord r;
+  r.name = in.text();
+  r.branch = in.text();
+  r.log_index = in.value<uint64_t>();
+  r.token = in.text();
+  r.time = in.time();
+  return in.done(std::move(r));
+}
+
+Bytes encode(const BranchRecord& r) { return Writer().text(r.name).value(r.durable_hint).take(); }
+
+template <>
+std::optional<BranchRecord> decode(ByteView bytes) {
+  Reader in(bytes);
+  BranchRecord r;
+  r.name = in.text();
+  r.durable_hint = in.value<uint64_t>();
+  return in.done(std::move(r));
+}
+
+Bytes encode(const BlobPlace& place) {
+  return Writer().value(place.pack).value(place.offset).value(place.stored_bytes).take();
+}
+
+template <>
+std::optional<BlobPlace> decode(ByteView bytes) {
+  Reader in(bytes);
+  BlobPlace place;
+  place.pack = in.value<uint32_t>();
+  place.offset = in.value<uint64_t>();
+  place.stored_bytes = in.value<uint32_t>();
+  return in.done(std::move(place));
+}
+
+Status check(const SnapshotRecord& record) {
+  TRY(Store::check_name("branch", record.branch));
+  TRY(check_length("label", record.label.size(), kCatalogueTextLimit));
+  return check_length("vector", record.vector.size(), kCatalogueVectorLimit);
+}
+
+Status check(const MarkRecord& record) {
+  TRY(Store::check_name("branch", record.branch));
+  TRY(Store::check_name("mark", record.name));
+  return check_length("token", record.token.size(), kCatalogueTextLimit);
+}
+
+Status check(const BranchRecord& record) { return Store::check_name("branch", record.name); }
+
+}  // namespace reprise::store

@@ -1,0 +1,266 @@
+#include "store/store.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <map>
+#include <mutex>
+
+#include <fmt/format.h>
+
+#include "base/file_lock.h"
+#include "base/hash.h"
+#include "store/pack.h"
+
+namespace reprise::store {
+namespace {
+
+constexpr const char* kIdentityFile = "reprise.store";
+constexpr const char* kCatalogueFile = "catalogue.lmdb";
+constexpr std::string_view kIdentityMagic = "reprise store\n";  // filled up with NULs to 16 bytes
+constexpr uint32_t kStoreVersion = 0;
+constexpr size_t kIdentityBytes = 48;
+
+// magic 16, version u32, zero u32, volume hi and lo u64, checksum u64 of what precedes.
+Bytes encode_identity(VolumeId volume) {
+  Bytes out;
+  append_bytes(out, as_bytes(kIdentityMagic));
+  out.resize(16);
+  append_value(out, kStoreVersion);
+  append_value(out, uint32_t{0});
+  append_value(out, volume.hi);
+  append_value(out, volume.lo);
+  append_value(out, hash64(out));
+  return out;
+}
+
+Result<VolumeId> decode_identity(ByteView bytes, const std::string& path) {
+  ByteReader in(bytes);
+  Bytes magic = encode_identity({});
+  if (!std::ranges::equal(in.take(16), ByteView(magic).first(16))) {
+    return fail(Code::kCorrupt, path + ": expected a store's identity, found other bytes");
+  }
+  auto version = in.value<uint32_t>();
+  if (in.ok() && version != kStoreVersion) {
+    return fail(Code::kUnsupported, fmt::format("{}: expected store version {}, found {}", path, kStoreVersion, version));
+  }
+  if (bytes.size() != kIdentityBytes) {
+    return fail(Code::kCorrupt, fmt::format("{}: expected {} bytes, found {}", path, kIdentityBytes, bytes.size()));
+  }
+  in.value<uint32_t>();
+  VolumeId volume;
+  volume.hi = in.value<uint64_t>();
+  volume.lo = in.value<uint64_t>();
+  uint64_t expected = hash64(bytes.first(kIdentityBytes - 8));
+  auto found = in.value<uint64_t>();
+  if (expected != found || !volume) {
+    return fail(Code::kCorrupt, fmt::format("{}: expected checksum {:016x}, found {:016x}", path, expected, found));
+  }
+  return volume;
+}
+
+std::string encode_holder(const LockHolder& holder) { return fmt::format("{}\n{}", holder.pid, holder.command); }
+
+// Content that is no holder's (one that is being written) gives pid 0.
+LockHolder decode_holder(std::string_view text) {
+  LockHolder holder;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), holder.pid);
+  if (error != std::errc{}) return {};
+  auto used = static_cast<size_t>(end - text.data());
+  if (used < text.size()) holder.command = text.substr(used + 1);
+  return holder;
+}
+
+std::unexpected<Error> busy(std::string_view where, const LockHolder& holder) {
+  return fail(Code::kBusy, fmt::format("{}: expected no live instance, found one: process {} ({})", where, holder.pid,
+                                       holder.command.empty() ? "starting" : printable(holder.command)));
+}
+
+class DiskStore final : public Store {
+ public:
+  static Result<std::unique_ptr<Store>> open(const std::string& path, std::unique_ptr<Directory> directory) {
+    Bytes identity = TRY(directory->read_file(kIdentityFile, 4096));
+    VolumeId volume = TRY(decode_identity(identity, path + "/" + kIdentityFile));
+    TRY(directory->make_directory("packs"));
+    TRY(directory->make_directory("branches"));
+    auto catalogue = TRY(open_catalogue(path + "/" + kCatalogueFile));
+    auto packs = TRY(directory->open_directory("packs"));
+    return std::unique_ptr<Store>(
+        new DiskStore(path, volume, std::move(directory), std::move(catalogue), std::move(packs)));
+  }
+
+  VolumeId volume() const override { return volume_; }
+  const std::string& path() const override { return path_; }
+  Catalogue& catalogue() override { return *catalogue_; }
+  BlobStore& blobs() override { return *blobs_; }
+
+  Result<std::unique_ptr<Directory>> branch_directory(std::string_view branch) override {
+    return directory_in_branch(branch, "");
+  }
+  Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) override {
+    return directory_in_branch(branch, "/journal");
+  }
+  Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch, const LockHolder& holder) override {
+    TRY(branch_directory(branch));
+    std::string path = lock_path(branch);
+    auto lock = FileLock::acquire(path, encode_holder(holder));
+    if (lock) return std::make_unique<Lock>(std::move(*lock));
+    if (lock.error().code() != Code::kBusy) return std::unexpected(lock.error());
+    return busy(path, TRY(lock_holder(branch)).value_or(LockHolder{}));
+  }
+  Result<std::optional<LockHolder>> lock_holder(std::string_view branch) override {
+    TRY(check_name("branch", branch));
+    auto content = TRY(FileLock::holder(lock_path(branch)));
+    if (!content) return std::nullopt;
+    return decode_holder(*content);
+  }
+  std::string control_socket_path(std::string_view branch) const override {
+    return fmt::format("{}/branches/{}/control", path_, branch);
+  }
+
+ private:
+  struct Lock final : BranchLock {
+    explicit Lock(std::unique_ptr<FileLock> lock) : file(std::move(lock)) {}
+    std::unique_ptr<FileLock> file;
+  };
+
+  DiskStore(const std::string& path, VolumeId volume, std::unique_ptr<Directory> directory,
+            std::unique_ptr<Catalogue> catalogue, std::unique_ptr<Directory> packs)
+      : path_(path),
+        volume_(volume),
+        directory_(std::move(directory)),
+        catalogue_(std::move(catalogue)),
+        blobs_(open_packs(std::move(packs), volume, *catalogue_)) {}
+
+  std::string lock_path(std::string_view branch) const { return fmt::format("{}/branches/{}/lock", path_, branch); }
+
+  Result<std::unique_ptr<Directory>> directory_in_branch(std::string_view branch, std::string_view below) {
+    TRY(check_name("branch", branch));
+    std::string name = fmt::format("branches/{}{}", branch, below);
+    TRY(directory_->make_directory(name));
+    return directory_->open_directory(name);
+  }
+
+  const std::string path_;
+  const VolumeId volume_;
+  std::unique_ptr<Directory> directory_;
+  std::unique_ptr<Catalogue> catalogue_;
+  std::unique_ptr<BlobStore> blobs_;  // after the catalogue, which it uses
+};
+
+class MemoryStore final : public Store {
+ public:
+  explicit MemoryStore(VolumeId volume) : volume_(volume) {}
+
+  VolumeId volume() const override { return volume_; }
+  const std::string& path() const override { return path_; }
+  Catalogue& catalogue() override { return *catalogue_; }
+  BlobStore& blobs() override { return *blobs_; }
+  Result<std::unique_ptr<Directory>> branch_directory(std::string_view branch) override {
+    TRY(check_name("branch", branch));
+    return nullptr;
+  }
+  Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) override {
+    return branch_directory(branch);
+  }
+  Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch, const LockHolder& holder) override {
+    TRY(check_name("branch", branch));
+    std::lock_guard lock(holders_->mutex);
+    auto [it, is_new] = holders_->by_branch.try_emplace(std::string(branch), holder);
+    if (!is_new) return busy(fmt::format("branch {}", branch), it->second);
+    return std::make_unique<Lock>(holders_, std::string(branch));
+  }
+  Result<std::optional<LockHolder>> lock_holder(std::string_view branch) override {
+    TRY(check_name("branch", branch));
+    std::lock_guard lock(holders_->mutex);
+    auto it = holders_->by_branch.find(std::string(branch));
+    if (it == holders_->by_branch.end()) return std::nullopt;
+    return it->second;
+  }
+  std::string control_socket_path(std::string_view) const override { return ""; }
+
+ private:
+  struct Holders {
+    std::mutex mutex;
+    std::map<std::string, LockHolder> by_branch;
+  };
+  struct Lock final : BranchLock {
+    Lock(std::shared_ptr<Holders> in, std::string name) : holders(std::move(in)), branch(std::move(name)) {}
+    ~Lock() override {
+      std::lock_guard lock(holders->mutex);
+      holders->by_branch.erase(branch);
+    }
+    std::shared_ptr<Holders> holders;
+    std::string branch;
+  };
+
+  const VolumeId volume_;
+  const std::string path_;
+  std::unique_ptr<Catalogue> catalogue_ = catalogue_in_memory();
+  std::unique_ptr<BlobStore> blobs_ = blobs_in_memory();
+  std::shared_ptr<Holders> holders_ = std::make_shared<Holders>();
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> Store::open(const std::string& path) {
+  auto directory = open_host_directory(path);
+  if (!directory) {
+    int code = directory.error().sys_errno();
+    if (code == ENOENT) return fail(Code::kNotFound, path + ": expected a store, found nothing there");
+    if (code == ENOTDIR) return fail(Code::kInvalidArgument, path + ": expected a store (a directory), found a file");
+    return std::unexpected(directory.error());
+  }
+  if (!TRY((*directory)->exists(kIdentityFile))) {
+    bool empty = TRY((*directory)->list()).empty();
+    return fail(Code::kInvalidArgument, fmt::format("{}: expected a store, found {}", path,
+                                                    empty ? "an empty directory" : "a directory without a file reprise.store"));
+  }
+  return DiskStore::open(path, std::move(*directory));
+}
+
+Result<std::unique_ptr<Store>> Store::create(const std::string& path, VolumeId volume) {
+  auto directory = open_host_directory(path, true);
+  if (!directory) {
+    int code = directory.error().sys_errno();
+    if (code == ENOTDIR || code == EEXIST) {
+      return fail(Code::kAlreadyExists, path + ": expected a new path or an empty directory, found a file");
+    }
+    return std::unexpected(directory.error());
+  }
+  std::string_view found;
+  for (const std::string& name : TRY((*directory)->list())) {
+    if (name != std::string(kIdentityFile) + ".new") found = "other files";  // .new: a creation that was interrupted
+  }
+  if (TRY((*directory)->exists(kIdentityFile))) found = "a store";
+  if (!found.empty()) {
+    return fail(Code::kAlreadyExists, fmt::format("{}: expected a new path or an empty directory, found {}", path, found));
+  }
+  // The identity is the first thing there is: whatever else is missing is made when the store is opened.
+  TRY((*directory)->replace_file(kIdentityFile, encode_identity(volume)));
+  auto store = TRY(DiskStore::open(path, std::move(*directory)));
+  auto parent = TRY(open_host_directory(path + "/.."));
+  TRY(parent->sync());
+  return store;
+}
+
+bool Store::looks_like_store(const std::string& path) {
+  auto directory = open_host_directory(path);
+  if (!directory) return false;
+  return (*directory)->exists(kIdentityFile).value_or(false);
+}
+
+std::unique_ptr<Store> Store::in_memory(VolumeId volume) { return std::make_unique<MemoryStore>(volume); }
+
+Status Store::check_name(std::string_view what, std::string_view name) {
+  auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  auto inner = [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '.' || c == '-'; };
+  bool good = !name.empty() && name.size() <= 64 && letter(name[0]) && std::ranges::all_of(name, inner) && name != "head";
+  if (good) return {};
+  return fail(Code::kInvalidArgument,
+              fmt::format("expected a {} name of letters, digits, '_', '.' and '-', beginning with a letter or '_', at "
+                          "most 64 bytes and not \"head\", found \"{}\"",
+                          what, printable(name)));
+}
+
+}  // namespace reprise::store

@@ -1,0 +1,201 @@
+#include "store/store.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "temp_directory.h"
+
+namespace reprise::store {
+namespace {
+
+using testing::HasSubstr;
+
+const VolumeId kVolume{0x1234, 0x5678};
+
+template <class T>
+void expect_error(const Result<T>& result, Code code, const std::string& words) {
+  ASSERT_FALSE(result) << "expected an error with: " << words;
+  EXPECT_EQ(result.error().code(), code) << result.error().message();
+  EXPECT_THAT(result.error().message(), HasSubstr(words));
+}
+
+TEST(Store, IsThereAgainAfterReopening) {
+  TempDirectory directory;
+  std::string path = directory / "deep/site.store";
+  EXPECT_FALSE(Store::looks_like_store(path));
+  BlobId id;
+  {
+    auto store = Store::create(path, kVolume);
+    ASSERT_TRUE(store) << store.error().message();
+    EXPECT_EQ((*store)->volume(), kVolume);
+    EXPECT_EQ((*store)->path(), path);
+    id = (*store)->blobs().put(as_bytes("hello")).value();
+    ASSERT_TRUE((*store)->blobs().sync());
+    ASSERT_TRUE((*store)->catalogue().put_branch({"main", 3}));
+    ASSERT_TRUE((*store)->journal_directory("main"));
+  }
+  EXPECT_TRUE(Store::looks_like_store(path));
+  EXPECT_TRUE(std::filesystem::is_directory(path + "/branches/main/journal"));
+  auto store = Store::open(path);
+  ASSERT_TRUE(store) << store.error().message();
+  EXPECT_EQ((*store)->volume(), kVolume);
+  EXPECT_EQ(as_text(*(*store)->blobs().get(id)), "hello");
+  EXPECT_EQ((*store)->catalogue().branch("main"), (BranchRecord{"main", 3}));
+  EXPECT_EQ((*store)->control_socket_path("main"), path + "/branches/main/control");
+}
+
+TEST(Store, SaysWhatItFoundInsteadOfAStore) {
+  TempDirectory directory;
+  std::filesystem::create_directory(directory / "empty");
+  std::filesystem::create_directory(directory / "other");
+  std::ofstream(directory / "other/file") << "x";
+  std::ofstream(directory / "file") << "x";
+  struct {
+    const char* name;
+    Code code;
+    const char* found;
+  } cases[] = {{"missing", Code::kNotFound, "expected a store, found nothing"},
+               {"file", Code::kInvalidArgument, "expected a store (a directory), found a file"},
+               {"empty", Code::kInvalidArgument, "expected a store, found an empty directory"},
+               {"other", Code::kInvalidArgument, "expected a store, found a directory without a file reprise.store"}};
+  for (const auto& c : cases) {
+    expect_error(Store::open(directory / c.name), c.code, (directory / c.name) + ": " + c.found);
+    EXPECT_FALSE(Store::looks_like_store(directory / c.name));
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory / "empty"), {}), 0) << "nothing was made there";
+}
+
+TEST(Store, IsCreatedOnlyWhereNothingIs) {
+  TempDirectory directory;
+  std::filesystem::create_directory(directory / "other");
+  std::ofstream(directory / "other/file") << "x";
+  std::ofstream(directory / "file") << "x";
+  expect_error(Store::create(directory / "other", kVolume), Code::kAlreadyExists, "found other files");
+  expect_error(Store::create(directory / "file", kVolume), Code::kAlreadyExists, "found a file");
+  std::filesystem::create_directory(directory / "empty");
+  ASSERT_TRUE(Store::create(directory / "empty", kVolume));
+  expect_error(Store::create(directory / "empty", kVolume), Code::kAlreadyExists, "found a store");
+}
+
+TEST(Store, AnInterruptedCreationCanBeRepeated) {
+  TempDirectory directory;
+  std::filesystem::create_directory(directory / "s");
+  std::ofstream(directory / "s/reprise.store.new") << "half";
+  EXPECT_TRUE(Store::create(directory / "s", kVolume));
+}
+
+// Every byte of the identity flipped and every length cut.
+TEST(Store, ADamagedIdentityIsRefused) {
+  TempDirectory directory;
+  std::string path = directory / "s", file = path + "/reprise.store";
+  ASSERT_TRUE(Store::create(path, kVolume));
+  std::string identity;
+  {
+    std::ifstream in(file, std::ios::binary);
+    identity.assign(std::istreambuf_iterator<char>(in), {});
+  }
+  ASSERT_EQ(identity.size(), 48u);
+  auto open_with = [&](const std::string& bytes) {
+    std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
+    return Store::open(path);
+  };
+  for (size_t i = 0; i < identity.size(); i++) {
+    std::string flipped = identity;
+    flipped[i] = static_cast<char>(flipped[i] ^ 0x40);
+    bool in_version = i >= 16 && i < 20;
+    expect_error(open_with(flipped), in_version ? Code::kUnsupported : Code::kCorrupt, file + ": expected");
+    expect_error(open_with(identity.substr(0, i)), Code::kCorrupt, file + ": expected");
+  }
+  expect_error(open_with(identity + "x"), Code::kCorrupt, "expected 48 bytes, found 49");
+  expect_error(open_with(std::string(5000, 'x')), Code::kCorrupt, "found 5000");
+  EXPECT_TRUE(open_with(identity));
+}
+
+TEST(Store, AnotherVersionIsNamed) {
+  TempDirectory directory;
+  std::string path = directory / "s";
+  ASSERT_TRUE(Store::create(path, kVolume));
+  {
+    std::fstream file(path + "/reprise.store", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(16);
+    file.put(7);
+  }
+  expect_error(Store::open(path), Code::kUnsupported, "expected store version 0, found 7");
+}
+
+class AnyStore : public testing::TestWithParam<bool> {
+ protected:
+  AnyStore() : store_(GetParam() ? Store::in_memory(kVolume) : *Store::create(directory_ / "s", kVolume)) {}
+  TempDirectory directory_;
+  std::unique_ptr<Store> store_;
+};
+INSTANTIATE_TEST_SUITE_P(Both, AnyStore, testing::Bool(),
+                         [](const auto& tested) { return tested.param ? "InMemory" : "OnDisk"; });
+
+TEST_P(AnyStore, ABranchIsLockedOnceAndNamesItsHolder) {
+  EXPECT_EQ(store_->lock_holder("main")->has_value(), false);
+  auto lock = store_->lock_branch("main", {4711, "reprise run --store s -- php"});
+  ASSERT_TRUE(lock) << lock.error().message();
+  auto holder = store_->lock_holder("main");
+  ASSERT_TRUE(holder && *holder);
+  EXPECT_EQ((*holder)->pid, 4711);
+  EXPECT_EQ((*holder)->command, "reprise run --store s -- php");
+  expect_error(store_->lock_branch("main", {1, "another"}), Code::kBusy, "process 4711 (reprise run --store s -- php)");
+  EXPECT_TRUE(store_->lock_branch("try1", {1, "another"})) << "branches do not lock each other";
+  lock->reset();
+  EXPECT_EQ(store_->lock_holder("main")->has_value(), false);
+  EXPECT_TRUE(store_->lock_branch("main", {1, "another"}));
+}
+
+TEST_P(AnyStore, BadBranchNamesAreRefused) {
+  for (std::string name : {"", "head", "..", "a/b", "1st", ".hidden", "a b"}) {
+    EXPECT_EQ(store_->lock_branch(name, {}).error().code(), Code::kInvalidArgument) << name;
+    EXPECT_EQ(store_->branch_directory(name).error().code(), Code::kInvalidArgument) << name;
+  }
+}
+
+TEST(Store, TheLockOfAKilledProcessIsFree) {
+  TempDirectory directory;
+  std::string path = directory / "s";
+  ASSERT_TRUE(Store::create(path, kVolume));
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  pid_t child = ::fork();
+  if (child == 0) {
+    auto store = Store::open(path);
+    if (!store) ::_exit(1);
+    auto lock = (*store)->lock_branch("main", {::getpid(), "child"});
+    if (!lock || ::write(ready[1], "x", 1) != 1) ::_exit(1);
+    for (;;) ::pause();
+  }
+  char byte;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  auto store = Store::open(path);  // while the child has it open
+  ASSERT_TRUE(store) << store.error().message();
+  expect_error((*store)->lock_branch("main", {::getpid(), "parent"}), Code::kBusy,
+               "process " + std::to_string(child) + " (child)");
+  ::kill(child, SIGKILL);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  EXPECT_EQ((*store)->lock_holder("main")->has_value(), false) << "what the file still says is nobody's";
+  EXPECT_TRUE((*store)->lock_branch("main", {::getpid(), "parent"}));
+}
+
+TEST(Store, NamesOfBranchesAndMarks) {
+  for (const std::string& good : std::vector<std::string>{"main", "_x", "a.b-c_9", "Head", std::string(64, 'x')}) {
+    EXPECT_TRUE(Store::check_name("branch", good)) << good;
+  }
+  const std::vector<std::string> all_bad = {"", "head", "9a", "-a", ".a", "a/b", "a b", "a\n", "é", std::string(65, 'x')};
+  for (const std::string& bad : all_bad) {
+    EXPECT_FALSE(Store::check_name("branch", bad)) << bad;
+  }
+  expect_error(Store::check_name("mark", "a\nb"), Code::kInvalidArgument, "a\\x0ab");
+}
+
+}  // namespace
+}  // namespace reprise::store
