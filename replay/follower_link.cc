@@ -1,0 +1,69 @@
+#include "replay/follower_link.h"
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+
+namespace reprise::replay {
+
+Result<std::unique_ptr<FollowerLink>> FollowerLink::begin(Member& member, Clock& clock, const SessionOptions& options,
+                                                          ResyncBudget& budget, uint64_t tree_limit_bytes) {
+  FollowerFacts facts{.volume = member.volume(),
+                      .branch = member.branch(),
+                      .moment = TRY(member.settle()),
+                      .is_new = member.is_new()};
+  return std::unique_ptr<FollowerLink>(new FollowerLink(member, clock, options, facts, budget, tree_limit_bytes));
+}
+
+FollowerLink::FollowerLink(Member& member, Clock& clock, const SessionOptions& options, const FollowerFacts& facts,
+                           ResyncBudget& budget, uint64_t tree_limit_bytes)
+    : member_(member),
+      clock_(clock),
+      tree_limit_bytes_(tree_limit_bytes),
+      session_(options, facts, budget, clock.monotonic_ns() / 1'000'000) {}
+
+void FollowerLink::receive(ByteView bytes) {
+  session_.receive(bytes, now_ms());
+  while (std::optional<Step> step = session_.next_step()) perform(std::move(*step));
+}
+
+void FollowerLink::perform(Step step) {
+  if (std::holds_alternative<CheckPosition>(step)) return check_position();
+  Status done;
+  if (auto* adopt = std::get_if<AdoptVolume>(&step)) {
+    done = member_.adopt_volume(adopt->volume);
+  } else if (auto* group = std::get_if<ApplyGroup>(&step)) {
+    done = member_.apply(group->batches);
+    if (done) batches_ += group->batches.size();
+  } else if (std::holds_alternative<BeginTree>(step)) {
+    tree_.emplace(tree_limit_bytes_);
+  } else if (auto* add = std::get_if<AddToTree>(&step)) {
+    CHECK(tree_);
+    done = tree_->add(add->bytes);
+  } else {
+    done = install(std::get<InstallTree>(step));
+  }
+  if (done) session_.done(member_.vector());
+  else session_.failed(done.error());
+}
+
+void FollowerLink::check_position() {
+  Result<Moment> ours = member_.settle();
+  if (ours) session_.checked(ours->position);
+  else session_.failed(ours.error());
+}
+
+Status FollowerLink::install(const InstallTree& step) {
+  CHECK(tree_);
+  Result<fs::View> tree = tree_->finish(step.root);
+  tree_.reset();
+  if (!tree) return std::unexpected(tree.error().with_context("the leader's snapshot"));
+  if (Digest128 digest = tree->digest(); digest != step.position.digest)
+    return fail(Code::kCorrupt, fmt::format("the leader's snapshot has the digest {}, expected {}", digest.to_string(),
+                                            step.position.digest.to_string()));
+  TRY(member_.install(*tree, step.position, step.lamport));
+  ++overwrites_;
+  return {};
+}
+
+}  // namespace reprise::replay

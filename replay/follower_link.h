@@ -1,0 +1,49 @@
+// FollowerLink: a follower's end of one connection: a FollowerSession, connected to the member that it feeds.
+//
+// No socket and no thread inside. Not thread-safe: one thread drives it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "replay/member.h"
+#include "replay/session.h"
+#include "replay/tree_stream.h"
+
+namespace reprise::replay {
+
+class FollowerLink {
+ public:
+  // Says where the member is; the greeting is in take_output(). member, clock and budget outlive it.
+  static Result<std::unique_ptr<FollowerLink>> begin(Member& member, Clock& clock, const SessionOptions& options,
+                                                     ResyncBudget& budget, uint64_t tree_limit_bytes);
+
+  // Takes bytes and does what they ask for: applies, installs, compares.
+  void receive(ByteView bytes);
+  void tick() { session_.tick(now_ms()); }
+  void close(Error why) { session_.close(std::move(why)); }
+  std::vector<Outgoing> take_output() { return session_.take_output(); }
+
+  const FollowerSession& session() const { return session_; }
+  uint64_t batches() const { return batches_; }      // given to the member
+  uint64_t overwrites() const { return overwrites_; }  // snapshots installed
+
+ private:
+  FollowerLink(Member& member, Clock& clock, const SessionOptions& options, const FollowerFacts& facts, ResyncBudget& budget,
+               uint64_t tree_limit_bytes);
+  uint64_t now_ms() { return clock_.monotonic_ns() / 1'000'000; }
+  void perform(Step step);
+  void check_position();
+  Status install(const InstallTree& step);
+
+  Member& member_;
+  Clock& clock_;
+  uint64_t tree_limit_bytes_;
+  FollowerSession session_;
+  std::optional<TreeReceiver> tree_;
+  uint64_t batches_ = 0, overwrites_ = 0;
+};
+
+}  // namespace reprise::replay

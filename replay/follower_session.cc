@@ -1,0 +1,221 @@
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "replay/session.h"
+
+namespace reprise::replay {
+namespace {
+
+// Such an error says that our tree and the leader's stream do not fit together, which a snapshot mends.
+bool mended_by_snapshot(Code code) {
+  return code == Code::kGap || code == Code::kCorrupt || code == Code::kDivergence || code == Code::kUnsupported;
+}
+
+template <class T>
+size_t index_of() {
+  return Step(T{}).index();
+}
+
+}  // namespace
+
+FollowerSession::FollowerSession(const SessionOptions& options, const FollowerFacts& facts, ResyncBudget& budget, uint64_t now_ms)
+    : channel_(options, now_ms), facts_(facts), budget_(budget), applied_(facts.moment.position.vector) {
+  received_ = applied_;
+  channel_.send(Hello{.min_version = options.min_version,
+                      .max_version = options.max_version,
+                      .volume = facts.volume,
+                      .branch = facts.branch,
+                      .role = Role::kFollower,
+                      .position = facts.moment.position,
+                      .lamport = facts.moment.lamport,
+                      .is_new = facts.is_new});
+}
+
+void FollowerSession::receive(ByteView bytes, uint64_t now_ms) {
+  CHECK(steps_.empty() && under_way_ == std::variant_npos);
+  channel_.set_now(now_ms);
+  while (std::optional<Incoming> message = channel_.take(bytes)) handle(std::move(*message));
+}
+
+void FollowerSession::tick(uint64_t now_ms) {
+  channel_.tick(now_ms, greeted_);
+  if (greeted_ && channel_.heartbeat_due()) channel_.send(Heartbeat{.vector = applied_});
+}
+
+void FollowerSession::close(Error why) {
+  Bye bye{.code = why.code(), .reason = why.message()};
+  channel_.close(std::move(why), Control(std::move(bye)));
+}
+
+void FollowerSession::unexpected(std::string_view what) {
+  channel_.close_malformed(Error(Code::kCorrupt, fmt::format("{} came when it may not", what)));
+}
+
+void FollowerSession::handle(Incoming message) {
+  if (auto* batch = std::get_if<journal::Batch>(&message)) return handle_batch(std::move(*batch));
+  if (auto* data = std::get_if<TreeData>(&message)) {
+    if (discarding_) return;
+    if (expect_ != Expect::kTree) return unexpected("a piece of a tree");
+    tree_bytes_ += data->bytes.size();
+    catch_up_bytes_ += data->bytes.size() + kFrameHeaderBytes;
+    steps_.push_back(AddToTree{std::move(data->bytes)});
+    return;
+  }
+  const Control& control = std::get<Control>(message);
+  if (auto* hello = std::get_if<Hello>(&control)) return handle_hello(*hello);
+  if (auto* refuse = std::get_if<Refuse>(&control)) {
+    hopeless_ = refuse->code == Code::kWrongVolume || refuse->code == Code::kUnsupported || refuse->code == Code::kDetached;
+    return channel_.close(Error(refuse->code, "refused by the leader: " + refuse->reason));
+  }
+  if (auto* bye = std::get_if<Bye>(&control)) return channel_.close(Error(bye->code, "the leader left: " + bye->reason));
+  if (!greeted_) return unexpected("a message before the leader's greeting");
+  if (auto* catch_up = std::get_if<CatchUp>(&control)) return handle_catch_up(*catch_up);
+  if (auto* heartbeat = std::get_if<Heartbeat>(&control)) {
+    leader_vector_ = heartbeat->vector;
+    return;
+  }
+  if (discarding_) return;
+  if (auto* begin = std::get_if<SnapshotBegin>(&control)) {
+    if (expect_ != Expect::kTreeBegin) return unexpected("the beginning of a snapshot");
+    tree_ = *begin;
+    tree_bytes_ = 0;
+    expect_ = Expect::kTree;
+    steps_.push_back(BeginTree{});
+  } else if (auto* end = std::get_if<SnapshotEnd>(&control)) {
+    if (expect_ != Expect::kTree || end->bytes != tree_bytes_) return unexpected("the end of a snapshot");
+    received_ = tree_->position.vector;
+    steps_.push_back(InstallTree{.root = end->root, .position = tree_->position, .lamport = tree_->lamport});
+    expect_ = Expect::kBatches;
+  } else if (auto* checkpoint = std::get_if<Checkpoint>(&control)) {
+    handle_checkpoint(*checkpoint);
+  } else {
+    unexpected("a message that only a follower may send");
+  }
+}
+
+void FollowerSession::handle_hello(const Hello& hello) {
+  const SessionOptions& ours = channel_.options();
+  auto refuse = [&](Code code, std::string reason) {
+    hopeless_ = true;
+    channel_.close(Error(code, reason), Control(Refuse{.code = code, .reason = reason}));
+  };
+  if (greeted_) return unexpected("a second greeting");
+  if (hello.max_version < ours.min_version || hello.min_version > ours.max_version)
+    return refuse(Code::kUnsupported, fmt::format("the follower speaks versions {} to {} of the protocol, the leader {} to {}",
+                                                  ours.min_version, ours.max_version, hello.min_version, hello.max_version));
+  if (hello.role != Role::kLeader || !hello.volume) return unexpected("a greeting of no leader");
+  if (facts_.volume && hello.volume != facts_.volume)
+    return refuse(Code::kWrongVolume, fmt::format("the follower's volume is {}, the leader's is {}", facts_.volume.to_string(),
+                                                  hello.volume.to_string()));
+  greeted_ = true;
+  leader_volume_ = hello.volume;
+  leader_vector_ = hello.position.vector;
+  expect_ = Expect::kCatchUp;
+  if (!facts_.volume) steps_.push_back(AdoptVolume{hello.volume});
+}
+
+void FollowerSession::handle_catch_up(const CatchUp& catch_up) {
+  decision_ = catch_up.decision;
+  target_ = catch_up.target;
+  caught_up_ = false;
+  discarding_ = false;
+  catch_up_bytes_ = 0;
+  tree_.reset();
+  awaiting_tree_ = catch_up.decision.tier == Tier::kSnapshot;
+  expect_ = awaiting_tree_ ? Expect::kTreeBegin : Expect::kBatches;
+  leader_vector_.merge(target_);
+  note_caught_up();
+}
+
+void FollowerSession::handle_batch(journal::Batch batch) {
+  if (discarding_) return;
+  if (expect_ != Expect::kBatches) return unexpected("a batch");
+  if (!received_.covers(target_)) catch_up_bytes_ += batch.encoded_bytes() + kFrameHeaderBytes;
+  const journal::BatchHeader& header = batch.header();
+  if (header.lsn > received_.get(header.origin)) received_.set(header.origin, header.lsn);
+  if (header.lsn > leader_vector_.get(header.origin)) leader_vector_.set(header.origin, header.lsn);
+
+  const SessionOptions& options = channel_.options();
+  auto* group = steps_.empty() ? nullptr : std::get_if<ApplyGroup>(&steps_.back());
+  if (group == nullptr || group->batches.size() >= options.group_batches || group_bytes_ >= options.group_bytes) {
+    steps_.push_back(ApplyGroup{});
+    group = &std::get<ApplyGroup>(steps_.back());
+    group_bytes_ = 0;
+  }
+  group_bytes_ += batch.encoded_bytes();
+  group->batches.push_back(std::move(batch));
+}
+
+void FollowerSession::handle_checkpoint(const Checkpoint& checkpoint) {
+  if (expect_ != Expect::kBatches) return unexpected("a checkpoint");
+  to_check_.push_back(checkpoint.position);
+  steps_.push_back(CheckPosition{});
+}
+
+std::optional<Step> FollowerSession::next_step() {
+  CHECK(under_way_ == std::variant_npos);
+  // What arrived whole is applied even if the session is over by now.
+  if (steps_.empty()) return std::nullopt;
+  std::optional<Step> step(std::move(steps_.front()));
+  steps_.pop_front();
+  under_way_ = step->index();
+  return step;
+}
+
+void FollowerSession::done(const journal::Vector& applied) {
+  size_t step = std::exchange(under_way_, std::variant_npos);
+  applied_ = applied;
+  bool installed = step == index_of<InstallTree>();
+  if (installed) awaiting_tree_ = false;
+  if (installed || step == index_of<ApplyGroup>())
+    channel_.send(Ack{.vector = applied_, .bytes = channel_.received_bytes()});
+  note_caught_up();
+}
+
+void FollowerSession::checked(const journal::Position& ours) {
+  CHECK(under_way_ == index_of<CheckPosition>() && !to_check_.empty());
+  under_way_ = std::variant_npos;
+  journal::Position theirs = std::move(to_check_.front());
+  to_check_.pop_front();
+  applied_ = ours.vector;
+  leader_vector_.merge(theirs.vector);
+  if (ours.vector != theirs.vector)
+    return resync(Error(Code::kGap, fmt::format("after the same batches this tree is at {}, the leader's at {}",
+                                                ours.to_token(), theirs.to_token())));
+  if (ours.digest != theirs.digest)
+    return resync(Error(Code::kDivergence, fmt::format("divergence: at equal vectors the digest is {} here and {} at the leader",
+                                                       ours.digest.to_string(), theirs.digest.to_string())));
+  ++checkpoints_;
+}
+
+void FollowerSession::failed(const Error& error) {
+  under_way_ = std::variant_npos;
+  if (mended_by_snapshot(error.code())) return resync(error);
+  steps_.clear();
+  to_check_.clear();
+  hopeless_ = true;
+  channel_.close(error, Control(Bye{.code = Code::kDetached, .reason = error.message()}));
+}
+
+void FollowerSession::resync(const Error& why) {
+  steps_.clear();
+  to_check_.clear();
+  caught_up_ = false;
+  last_resync_ = why;
+  if (channel_.closed()) return;
+  if (!budget_.take(channel_.now_ms())) {
+    hopeless_ = true;
+    std::string what = fmt::format("out of step more than {} times in a minute, the last time: {}",
+                                   channel_.options().resyncs_per_minute, why.message());
+    return channel_.close(Error(Code::kDetached, what), Control(Bye{.code = Code::kDetached, .reason = what}));
+  }
+  discarding_ = true;
+  channel_.send(Resync{.code = why.code(), .reason = why.message()});
+}
+
+void FollowerSession::note_caught_up() {
+  bool streaming = expect_ == Expect::kBatches && !awaiting_tree_ && !discarding_;
+  if (streaming && applied_.covers(target_)) caught_up_ = true;
+}
+
+}  // namespace reprise::replay

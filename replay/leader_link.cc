@@ -1,0 +1,239 @@
+#include "replay/leader_link.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+
+#include <fmt/format.h>
+
+#include "replay/tree_stream.h"
+
+namespace reprise::replay {
+namespace {
+
+// Handed to one write: enough to make system calls rare, little enough to keep memory and latency bounded.
+constexpr size_t kWriteBatches = 64;
+constexpr size_t kWriteBytes = 256 << 10;
+
+// How `peer` has what `ours` lacks; nothing if it does not.
+std::optional<std::string> ahead(const journal::Vector& peer, const journal::Vector& ours) {
+  for (const auto& [origin, lsn] : peer.entries()) {
+    if (lsn > ours.get(origin))
+      return fmt::format("the peer has batches that the leader lacks (origin {}: {} there, {} here)",
+                         origin.to_short_string(), lsn, ours.get(origin));
+  }
+  return std::nullopt;
+}
+
+// Where the journal must be read from, and what that costs; or why it cannot be.
+Result<LogIndex> price_suffix(journal::Journal& journal, const journal::Vector& peer, CatchUpFacts& facts) {
+  LogIndex from = TRY(journal.position_of(peer));
+  uint64_t bytes = TRY(journal.bytes_from(from));
+  LogIndex last = journal.last();
+  facts.suffix_bytes = bytes + (last >= from ? last - from + 1 : 0) * kFrameHeaderBytes;
+  return from;
+}
+
+}  // namespace
+
+LeaderLink::LeaderLink(Member& member, Clock& clock, const SessionOptions& options)
+    : member_(member),
+      clock_(clock),
+      options_(options),
+      session_(options, member.volume(), member.branch(), clock.monotonic_ns() / 1'000'000) {}
+
+void LeaderLink::receive(ByteView bytes) {
+  {
+    std::lock_guard lock(mutex_);
+    session_.receive(bytes, now_ms());
+    woken_ = true;
+  }
+  changed_.notify_one();
+}
+
+void LeaderLink::close(Error why) {
+  {
+    std::lock_guard lock(mutex_);
+    session_.close(std::move(why));
+    woken_ = true;
+  }
+  changed_.notify_one();
+}
+
+std::optional<Error> LeaderLink::closed() const {
+  std::lock_guard lock(mutex_);
+  return session_.closed();
+}
+
+Result<LeaderLink::Activity> LeaderLink::step(const Write& write) {
+  std::optional<CatchUpRequest> request;
+  bool heartbeat;
+  {
+    std::lock_guard lock(mutex_);
+    session_.tick(now_ms());
+    request = session_.take_request();
+    heartbeat = session_.heartbeat_due();
+  }
+  if (request) {
+    if (Status done = catch_up(*request, write); !done) close(done.error());
+  } else if (heartbeat) {
+    journal::Vector ours = member_.vector();
+    std::lock_guard lock(mutex_);
+    session_.heartbeat(ours);
+  }
+  if (!closed()) send_batches();
+  if (!closed()) {
+    if (Status done = checkpoint(); !done) close(done.error());
+  }
+  bool sent = false;
+  TRY(flush(write, &sent));
+  if (std::optional<Error> why = closed()) return std::unexpected(*why);
+  return sent ? Activity::kSent : Activity::kIdle;
+}
+
+Status LeaderLink::flush(const Write& write, bool* sent) {
+  std::vector<Outgoing> output;
+  {
+    std::lock_guard lock(mutex_);
+    output = session_.take_output();
+  }
+  if (output.empty()) return {};
+  std::vector<ByteView> pieces;
+  for (const Outgoing& out : output) out.append_pieces(pieces);
+  *sent = true;
+  return write(pieces);
+}
+
+Status LeaderLink::catch_up(const CatchUpRequest& request, const Write& write) {
+  cursor_.reset();
+  pending_.reset();
+  const journal::Vector& peer = request.peer.position.vector;
+  Moment ours = TRY(member_.settle());
+  CatchUpFacts facts{.equal = peer == ours.position.vector,
+                     .peer_is_new = request.peer.is_new,
+                     .peer_is_empty = peer.empty(),
+                     .peer_is_ahead = ahead(peer, ours.position.vector),
+                     .asked_for_snapshot = request.resync,
+                     .snapshot_bytes = member_.estimated_snapshot_bytes()};
+  // Only a greeting says the peer's digest; later the checkpoints compare them.
+  facts.digests_differ = request.first && facts.equal && request.peer.position.digest != ours.position.digest;
+  Result<LogIndex> from = price_suffix(member_.journal(), peer, facts);
+  if (!from) facts.suffix_missing = from.error().message();
+  CatchUpDecision decision = choose_tier(facts);
+  {
+    std::lock_guard lock(mutex_);
+    branch_ = request.peer.branch;
+    session_.begin_catch_up(decision, ours);
+  }
+  if (decision.tier == Tier::kSnapshot) return send_snapshot(write);
+  read_from(decision.tier == Tier::kSuffix ? *from : ours.log_index + 1);
+  return {};
+}
+
+void LeaderLink::read_from(LogIndex index) {
+  cursor_ = member_.journal().read(index);
+  sent_index_ = index - 1;
+  unchecked_ = true;
+  checkpoint_at_ms_ = 0;
+}
+
+Status LeaderLink::send_snapshot(const Write& write) {
+  Pinned pinned = TRY(member_.pin());
+  {
+    std::lock_guard lock(mutex_);
+    session_.begin_tree(pinned.moment);
+    ++overwrites_;
+  }
+  bool sent = false;
+  TRY(flush(write, &sent));
+  uint64_t bytes = 0;
+  BlobId root = TRY(send_tree(pinned.view, [&](ByteView piece) -> Status {
+    auto header = tree_frame_header(piece.size());
+    bytes += piece.size();
+    {
+      std::lock_guard lock(mutex_);
+      if (session_.closed()) return std::unexpected(*session_.closed());
+      session_.count_tree_bytes(header.size() + piece.size());
+    }
+    std::array<ByteView, 2> pieces{ByteView(header), piece};
+    return write(pieces);
+  }));
+  {
+    std::lock_guard lock(mutex_);
+    session_.end_tree(root, bytes);
+  }
+  read_from(pinned.moment.log_index + 1);
+  return {};
+}
+
+void LeaderLink::send_batches() {
+  size_t bytes = 0;
+  for (size_t count = 0; cursor_ && count < kWriteBatches && bytes < kWriteBytes; ++count) {
+    Result<std::optional<journal::Logged>> next = cursor_->next();
+    std::lock_guard lock(mutex_);
+    if (!next) {  // trimmed, or damaged: what can be mended by a snapshot is
+      cursor_.reset();
+      return session_.restart(next.error().message());
+    }
+    if (!*next) return;
+    const journal::Logged& logged = **next;
+    session_.send_batch(logged.batch);
+    bytes += logged.batch.encoded_bytes();
+    sent_index_ = logged.index;
+    unchecked_ = true;
+    if (pending_ && pending_->log_index == sent_index_) {
+      session_.checkpoint(pending_->position);
+      pending_.reset();
+      unchecked_ = false;
+    }
+  }
+}
+
+Status LeaderLink::checkpoint() {
+  if (!cursor_ || !unchecked_ || pending_) return {};
+  if (checkpoint_at_ms_ != 0 && now_ms() - checkpoint_at_ms_ < options_.checkpoint_interval_ms) return {};
+  Moment moment = TRY(member_.settle());
+  checkpoint_at_ms_ = now_ms();
+  if (moment.log_index > sent_index_) {
+    pending_ = std::move(moment);  // the writer goes on meanwhile
+  } else if (moment.log_index == sent_index_) {
+    std::lock_guard lock(mutex_);
+    session_.checkpoint(moment.position);
+    unchecked_ = false;
+  }
+  return {};
+}
+
+void LeaderLink::wait(uint32_t timeout_ms) {
+  if (!cursor_) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return woken_; });
+    woken_ = false;
+    return;
+  }
+  if (unchecked_ && !pending_) {
+    uint64_t since = now_ms() - checkpoint_at_ms_;
+    uint64_t left = since < options_.checkpoint_interval_ms ? options_.checkpoint_interval_ms - since : 1;
+    timeout_ms = std::min<uint32_t>(timeout_ms, static_cast<uint32_t>(left));
+  }
+  cursor_->wait(timeout_ms);
+}
+
+PeerStatus LeaderLink::status() const {
+  std::lock_guard lock(mutex_);
+  PeerStatus out;
+  out.connected = !session_.closed();
+  out.greeted = session_.greeted();
+  out.branch = branch_;
+  out.tier = session_.decision().tier;
+  out.reason = session_.decision().reason;
+  out.sent_bytes = session_.sent_bytes();
+  out.overwrites = overwrites_;
+  out.resyncs = session_.resyncs();
+  out.sent = session_.sent();
+  out.acked = session_.acked();
+  if (session_.closed()) out.ended = session_.closed()->message();
+  return out;
+}
+
+}  // namespace reprise::replay

@@ -1,0 +1,119 @@
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "replay/session.h"
+
+namespace reprise::replay {
+
+LeaderSession::LeaderSession(const SessionOptions& options, VolumeId volume, std::string branch, uint64_t now_ms)
+    : channel_(options, now_ms), volume_(volume), branch_(std::move(branch)), budget_(options.resyncs_per_minute) {}
+
+void LeaderSession::receive(ByteView bytes, uint64_t now_ms) {
+  channel_.set_now(now_ms);
+  while (std::optional<Incoming> message = channel_.take(bytes)) handle(*message);
+}
+
+void LeaderSession::handle(const Incoming& message) {
+  const Control* control = std::get_if<Control>(&message);
+  if (control == nullptr) {
+    channel_.close_malformed(Error(Code::kCorrupt, "a follower sent changes; it may only receive them"));
+  } else if (auto* hello = std::get_if<Hello>(control)) {
+    handle_hello(*hello);
+  } else if (auto* bye = std::get_if<Bye>(control)) {
+    channel_.close(Error(bye->code, "the peer left: " + bye->reason));
+  } else if (auto* refuse = std::get_if<Refuse>(control)) {
+    channel_.close(Error(refuse->code, "refused by the peer: " + refuse->reason));
+  } else if (!greeted_) {
+    channel_.close_malformed(Error(Code::kCorrupt, "expected a greeting first"));
+  } else if (auto* ack = std::get_if<Ack>(control)) {
+    acked_ = ack->vector;
+  } else if (std::holds_alternative<Heartbeat>(*control)) {
+    // That it came is all it says.
+  } else if (auto* resync = std::get_if<Resync>(control)) {
+    restart("the peer asked for it: " + resync->reason);
+    if (request_) request_->resync = resync->reason;
+  } else {
+    channel_.close_malformed(Error(Code::kCorrupt, "a follower sent what only a leader may send"));
+  }
+}
+
+void LeaderSession::handle_hello(const Hello& hello) {
+  const SessionOptions& ours = channel_.options();
+  auto refuse = [&](Code code, std::string reason) {
+    channel_.close(Error(code, "refused: " + reason), Control(Refuse{.code = code, .reason = reason}));
+  };
+  if (greeted_) return channel_.close_malformed(Error(Code::kCorrupt, "a second greeting"));
+  if (hello.max_version < ours.min_version || hello.min_version > ours.max_version)
+    return refuse(Code::kUnsupported, fmt::format("the leader speaks versions {} to {} of the protocol, the follower {} to {}",
+                                                  ours.min_version, ours.max_version, hello.min_version, hello.max_version));
+  if (hello.role != Role::kFollower) return refuse(Code::kUnsupported, "expected a follower; this version serves nobody else");
+  if (hello.volume && hello.volume != volume_)
+    return refuse(Code::kWrongVolume, fmt::format("the leader's volume is {}, the follower's is {}", volume_.to_string(),
+                                                  hello.volume.to_string()));
+  if (!hello.volume && !hello.position.vector.empty())
+    return refuse(Code::kCorrupt, "the follower has applied batches and yet has no volume");
+  greeted_ = true;
+  peer_ = hello;
+  sent_ = acked_ = hello.position.vector;
+  request_ = CatchUpRequest{.peer = peer_, .first = true};
+}
+
+std::optional<CatchUpRequest> LeaderSession::take_request() {
+  if (channel_.closed()) return std::nullopt;
+  return std::exchange(request_, std::nullopt);
+}
+
+void LeaderSession::restart(std::string reason) {
+  if (channel_.closed()) return;
+  CHECK(greeted_);
+  if (!budget_.take(channel_.now_ms())) {
+    std::string what = fmt::format("overwritten more than {} times in a minute, the last time would be: {}",
+                                   channel_.options().resyncs_per_minute, reason);
+    return channel_.close(Error(Code::kDetached, what), Control(Refuse{.code = Code::kDetached, .reason = what}));
+  }
+  ++resyncs_;
+  Hello peer = peer_;
+  peer.position = {.vector = sent_, .digest = {}};
+  peer.is_new = peer_.is_new && sent_.empty();
+  // A peer that has not been answered yet still has to be.
+  request_ = CatchUpRequest{.peer = std::move(peer), .first = !answered_};
+}
+
+void LeaderSession::begin_catch_up(const CatchUpDecision& decision, const Moment& ours) {
+  CHECK(greeted_);
+  if (!answered_) {
+    const SessionOptions& options = channel_.options();
+    channel_.send(Hello{.min_version = options.min_version,
+                        .max_version = options.max_version,
+                        .volume = volume_,
+                        .branch = branch_,
+                        .role = Role::kLeader,
+                        .position = ours.position,
+                        .lamport = ours.lamport});
+    answered_ = true;
+  }
+  decision_ = decision;
+  channel_.send(CatchUp{.decision = decision, .target = ours.position.vector});
+}
+
+void LeaderSession::send_batch(const journal::Batch& batch) {
+  const journal::BatchHeader& header = batch.header();
+  sent_.set(header.origin, std::max(sent_.get(header.origin), header.lsn));
+  channel_.send(batch);
+}
+
+void LeaderSession::begin_tree(const Moment& moment) {
+  sent_ = moment.position.vector;
+  channel_.send(SnapshotBegin{.position = moment.position, .lamport = moment.lamport});
+}
+
+void LeaderSession::end_tree(BlobId root, uint64_t bytes) { channel_.send(SnapshotEnd{.root = root, .bytes = bytes}); }
+
+void LeaderSession::checkpoint(const journal::Position& position) { channel_.send(Checkpoint{.position = position}); }
+
+void LeaderSession::close(Error why) {
+  Bye bye{.code = why.code(), .reason = why.message()};
+  channel_.close(std::move(why), Control(std::move(bye)));
+}
+
+}  // namespace reprise::replay

@@ -1,0 +1,235 @@
+// Session: the protocol between a leader and a follower, as two pure state machines. Bytes and ticks go in; bytes and
+// steps to take come out. No socket, clock, thread or instance inside: links (leader_link.h, follower_link.h) connect them to
+// an instance, threads (leader.h, follower.h) to a socket, and the simulator to neither.
+//
+// Only leader → follower data for now; vectors and dependencies are in the messages already, so that writers on both sides
+// can come without another layout. docs/replication.md shows the exchange.
+//
+// Time is milliseconds on any clock that does not go backwards. Not thread-safe.
+// Malformed or unexpected input closes a session: closed() says why, the last output tells the peer.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "replay/member.h"
+#include "replay/tier.h"
+#include "replay/wire.h"
+
+namespace reprise::replay {
+
+struct SessionOptions {
+  uint16_t min_version = kProtocolVersion, max_version = kProtocolVersion;  // of the protocol, that we speak
+  uint64_t handshake_timeout_ms = 10'000;
+  uint64_t heartbeat_interval_ms = 1'000;
+  uint64_t silence_limit_ms = 60'000;     // a peer that says nothing for so long is gone
+  uint64_t checkpoint_interval_ms = 50;   // at most one comparison of digests in this time
+  uint32_t resyncs_per_minute = 3;        // overwrites beyond the first catch-up; more is no way to keep in step
+  size_t group_batches = 256;             // applied at once, at most
+  size_t group_bytes = 8 << 20;
+};
+
+// Hysteresis: how many overwrites a peer may still have this minute.
+class ResyncBudget {
+ public:
+  explicit ResyncBudget(uint32_t per_minute) : per_minute_(per_minute) {}
+  // Takes one; false if there is none left.
+  bool take(uint64_t now_ms);
+
+ private:
+  uint32_t per_minute_;
+  std::deque<uint64_t> taken_ms_;
+};
+
+// What both ends have: frames in, messages out, who spoke when, whether it is over.
+class Channel {
+ public:
+  Channel(const SessionOptions& options, uint64_t now_ms);
+
+  void send(const Control& control);
+  void send(const journal::Batch& batch);
+  // Ends the session; `last` is still sent, after what is waiting.
+  void close(Error why, const std::optional<Control>& last = std::nullopt);
+  void close_malformed(const Error& error);
+  // One message from the front of `bytes`; nothing when they are used up or the session is over.
+  std::optional<Incoming> take(ByteView& bytes);
+  // Ends the session when the peer has been silent for too long; `greeted`: the handshake is done.
+  void tick(uint64_t now_ms, bool greeted);
+  bool heartbeat_due() const;
+
+  std::vector<Outgoing> take_output();
+  const std::optional<Error>& closed() const { return closed_; }
+  uint64_t now_ms() const { return now_ms_; }
+  void set_now(uint64_t now_ms) { now_ms_ = std::max(now_ms_, now_ms); }
+  uint64_t received_bytes() const { return received_bytes_; }
+  uint64_t sent_bytes() const { return sent_bytes_; }
+  // Bytes that go to the peer without passing through take_output (a tree's).
+  void count_sent(size_t bytes);
+  const SessionOptions& options() const { return options_; }
+
+ private:
+  SessionOptions options_;
+  FrameReader reader_;
+  std::vector<Outgoing> output_;
+  std::optional<Error> closed_;
+  uint64_t started_ms_, now_ms_, last_sent_ms_, last_received_ms_;
+  uint64_t received_bytes_ = 0, sent_bytes_ = 0;
+};
+
+// --- leader
+
+// A peer waits to be told how it will be brought up to date.
+struct CatchUpRequest {
+  Hello peer;                         // what it said of itself, its position moved on by what was sent since
+  bool first = false;                 // of this session: nothing was decided yet
+  std::optional<std::string> resync;  // it asked to be overwritten: why
+};
+
+class LeaderSession {
+ public:
+  LeaderSession(const SessionOptions& options, VolumeId volume, std::string branch, uint64_t now_ms);
+
+  void receive(ByteView bytes, uint64_t now_ms);
+  void tick(uint64_t now_ms) { channel_.tick(now_ms, greeted_); }
+  bool heartbeat_due() const { return answered_ && channel_.heartbeat_due(); }
+  void heartbeat(const journal::Vector& ours) { channel_.send(Heartbeat{.vector = ours}); }
+
+  // Set once by each hello and each request to resync; then the owner decides and calls begin_catch_up.
+  std::optional<CatchUpRequest> take_request();
+  // The owner noticed by itself that the stream cannot go on (trimmed): the next request is this.
+  void restart(std::string reason);
+  void begin_catch_up(const CatchUpDecision& decision, const Moment& ours);
+  // Then, as decided: batches, or a tree and then batches.
+  void send_batch(const journal::Batch& batch);
+  void begin_tree(const Moment& moment);
+  void count_tree_bytes(size_t framed_bytes) { channel_.count_sent(framed_bytes); }
+  void end_tree(BlobId root, uint64_t bytes);
+  // The position after exactly the batches sent.
+  void checkpoint(const journal::Position& position);
+  void close(Error why);
+
+  std::vector<Outgoing> take_output() { return channel_.take_output(); }
+  const std::optional<Error>& closed() const { return channel_.closed(); }
+  bool greeted() const { return greeted_; }
+
+  const journal::Vector& sent() const { return sent_; }    // what the peer has, once it has applied all that was sent
+  const journal::Vector& acked() const { return acked_; }  // what it says it has
+  const CatchUpDecision& decision() const { return decision_; }
+  uint64_t sent_bytes() const { return channel_.sent_bytes(); }
+  uint64_t resyncs() const { return resyncs_; }
+
+ private:
+  void handle(const Incoming& message);
+  void handle_hello(const Hello& hello);
+
+  Channel channel_;
+  VolumeId volume_;
+  std::string branch_;
+  bool greeted_ = false;
+  bool answered_ = false;
+  Hello peer_;
+  std::optional<CatchUpRequest> request_;
+  ResyncBudget budget_;
+  CatchUpDecision decision_;
+  journal::Vector sent_, acked_;
+  uint64_t resyncs_ = 0;
+};
+
+// --- follower
+
+// What a follower's owner has to do next, in this order; each is answered by done(), checked() or failed().
+struct AdoptVolume {
+  VolumeId volume;
+};
+struct ApplyGroup {
+  std::vector<journal::Batch> batches;
+};
+struct BeginTree {};   // a tree's bytes follow; drop those of an unfinished one
+struct AddToTree {
+  Bytes bytes;
+};
+struct InstallTree {
+  BlobId root;
+  journal::Position position;
+  uint64_t lamport = 0;
+};
+struct CheckPosition {};  // answered by checked() with our own position
+using Step = std::variant<AdoptVolume, ApplyGroup, BeginTree, AddToTree, InstallTree, CheckPosition>;
+
+struct FollowerFacts {
+  VolumeId volume;  // zero: adopts the leader's
+  std::string branch;
+  Moment moment;
+  bool is_new = false;
+};
+
+class FollowerSession {
+ public:
+  // `budget` outlives the session and is shared by those that follow each other.
+  FollowerSession(const SessionOptions& options, const FollowerFacts& facts, ResyncBudget& budget, uint64_t now_ms);
+
+  // Take all steps before calling it again.
+  void receive(ByteView bytes, uint64_t now_ms);
+  void tick(uint64_t now_ms);
+  void close(Error why);
+
+  std::optional<Step> next_step();
+  // The step worked; `applied` is our vector now.
+  void done(const journal::Vector& applied);
+  void checked(const journal::Position& ours);
+  // The step did not work. kGap, kCorrupt and kDivergence ask the leader for a snapshot; others end the session.
+  void failed(const Error& error);
+
+  std::vector<Outgoing> take_output() { return channel_.take_output(); }
+  const std::optional<Error>& closed() const { return channel_.closed(); }
+  // Trying again would give the same answer: refused, or out of step too often.
+  bool hopeless() const { return hopeless_; }
+
+  bool greeted() const { return greeted_; }
+  bool caught_up() const { return caught_up_; }
+  const std::optional<CatchUpDecision>& decision() const { return decision_; }
+  uint64_t catch_up_bytes() const { return catch_up_bytes_; }   // received for the last catch-up
+  uint64_t received_bytes() const { return channel_.received_bytes(); }
+  const journal::Vector& leader_vector() const { return leader_vector_; }
+  VolumeId leader_volume() const { return leader_volume_; }
+  uint64_t checkpoints() const { return checkpoints_; }         // digests compared and found equal
+  const std::optional<Error>& last_resync() const { return last_resync_; }
+
+ private:
+  enum class Expect { kHello, kCatchUp, kTreeBegin, kTree, kBatches };
+
+  void handle(Incoming message);
+  void handle_hello(const Hello& hello);
+  void handle_catch_up(const CatchUp& catch_up);
+  void handle_batch(journal::Batch batch);
+  void handle_checkpoint(const Checkpoint& checkpoint);
+  void unexpected(std::string_view what);
+  void resync(const Error& why);
+  void note_caught_up();
+
+  Channel channel_;
+  FollowerFacts facts_;
+  ResyncBudget& budget_;
+  Expect expect_ = Expect::kHello;
+  bool greeted_ = false, caught_up_ = false, hopeless_ = false;
+  bool discarding_ = false;     // a resync was asked for: what still comes of the old stream means nothing
+  bool awaiting_tree_ = false;  // a snapshot was announced and is not installed
+  std::deque<Step> steps_;
+  size_t under_way_ = std::variant_npos;  // index() of the step taken last, until it is answered
+  size_t group_bytes_ = 0;                // of the last step, if it is an ApplyGroup
+  std::deque<journal::Position> to_check_;
+  std::optional<SnapshotBegin> tree_;
+  uint64_t tree_bytes_ = 0;
+  std::optional<CatchUpDecision> decision_;
+  journal::Vector target_, received_, applied_, leader_vector_;
+  VolumeId leader_volume_;
+  uint64_t catch_up_bytes_ = 0, checkpoints_ = 0;
+  std::optional<Error> last_resync_;
+};
+
+}  // namespace reprise::replay
