@@ -1,0 +1,58 @@
+// KernelCache: keeps what the kernel has cached of a mount in step with changes that did not come through it.
+//
+// One change goes: mark what it touches (replies get zero timeouts), apply and publish, wait for the replies begun before,
+// tell the kernel to drop the names and then the inodes, unmark. Names come first, because the kernel takes the
+// directory's lock to drop a name and so waits until lookups and listings under way in it have been taken in; after that
+// only what is newer than the change can follow.
+//
+// An inode that the kernel says it does not have, although it was told of it, is on its way in or out: it is asked again
+// until one or the other has happened. Without that, a lookup whose answer was written but not yet taken in could keep old
+// attributes for an hour.
+//
+// Threads: any that serves no requests; workers keep answering meanwhile. Holds no lock that a handler takes for longer
+// than a look-up.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+
+#include "adapters/fuse/in_flight.h"
+#include "adapters/fuse/libfuse.h"
+#include "adapters/fuse/lookup_table.h"
+#include "adapters/fuse/touched.h"
+#include "instance/coherence.h"
+
+namespace reprise::fuse {
+
+class KernelCache final : public instance::CoherenceHook {
+ public:
+  KernelCache(fs::Filesystem& filesystem, const LookupTable& lookups, Marks& marks, InFlight& in_flight, Clock& clock)
+      : filesystem_(filesystem), lookups_(lookups), marks_(marks), in_flight_(in_flight), clock_(clock) {}
+
+  Status apply_remotely(std::span<const fs::Operation> operations, const std::function<Status()>& apply) override;
+  Status replace_all(const std::function<Result<fs::View>()>& install) override;
+
+  // The kernel has said hello and waits for the answer: from now on there is something to keep in step. A change under way
+  // is waited for, so that none is half seen.
+  void connect(fuse_session* session);
+  // The mount is gone: nothing is cached any more.
+  void unmounted() { session_.store(nullptr); }
+  // The session is about to go. Waits for a change under way.
+  void disconnect();
+
+ private:
+  Status drop(const Touched& touched);
+  Status drop_changed_names(const fs::View& old_tree);
+  Status drop_name(InodeId parent, std::string_view name);
+  Status drop_inode(const TouchedInode& touched);
+
+  fs::Filesystem& filesystem_;
+  const LookupTable& lookups_;
+  Marks& marks_;
+  InFlight& in_flight_;
+  Clock& clock_;
+  std::mutex changing_;  // one change at a time
+  std::atomic<fuse_session*> session_{nullptr};
+};
+
+}  // namespace reprise::fuse
