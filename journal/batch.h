@@ -66,7 +66,11 @@ class BatchBuilder {
  public:
   BatchBuilder();
   ~BatchBuilder();
-  void add(const fs::Operation& operation);  // copies what the operation points to, file bytes once
+  // Copies what the operation points to, file bytes once. It must be one that parse() accepts.
+  void add(const fs::Operation& operation);
+  // May it be added without the batch growing past what readers accept? To an empty builder everything may, up to
+  // kBatchBodyLimit of file bytes.
+  bool fits(const fs::Operation& operation) const;
   bool empty() const;
   size_t operation_count() const;
   size_t bytes() const;  // about what finish() will encode

@@ -145,6 +145,12 @@ void BatchBuilder::add(const fs::Operation& operation) {
   state.text_words += words_for(text_bytes_of(operation)) + 1;
 }
 
+bool BatchBuilder::fits(const fs::Operation& operation) const {
+  constexpr size_t kMessageRoom = kBatchMessageLimit / 2;  // the other half is for what finish() adds
+  return body_bytes_of(operation).size() <= kBatchBodyLimit - state_->body.size() &&
+         state_->message_words(BatchHeader{}) * sizeof(capnp::word) + text_bytes_of(operation) <= kMessageRoom;
+}
+
 bool BatchBuilder::empty() const { return state_->pending.empty(); }
 size_t BatchBuilder::operation_count() const { return state_->pending.size(); }
 size_t BatchBuilder::bytes() const {

@@ -1,13 +1,13 @@
 // Recorder: writes one origin's stream. Sits behind a Filesystem as its OperationSink, collects operations into batches,
 // and appends each closed batch to the journal.
 //
-// A batch closes at the end of a facade call, at kBatchSoftLimit inside none, when the label changes, at a barrier and at
-// a sync. Lamport time and dependencies come from `observe`, which the replayer calls for every batch of another origin.
+// A batch closes at the end of a facade call, when the label changes, at a barrier and at flush(). One call is one batch,
+// unless it records more than a batch may hold (kBatchBodyLimit): only then is it cut into several.
+// Lamport time and dependencies come from `observe`, which the replayer calls for every batch of another origin.
 // Threads: record/end_call/reserve under the filesystem's write lock; the rest from any thread.
 #pragma once
 
 #include <memory>
-#include <mutex>
 
 #include "fs/filesystem.h"
 #include "journal/journal.h"

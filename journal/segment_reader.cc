@@ -60,6 +60,7 @@ Result<std::optional<Frame>> SegmentReader::read_frame(bool with_payload) {
   if (with_payload || !frame.is_batch()) {
     ByteView whole = TRY(fetch(frame.offset, frame.header.frame_bytes()));
     if (const char* found = check_payload(frame, whole.subspan(kFrameHeaderBytes))) return damaged(found);
+    if (!frame.is_batch()) frame.summary = FrameSummary::decode(whole.data() + kFrameHeaderBytes);
   }
   pass(frame);
   return frame;

@@ -19,7 +19,8 @@ namespace reprise::journal {
 
 struct Frame {
   FrameHeader header;
-  uint64_t offset = 0;  // in the file
+  uint64_t offset = 0;   // in the file
+  FrameSummary summary;  // of a close or seal
 
   bool is_batch() const { return header.kind == FrameKind::kBatch; }
   uint64_t end() const { return offset + header.frame_bytes(); }

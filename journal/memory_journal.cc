@@ -1,0 +1,68 @@
+// The journal without files: a tail that grows until it is trimmed.
+#include <fmt/format.h>
+
+#include "journal/tailed_journal.h"
+
+namespace reprise::journal {
+namespace {
+
+class MemoryJournal final : public TailedJournal {
+ public:
+  explicit MemoryJournal(const JournalIdentity& identity) : TailedJournal(identity, Tail(1, {}, 0)) {}
+
+  Result<LogIndex> append(const Batch& batch) override {
+    std::lock_guard lock(mutex_);
+    TRY(check_next(batch));
+    return push(batch);
+  }
+  // There is no disk to wait for: what was appended is as safe as it gets.
+  Status sync(LogIndex through) override {
+    std::lock_guard lock(mutex_);
+    if (through < tail_.end()) return {};
+    return fail(Code::kInvalidArgument, fmt::format("expected a log index up to {}, found {}", tail_.end() - 1, through));
+  }
+  LogIndex durable() const override { return last(); }
+  std::optional<Error> failure() const override { return std::nullopt; }
+
+  Result<uint64_t> bytes_from(LogIndex from) const override {
+    std::lock_guard lock(mutex_);
+    if (from < first_) return gap(from);
+    return tail_.bytes_before(tail_.end()) - tail_.bytes_before(std::min(from, tail_.end()));
+  }
+  Result<LogIndex> position_of(const Vector& vector) override {
+    std::lock_guard lock(mutex_);
+    if (!vector.covers(tail_.covered())) return gap(first_ - 1);
+    return tail_.first_not_covered(first_, vector);
+  }
+  Result<LogIndex> trim(LogIndex index) override {
+    std::lock_guard lock(mutex_);
+    while (tail_.first() < std::min(index, tail_.end())) tail_.pop_front();
+    return first_ = tail_.first();
+  }
+  Status restart_at(LogIndex next, const Vector& covered) override {
+    std::lock_guard lock(mutex_);
+    if (next < tail_.end()) {
+      return fail(Code::kInvalidArgument, fmt::format("expected a log index from {}, found {}", tail_.end(), next));
+    }
+    tail_ = Tail(next, covered, tail_.bytes_before(tail_.end()));
+    first_ = next;
+    return {};
+  }
+  Status close() override {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    arrived_.notify_all();
+    return {};
+  }
+
+ protected:
+  std::unique_ptr<StoredReader> stored_reader() override { return nullptr; }
+};
+
+}  // namespace
+
+std::unique_ptr<Journal> Journal::in_memory(const JournalIdentity& identity, const JournalOptions&) {
+  return std::make_unique<MemoryJournal>(identity);
+}
+
+}  // namespace reprise::journal

@@ -1,0 +1,42 @@
+// SegmentsCursor: reads a branch's segment files forward without opening the journal: nothing is repaired, written or
+// locked, so it works beside a live writer and on a store that crashed. For those who only ask.
+//
+// It sees what is on the disk when it looks: whoever wants what a live instance has not written yet asks it to sync first.
+// A tail that does not verify is taken for the end of the log in the last segment, and for corruption in any other.
+// One thread's object; the directory must outlive it.
+#pragma once
+
+#include <deque>
+#include <memory>
+
+#include "journal/journal.h"
+#include "journal/segment_reader.h"
+
+namespace reprise::journal {
+
+class SegmentsCursor final : public Cursor {
+ public:
+  // At batch `from` or, with 0, at the oldest there is. kGap if it has been trimmed; kWrongVolume, kCorrupt.
+  static Result<std::unique_ptr<SegmentsCursor>> open(Directory& directory, const JournalIdentity& identity, LogIndex from);
+
+  Result<std::optional<Logged>> next() override;
+  bool wait(uint32_t) override { return false; }
+  // The oldest batch there is.
+  LogIndex first() const { return first_; }
+  // Why the log ended before the last file did; nullopt if it did not.
+  const std::optional<Error>& torn_tail() const { return torn_tail_; }
+
+ private:
+  SegmentsCursor(Directory& directory, JournalIdentity identity) : directory_(directory), identity_(std::move(identity)) {}
+  Status open_next_segment();
+
+  Directory& directory_;
+  JournalIdentity identity_;
+  std::deque<uint64_t> rest_;  // segments not opened yet
+  std::unique_ptr<SegmentReader> reader_;
+  LogIndex first_ = 0;
+  LogIndex from_ = 0;
+  std::optional<Error> torn_tail_;
+};
+
+}  // namespace reprise::journal
