@@ -40,13 +40,28 @@ struct Node {
   const NodeKind kind;
   uint8_t level = 0;  // height above the leaves, of inner nodes (1 and up)
   uint16_t count = 0;  // members in use, of directory nodes
-  BlobId stored;      // the blob that holds exactly this node in the instance's store; zero once changed
+  BlobId stored;      // the blob that holds exactly this node in the instance's store; zero once changed. Of a node that
+                      // others may reach only through stored_of and mark_stored
 
   explicit Node(NodeKind k) : kind(k) {}
   // A copy is a new node: nobody refers to it yet, nothing has stored it.
   Node(const Node& other) : kind(other.kind), level(other.level), count(other.count) {}
   Node& operator=(const Node&) = delete;
 };
+
+// Of a node that may be shared: several snapshots may be at work, each under a view of its own. A shared node never
+// changes, so whoever marks it writes the same id; only who owns a node alone clears the field. The high half is written
+// last: while it is zero the id is not there. (An id whose high half is zero is never marked, and stored again each time.)
+inline BlobId stored_of(const Node& node) {
+  auto& stored = const_cast<Node&>(node).stored;
+  uint64_t hi = std::atomic_ref(stored.hi).load(std::memory_order_acquire);
+  return hi == 0 ? BlobId{} : BlobId{.lo = std::atomic_ref(stored.lo).load(std::memory_order_relaxed), .hi = hi};
+}
+inline void mark_stored(const Node& node, BlobId id) {
+  auto& stored = const_cast<Node&>(node).stored;
+  std::atomic_ref(stored.lo).store(id.lo, std::memory_order_relaxed);
+  std::atomic_ref(stored.hi).store(id.hi, std::memory_order_release);
+}
 
 // Another owner of node (null stays null).
 template <class T>

@@ -30,7 +30,7 @@ T* own(Node*& slot) {
 // The same, for bookkeeping that leaves what the node says unchanged.
 template <class T>
 T* own_keeping_stored(Node*& slot) {
-  BlobId stored = slot->stored;
+  BlobId stored = stored_of(*slot);
   T* node = own<T>(slot);
   node->stored = stored;
   return node;
