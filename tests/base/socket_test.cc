@@ -1,0 +1,156 @@
+// Unix sockets of the host: what a name means, who may listen, how waiting ends.
+#include "base/socket.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+namespace reprise {
+namespace {
+
+class Socket : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "reprise-socket-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+  Endpoint at(const std::string& name) const { return {.path = folder_ + "/" + name}; }
+
+  std::string folder_;
+};
+
+bool there(const Endpoint& endpoint) { return access(endpoint.path.c_str(), F_OK) == 0; }
+
+TEST(Endpoint, ReadsWhatPeopleWrite) {
+  EXPECT_EQ(Endpoint::parse("unix:/tmp/s.sock")->path, "/tmp/s.sock");
+  EXPECT_EQ(Endpoint::parse("unix:relative")->to_string(), "unix:relative");
+  EXPECT_EQ(Endpoint::parse("unix:").error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(Endpoint::parse("tcp:localhost:1").error().code(), Code::kUnsupported);
+  EXPECT_EQ(Endpoint::parse("").error().code(), Code::kUnsupported);
+}
+
+TEST_F(Socket, CarriesBytesBothWaysAndSaysWhenTheOtherSideIsGone) {
+  auto listener = *system_network().listen(at("s"));
+  auto client = *system_network().connect(at("s"), 1000);
+  auto server = *listener->accept();
+  std::vector<ByteView> pieces{as_bytes("one "), as_bytes(""), as_bytes("two")};
+  ASSERT_TRUE(client->write(pieces, 1000));
+  Bytes buffer(100);
+  ASSERT_EQ(*server->read(buffer, 1000), 7u);
+  EXPECT_EQ(as_text(ByteView(buffer).first(7)), "one two");
+  client.reset();
+  EXPECT_EQ(*server->read(buffer, 1000), 0u);
+}
+
+TEST_F(Socket, MovesMoreThanTheKernelHoldsAndManyPieces) {
+  auto listener = *system_network().listen(at("s"));
+  auto client = *system_network().connect(at("s"), 1000);
+  auto server = *listener->accept();
+  std::vector<std::string> texts;
+  size_t total = 0;
+  for (int i = 0; i < 500; ++i) texts.push_back(std::string(1 + i * 97 % 30'000, static_cast<char>('a' + i % 26)));
+  std::vector<ByteView> pieces;
+  std::string all;
+  for (const std::string& text : texts) pieces.push_back(as_bytes(text)), total += text.size(), all += text;
+  std::thread writer([&] { EXPECT_TRUE(client->write(pieces, 5000)); });
+  std::string got;
+  Bytes buffer(10'000);
+  while (got.size() < total) {
+    Result<size_t> n = server->read(buffer, 5000);
+    ASSERT_TRUE(n && *n > 0);
+    got += as_text(ByteView(buffer).first(*n));
+  }
+  writer.join();
+  EXPECT_EQ(got, all);
+}
+
+TEST_F(Socket, WaitsNoLongerThanTold) {
+  auto listener = *system_network().listen(at("s"));
+  auto client = *system_network().connect(at("s"), 1000);
+  auto server = *listener->accept();
+  Bytes buffer(10);
+  EXPECT_EQ(client->read(buffer, 20).error().code(), Code::kTimeout);
+  Bytes large(16 << 20);
+  std::vector<ByteView> pieces{large};
+  EXPECT_EQ(client->write(pieces, 20).error().code(), Code::kTimeout);
+}
+
+TEST_F(Socket, ShuttingDownWakesWhoWaits) {
+  auto listener = *system_network().listen(at("s"));
+  auto client = *system_network().connect(at("s"), 1000);
+  auto server = *listener->accept();
+  std::thread reader([&] {
+    Bytes buffer(10);
+    EXPECT_EQ(client->read(buffer, 60'000).error().code(), Code::kCancelled);
+  });
+  std::thread acceptor([&] { EXPECT_EQ(listener->accept().error().code(), Code::kCancelled); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  client->shut_down();
+  listener->close();
+  reader.join();
+  acceptor.join();
+  EXPECT_FALSE(there(at("s")));
+}
+
+TEST_F(Socket, ALiveSocketIsBusyAndItsListenerUndisturbed) {
+  auto listener = *system_network().listen(at("s"));
+  auto second = system_network().listen(at("s"));
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code(), Code::kBusy);
+  EXPECT_NE(second.error().message().find("somebody listens there"), std::string::npos);
+  EXPECT_TRUE(system_network().connect(at("s"), 1000));
+}
+
+TEST_F(Socket, ASocketLeftByAKilledProcessIsReplaced) {
+  // A socket file that nobody listens on is what a killed listener leaves.
+  int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  at("s").path.copy(address.sun_path, sizeof address.sun_path - 1);
+  ASSERT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ::close(fd);
+  ASSERT_TRUE(there(at("s")));
+  EXPECT_EQ(system_network().connect(at("s"), 100).error().code(), Code::kUnreachable);
+  auto listener = system_network().listen(at("s"));
+  ASSERT_TRUE(listener) << listener.error().message();
+  EXPECT_TRUE(system_network().connect(at("s"), 1000));
+}
+
+TEST_F(Socket, AnotherKindOfFileIsLeftAlone) {
+  std::ofstream(at("s").path) << "precious";
+  auto listener = system_network().listen(at("s"));
+  ASSERT_FALSE(listener);
+  EXPECT_EQ(listener.error().code(), Code::kAlreadyExists);
+  EXPECT_TRUE(there(at("s")));
+  EXPECT_EQ(system_network().connect(at("s"), 100).error().code(), Code::kUnreachable);
+}
+
+TEST_F(Socket, NobodyThereIsUnreachable) {
+  EXPECT_EQ(system_network().connect(at("nothing"), 100).error().code(), Code::kUnreachable);
+  EXPECT_EQ(system_network().listen(at("no/folder/s")).error().code(), Code::kNotFound);
+}
+
+TEST_F(Socket, PathsMayBeLongerThanAnAddress) {
+  std::string folder = std::string(90, 'd') + "/" + std::string(90, 'e');
+  std::filesystem::create_directories(folder_ + "/" + folder);
+  Endpoint endpoint = at(folder + "/s");
+  auto listener = system_network().listen(endpoint);
+  ASSERT_TRUE(listener) << listener.error().message();
+  EXPECT_TRUE(system_network().connect(endpoint, 1000));
+  EXPECT_EQ(system_network().listen(endpoint).error().code(), Code::kBusy);
+  listener->reset();
+  EXPECT_FALSE(there(endpoint));
+  EXPECT_EQ(system_network().listen(at(std::string(150, 'x'))).error().code(), Code::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace reprise

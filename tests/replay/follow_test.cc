@@ -1,0 +1,232 @@
+// Leader and follower with their threads, over a real Unix socket.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <thread>
+
+#include "memory_member.h"
+#include "replay/follower.h"
+#include "replay/leader.h"
+
+namespace reprise::replay {
+namespace {
+
+constexpr VolumeId kVolume{.hi = 0xaaaa, .lo = 1};
+constexpr uint32_t kPatienceMs = 20'000;
+
+bool eventually(const std::function<bool()>& holds) {
+  for (uint32_t waited_ms = 0; waited_ms < kPatienceMs; waited_ms += 2) {
+    if (holds()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return holds();
+}
+
+class Follow : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "reprise-follow-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    endpoint_.path = pattern + "/s";
+    folder_ = pattern;
+    for (int i = 0; i < 50; ++i) leader_.write_file("old" + std::to_string(i), std::string(2000, 'o'));
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::unique_ptr<Leader> lead(const LeaderOptions& options = {}) {
+    auto leader = Leader::listen(system_network(), endpoint_, leader_, system_clock(), options);
+    CHECK(leader);
+    return std::move(*leader);
+  }
+  std::unique_ptr<Follower> follow(MemoryMember& member, const FollowerOptions& options = {}) {
+    return Follower::start(system_network(), endpoint_, member, system_clock(), options);
+  }
+  bool in_step(MemoryMember& member) {
+    return eventually([&] { return member.vector() == leader_.vector(); }) &&
+           member.recomputed_digest() == leader_.recomputed_digest();
+  }
+
+  std::string folder_;
+  Endpoint endpoint_;
+  MemoryMember leader_{kVolume};
+};
+
+TEST_F(Follow, KeepsInStepLive) {
+  auto leader = lead();
+  MemoryMember member(VolumeId{});
+  auto follower = follow(member);
+  ASSERT_TRUE(follower->wait_connected(kPatienceMs));
+  EXPECT_EQ(member.volume(), kVolume);
+  ASSERT_TRUE(follower->wait_caught_up(kPatienceMs));
+  for (int i = 0; i < 2000; ++i) leader_.write_file("live" + std::to_string(i), std::string(i % 300, 'x'));
+  ASSERT_TRUE(in_step(member));
+  EXPECT_TRUE(eventually([&] { return follower->status().checkpoints > 0; }));
+  FollowerStatus status = follower->status();
+  EXPECT_EQ(status.state, FollowerState::kLive);
+  EXPECT_EQ(status.leader_volume, kVolume);
+  EXPECT_EQ(status.decision->tier, Tier::kSuffix);
+  EXPECT_EQ(status.overwrites, 0u);
+  EXPECT_TRUE(eventually([&] { return follower->status().lag_batches == 0; }));
+  EXPECT_TRUE(eventually([&] {
+    std::vector<PeerStatus> peers = leader->peers();
+    return peers.size() == 1 && peers[0].connected && peers[0].acked == leader_.vector();
+  }));
+  EXPECT_GT(leader->peers()[0].sent_bytes, 100'000u);
+  EXPECT_NE(leader->peers()[0].peer.find("process"), std::string::npos) << leader->peers()[0].peer;
+}
+
+TEST_F(Follow, OverwritesOverTheSocketAndGoesOn) {
+  leader_.trim_all();
+  auto leader = lead();
+  MemoryMember member(VolumeId{});
+  auto follower = follow(member);
+  for (int i = 0; i < 500; ++i) leader_.write_file("meanwhile" + std::to_string(i), "x");
+  ASSERT_TRUE(follower->wait_caught_up(kPatienceMs));
+  ASSERT_TRUE(in_step(member));
+  EXPECT_EQ(follower->status().decision->tier, Tier::kSnapshot);
+  EXPECT_EQ(member.installs(), 1u);
+  EXPECT_GT(follower->status().catch_up_bytes, 0u);
+}
+
+TEST_F(Follow, ServesManyAtOnce) {
+  auto leader = lead();
+  std::vector<std::unique_ptr<MemoryMember>> members;
+  std::vector<std::unique_ptr<Follower>> followers;
+  for (int i = 0; i < 8; ++i) {
+    members.push_back(std::make_unique<MemoryMember>(VolumeId{}));
+    followers.push_back(follow(*members.back()));
+  }
+  for (int i = 0; i < 300; ++i) leader_.write_file("live" + std::to_string(i), "x");
+  for (auto& member : members) EXPECT_TRUE(in_step(*member));
+}
+
+TEST_F(Follow, AFollowerThatWasAwayReturnsByTheSuffix) {
+  auto leader = lead();
+  MemoryMember member(VolumeId{});
+  auto follower = follow(member);
+  ASSERT_TRUE(follower->wait_connected(kPatienceMs));
+  for (int i = 0; i < 300; ++i) leader_.write_file("a" + std::to_string(i), "x");
+  follower.reset();  // in the midst of it
+  EXPECT_TRUE(eventually([&] { return !leader->peers().at(0).connected; }));
+  EXPECT_NE(leader->peers().at(0).ended, "");
+  leader_.write_file("while away", "yes");
+  follower = follow(member);
+  ASSERT_TRUE(follower->wait_caught_up(kPatienceMs));
+  ASSERT_TRUE(in_step(member));
+  EXPECT_EQ(follower->status().decision->tier, Tier::kSuffix);
+  EXPECT_EQ(member.installs(), 0u);
+}
+
+TEST_F(Follow, WaitsForALeaderAndComesBackWhenItReturns) {
+  MemoryMember member(VolumeId{});
+  auto follower = follow(member);
+  Status none = follower->wait_connected(50);
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code(), Code::kTimeout);
+  EXPECT_NE(none.error().message().find("nobody listens there"), std::string::npos) << none.error().message();
+  auto leader = lead();
+  ASSERT_TRUE(follower->wait_caught_up(kPatienceMs));
+  leader.reset();
+  EXPECT_TRUE(eventually([&] { return follower->status().state == FollowerState::kConnecting; }));
+  leader_.write_file("while alone", "yes");
+  leader = lead();
+  ASSERT_TRUE(follower->wait_caught_up(kPatienceMs));
+  ASSERT_TRUE(in_step(member));
+  EXPECT_EQ(follower->status().connections, 2u);
+}
+
+TEST_F(Follow, AnotherVolumeIsRefusedAtOnce) {
+  auto leader = lead();
+  MemoryMember member({.hi = 0xbbbb, .lo = 2});
+  auto follower = follow(member);
+  Status refused = follower->wait_connected(kPatienceMs);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Code::kWrongVolume);
+  EXPECT_NE(refused.error().message().find(kVolume.to_string()), std::string::npos) << refused.error().message();
+  EXPECT_NE(refused.error().message().find(member.volume().to_string()), std::string::npos) << refused.error().message();
+  EXPECT_EQ(follower->status().state, FollowerState::kDetached);
+}
+
+TEST_F(Follow, DivergenceIsMendedOnce) {
+  auto leader = lead();
+  MemoryMember member(VolumeId{});
+  auto follower = follow(member);
+  ASSERT_TRUE(follower->wait_caught_up(kPatienceMs));
+  ASSERT_TRUE(in_step(member));
+  member.corrupt_silently();
+  leader_.write_file("next", "x");
+  ASSERT_TRUE(eventually([&] { return member.installs() == 1; }));
+  ASSERT_TRUE(eventually([&] { return follower->status().state == FollowerState::kLive; }));
+  ASSERT_TRUE(in_step(member));
+  EXPECT_EQ(follower->status().last_resync->code(), Code::kDivergence);
+}
+
+TEST_F(Follow, ASlowFollowerDelaysNeitherTheWriterNorOthers) {
+  auto leader = lead();
+  MemoryMember slow(VolumeId{}), quick(VolumeId{});
+  auto slow_follower = follow(slow);
+  auto quick_follower = follow(quick);
+  ASSERT_TRUE(slow_follower->wait_caught_up(kPatienceMs));
+  slow.set_apply_delay_ms(300);
+  auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < 200; ++i) leader_.write_file("large" + std::to_string(i), std::string(60'000, 'l'));  // 12 MB
+  ASSERT_TRUE(in_step(quick));
+  auto took = std::chrono::steady_clock::now() - start;
+  EXPECT_NE(slow.vector(), leader_.vector()) << "the slow one was not slow enough to show anything, after "
+                                             << std::chrono::duration<double>(took).count() << " s";
+  slow.set_apply_delay_ms(0);
+  EXPECT_TRUE(in_step(slow));
+}
+
+// A peer that greets and then never reads.
+TEST_F(Follow, ADeadPeerIsCutOffAndTheWriterGoesOn) {
+  LeaderOptions options;
+  options.write_timeout_ms = 200;
+  auto leader = lead(options);
+  auto stream = *system_network().connect(endpoint_, 1000);
+  Bytes hello = *encode_control(Hello{.branch = "main", .is_new = true});
+  std::vector<ByteView> pieces{hello};
+  ASSERT_TRUE(stream->write(pieces, 1000));
+  for (int i = 0; i < 400; ++i) leader_.write_file("large" + std::to_string(i), std::string(60'000, 'l'));  // 24 MB
+  ASSERT_TRUE(eventually([&] {
+    auto peers = leader->peers();
+    return peers.size() == 1 && !peers[0].connected;
+  }));
+  EXPECT_NE(leader->peers()[0].ended.find("took no bytes for 200 ms"), std::string::npos) << leader->peers()[0].ended;
+}
+
+TEST_F(Follow, StrangersDoNotDisturb) {
+  auto leader = lead();
+  for (int i = 0; i < 20; ++i) {
+    auto stream = *system_network().connect(endpoint_, 1000);
+    std::vector<ByteView> pieces{as_bytes("GET / HTTP/1.0\r\n\r\n and so on")};
+    ASSERT_TRUE(stream->write(pieces, 1000));
+  }
+  MemoryMember member(VolumeId{});
+  auto follower = follow(member);
+  EXPECT_TRUE(follower->wait_caught_up(kPatienceMs));
+}
+
+TEST_F(Follow, StoppingIsPromptWhateverGoesOn) {
+  auto leader = lead();
+  MemoryMember member(VolumeId{}), lonely(VolumeId{});
+  auto follower = follow(member);
+  ASSERT_TRUE(follower->wait_caught_up(kPatienceMs));
+  auto stuck = *system_network().connect(endpoint_, 1000);  // never says a word
+  auto start = std::chrono::steady_clock::now();
+  leader->stop();
+  follower->stop();
+  auto took = std::chrono::steady_clock::now() - start;
+  EXPECT_LT(took, std::chrono::seconds(2));
+  EXPECT_EQ(follower->status().state, FollowerState::kStopped);
+  EXPECT_FALSE(std::filesystem::exists(endpoint_.path));
+  Status after = follower->wait_connected(kPatienceMs);
+  ASSERT_FALSE(after);
+  EXPECT_EQ(after.error().code(), Code::kCancelled);
+}
+
+}  // namespace
+}  // namespace reprise::replay

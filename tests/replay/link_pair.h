@@ -1,0 +1,84 @@
+// A leader's link and a follower's, back to back in one thread: what one writes the other is given, in pieces of any size.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <random>
+
+#include "memory_member.h"
+#include "replay/follower_link.h"
+#include "replay/leader_link.h"
+
+namespace reprise::replay {
+
+class LinkPair {
+ public:
+  LinkPair(MemoryMember& leader, MemoryMember& follower, const SessionOptions& options = {},
+           std::optional<SessionOptions> follower_options = std::nullopt)
+      : leader_(leader),
+        budget_(options.resyncs_per_minute),
+        leader_link_(leader, clock_, options),
+        follower_link_(*FollowerLink::begin(follower, clock_, follower_options.value_or(options), budget_, uint64_t{1} << 30)) {}
+
+  // Lets both work until neither has anything to say. Pieces are 1 to piece_max bytes.
+  void run(uint32_t seed = 1, size_t piece_max = 1 << 20) {
+    std::mt19937 random(seed);
+    for (int quiet = 0; quiet < 3;) {
+      bool moved = step_leader();
+      moved |= deliver_to_follower(random, piece_max);
+      moved |= deliver_to_leader(random, piece_max);
+      quiet = moved ? 0 : quiet + 1;
+      if (!moved) clock_.advance_ms(60);  // let a checkpoint become due
+    }
+  }
+  // The leader's next piece of work alone, as when the follower does not read.
+  bool step_leader() {
+    Result<LeaderLink::Activity> did = leader_link_.step([this](std::span<const ByteView> pieces) -> Status {
+      for (ByteView piece : pieces) append_bytes(to_follower_, piece);
+      return {};
+    });
+    return did && *did == LeaderLink::Activity::kSent;
+  }
+  bool deliver_to_follower(std::mt19937& random, size_t piece_max) {
+    Bytes bytes = std::exchange(to_follower_, {});
+    for_pieces(bytes, random, piece_max, [&](ByteView piece) { follower_link_->receive(piece); });
+    follower_link_->tick();
+    return !bytes.empty();
+  }
+  bool deliver_to_leader(std::mt19937& random, size_t piece_max) {
+    Bytes bytes;
+    for (const Outgoing& out : follower_link_->take_output()) {
+      std::vector<ByteView> pieces;
+      out.append_pieces(pieces);
+      for (ByteView piece : pieces) append_bytes(bytes, piece);
+    }
+    for_pieces(bytes, random, piece_max, [&](ByteView piece) { leader_link_.receive(piece); });
+    return !bytes.empty();
+  }
+
+  LeaderLink& leader_link() { return leader_link_; }
+  FollowerLink& follower_link() { return *follower_link_; }
+  const FollowerSession& session() const { return follower_link_->session(); }
+  ManualClock& clock() { return clock_; }
+  Bytes& to_follower() { return to_follower_; }
+  Tier tier() const { return session().decision()->tier; }
+
+ private:
+  template <class Deliver>
+  static void for_pieces(ByteView bytes, std::mt19937& random, size_t piece_max, const Deliver& deliver) {
+    while (!bytes.empty()) {
+      size_t n = std::min<size_t>(bytes.size(), 1 + random() % piece_max);
+      deliver(bytes.first(n));
+      bytes = bytes.subspan(n);
+    }
+  }
+
+  MemoryMember& leader_;
+  ManualClock clock_;
+  ResyncBudget budget_;
+  LeaderLink leader_link_;
+  std::unique_ptr<FollowerLink> follower_link_;
+  Bytes to_follower_;
+};
+
+}  // namespace reprise::replay

@@ -1,0 +1,146 @@
+// The replayer: exactly once, in order, whole or not at all.
+#include "replay/replayer.h"
+
+#include <gtest/gtest.h>
+
+#include "memory_member.h"
+
+namespace reprise::replay {
+namespace {
+
+constexpr OriginId kOrigin{.hi = 1, .lo = 1};
+constexpr OriginId kOther{.hi = 2, .lo = 2};
+
+fs::Create file(std::string_view name, uint64_t inode) {
+  return {.parent = kRootInode, .name = name, .inode = {inode}, .mode = S_IFREG | 0644, .time = {1, 0}};
+}
+
+journal::Batch batch_of(const std::vector<fs::Operation>& operations, Lsn lsn, OriginId origin = kOrigin,
+                        std::vector<journal::Vector::Entry> dependencies = {}, uint64_t lamport = 0) {
+  journal::BatchBuilder builder;
+  for (const fs::Operation& operation : operations) builder.add(operation);
+  return builder.finish({.kind = lsn == 1 ? journal::BatchKind::kOriginStart : journal::BatchKind::kOrdinary,
+                         .origin = origin,
+                         .lsn = lsn,
+                         .lamport = lamport != 0 ? lamport : lsn,
+                         .dependencies = std::move(dependencies)});
+}
+
+Code code_of(const Status& status) {
+  CHECK(!status);
+  return status.error().code();
+}
+
+struct Bench {
+  fs::Head head = fs::Head::create(Timestamp{});
+  Replayer replayer;
+
+  Status apply(const std::vector<journal::Batch>& group) { return replayer.apply(head, group); }
+};
+
+TEST(Replayer, AppliesInOrderAndOnlyOnce) {
+  Bench bench;
+  std::vector<journal::Batch> group{batch_of({file("a", 2)}, 1), batch_of({file("b", 3)}, 2)};
+  ASSERT_TRUE(bench.apply(group));
+  Digest128 digest = bench.head.digest();
+  ASSERT_TRUE(bench.apply(group));
+  EXPECT_EQ(bench.head.digest(), digest);
+  EXPECT_EQ(bench.replayer.batches(), 2u);
+  EXPECT_EQ(bench.replayer.skipped(), 2u);
+  EXPECT_EQ(bench.replayer.applied().get(kOrigin), 2u);
+}
+
+TEST(Replayer, NamesTheBatchesThatAreMissing) {
+  Bench bench;
+  Status done = bench.apply({batch_of({file("a", 2)}, 1), batch_of({file("b", 3)}, 4)});
+  EXPECT_EQ(code_of(done), Code::kGap);
+  EXPECT_NE(done.error().message().find("2 to 3 are missing"), std::string::npos) << done.error().message();
+  EXPECT_TRUE(bench.head.lookup(kRootInode, "a"));
+}
+
+TEST(Replayer, WaitsForDependencies) {
+  Bench bench;
+  journal::Batch dependent = batch_of({file("b", 3)}, 1, kOther, {{kOrigin, 1}});
+  EXPECT_EQ(code_of(bench.apply({dependent})), Code::kGap);
+  ASSERT_TRUE(bench.apply({batch_of({file("a", 2)}, 1), dependent}));
+}
+
+TEST(Replayer, AnOperationThatFailsUndoesItsBatchAlone) {
+  Bench bench, expected;
+  journal::Batch good = batch_of({file("a", 2), fs::Write{.inode = {2}, .data = as_bytes("kept"), .time = {2, 0}}}, 1);
+  journal::Batch second = batch_of({fs::Truncate{.inode = {2}, .size = 1, .time = {3, 0}}}, 2);
+  ASSERT_TRUE(expected.apply({good, second}));
+
+  journal::Batch bad = batch_of({file("c", 4), file("c", 5)}, 3);
+  Status done = bench.apply({good, second, bad});
+  EXPECT_EQ(code_of(done), Code::kDivergence);
+  EXPECT_NE(done.error().message().find("batch 3"), std::string::npos) << done.error().message();
+  EXPECT_NE(done.error().message().find("operation 2 of 2 (create)"), std::string::npos) << done.error().message();
+  EXPECT_NE(done.error().message().find("EEXIST"), std::string::npos) << done.error().message();
+  EXPECT_EQ(bench.replayer.applied().get(kOrigin), 2u);
+  EXPECT_EQ(bench.head.recompute_digest(), expected.head.recompute_digest());
+  EXPECT_EQ(bench.head.check_invariants(), "");
+}
+
+TEST(Replayer, RefusesALamportJump) {
+  Bench bench;
+  EXPECT_EQ(code_of(bench.apply({batch_of({file("a", 2)}, 1, kOrigin, {}, Replayer::kLamportJumpMax + 1)})), Code::kCorrupt);
+  EXPECT_TRUE(bench.apply({batch_of({file("a", 2)}, 1, kOrigin, {}, Replayer::kLamportJumpMax)}));
+}
+
+TEST(Replayer, ReplaysAJournalToTheOriginsDigest) {
+  MemoryMember writer({.hi = 1, .lo = 1});
+  for (int i = 0; i < 1000; ++i) writer.write_file("file" + std::to_string(i), std::string(i, 'x'));
+  for (uint64_t i = 0; i < 500; ++i) {
+    std::string name = "file" + std::to_string(i);
+    writer.write({fs::Unlink{.parent = kRootInode, .name = name, .inode = {2 + i}, .time = {9, 0}}});
+  }
+  fs::Head head = fs::Head::create(Timestamp{});
+  Replayer replayer;
+  auto cursor = writer.journal().read(1);
+  uint64_t calls = 0;
+  Result<ReplayProgress> done = replayer.replay(*cursor, head, Replayer::kToEnd, [&](const ReplayProgress&) { return ++calls > 0; });
+  ASSERT_TRUE(done) << done.error().message();
+  EXPECT_EQ(done->batches, 1500u);
+  EXPECT_EQ(done->operations, 2500u);
+  EXPECT_GT(calls, 1u);
+  EXPECT_EQ(head.recompute_digest(), writer.recomputed_digest());
+  EXPECT_EQ(head.usage().inodes, 501u);
+  EXPECT_EQ(replayer.applied(), writer.vector());
+}
+
+TEST(Replayer, StopsWhereItIsTold) {
+  MemoryMember writer({.hi = 1, .lo = 1});
+  for (int i = 0; i < 600; ++i) writer.write_file("file" + std::to_string(i), "x");
+  fs::Head head = fs::Head::create(Timestamp{});
+  Replayer replayer;
+  auto cursor = writer.journal().read(1);
+  ASSERT_TRUE(replayer.replay(*cursor, head, 300));
+  EXPECT_TRUE(head.lookup(kRootInode, "file299"));
+  EXPECT_FALSE(head.lookup(kRootInode, "file300"));
+  auto again = writer.journal().read(301);
+  Result<ReplayProgress> cancelled = replayer.replay(*again, head, Replayer::kToEnd, [](const ReplayProgress&) { return false; });
+  ASSERT_FALSE(cancelled);
+  EXPECT_EQ(cancelled.error().code(), Code::kCancelled);
+  auto past = writer.journal().read(1);
+  Result<ReplayProgress> beyond = Replayer().replay(*past, head = fs::Head::create(Timestamp{}), 601);
+  ASSERT_FALSE(beyond);
+  EXPECT_EQ(beyond.error().code(), Code::kGap);
+}
+
+TEST(Replayer, KeepsUnlinkedInodesThatAreInUse) {
+  MemoryMember writer({.hi = 1, .lo = 1});
+  writer.write_file("open", "still read");
+  writer.write_file("closed", "gone");
+  writer.write({fs::Unlink{.parent = kRootInode, .name = "open", .inode = {2}, .time = {9, 0}},
+                fs::Unlink{.parent = kRootInode, .name = "closed", .inode = {3}, .time = {9, 0}}});
+  fs::Head head = fs::Head::create(Timestamp{});
+  Replayer replayer;
+  auto cursor = writer.journal().read(1);
+  ASSERT_TRUE(replayer.replay(*cursor, head, Replayer::kToEnd, nullptr, [](InodeId inode) { return inode.value == 2; }));
+  EXPECT_TRUE(head.stat({2}));
+  EXPECT_FALSE(head.stat({3}));
+}
+
+}  // namespace
+}  // namespace reprise::replay

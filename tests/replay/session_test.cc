@@ -1,0 +1,323 @@
+// The protocol, driven without sockets or threads.
+#include "replay/session.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include "link_pair.h"
+
+namespace reprise::replay {
+namespace {
+
+constexpr VolumeId kVolume{.hi = 0xaaaa, .lo = 1};
+constexpr VolumeId kOtherVolume{.hi = 0xbbbb, .lo = 2};
+
+void expect_same(MemoryMember& a, MemoryMember& b) {
+  EXPECT_EQ(a.vector(), b.vector());
+  EXPECT_EQ(a.recomputed_digest(), b.recomputed_digest());
+}
+bool mentions(const std::optional<Error>& error, std::string_view text) {
+  return error && error->message().find(text) != std::string::npos;
+}
+std::string shown(const std::optional<Error>& error) { return error ? error->message() : "no error"; }
+
+TEST(Session, ANewFollowerAdoptsTheVolumeAndReplaysFromTheBeginning) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  leader.write_file("hello", "hi");
+  LinkPair pair(leader, follower);
+  pair.run();
+  EXPECT_EQ(follower.volume(), kVolume);
+  EXPECT_EQ(pair.tier(), Tier::kSuffix);
+  EXPECT_TRUE(pair.session().caught_up());
+  EXPECT_EQ(follower.read_file("hello"), "hi");
+  EXPECT_EQ(pair.leader_link().status().acked, leader.vector());
+  EXPECT_EQ(pair.session().checkpoints(), 1u);
+  expect_same(leader, follower);
+}
+
+TEST(Session, SendsWhatIsWrittenLater) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  LinkPair pair(leader, follower);
+  pair.run();
+  EXPECT_EQ(pair.tier(), Tier::kNothing);
+  for (int i = 0; i < 300; ++i) {
+    leader.write_file("f" + std::to_string(i), "x");
+    if (i % 7 == 0) pair.run();
+  }
+  pair.run();
+  EXPECT_GT(pair.session().checkpoints(), 10u);
+  expect_same(leader, follower);
+}
+
+TEST(Session, CatchesUpByTheSuffixAloneAfterAnAbsence) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  for (int i = 0; i < 100; ++i) leader.write_file("before" + std::to_string(i), std::string(1000, 'b'));
+  LinkPair(leader, follower).run();
+  for (int i = 0; i < 5; ++i) leader.write_file("after" + std::to_string(i), "a");
+  LinkPair again(leader, follower);
+  again.run();
+  EXPECT_EQ(again.tier(), Tier::kSuffix);
+  EXPECT_EQ(again.session().catch_up_bytes(), again.session().decision()->estimated_bytes);
+  EXPECT_LT(again.session().catch_up_bytes(), 2000u);
+  EXPECT_EQ(again.follower_link().batches(), 5u);
+  expect_same(leader, follower);
+}
+
+TEST(Session, SaysNothingNeedsToBeDoneWhenNothingDoes) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  leader.write_file("a", "a");
+  LinkPair(leader, follower).run();
+  LinkPair again(leader, follower);
+  again.run();
+  EXPECT_EQ(again.tier(), Tier::kNothing);
+  EXPECT_TRUE(again.session().caught_up());
+  EXPECT_EQ(again.session().catch_up_bytes(), 0u);
+}
+
+TEST(Session, OverwritesWhenTheJournalWasTrimmed) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  leader.write_file("a", "first");
+  LinkPair(leader, follower).run();
+  leader.write_file("b", "second");
+  leader.trim_all();
+  leader.write_file("c", "third");
+  LinkPair again(leader, follower);
+  again.run();
+  EXPECT_EQ(again.tier(), Tier::kSnapshot);
+  EXPECT_NE(again.session().decision()->reason.find("trimmed"), std::string::npos) << again.session().decision()->reason;
+  EXPECT_EQ(follower.installs(), 1u);
+  EXPECT_GT(again.session().catch_up_bytes(), 0u);
+  expect_same(leader, follower);
+  leader.write_file("d", "and on it goes");
+  again.run();
+  EXPECT_EQ(follower.installs(), 1u);
+  expect_same(leader, follower);
+}
+
+TEST(Session, OverwritesWhenThatIsCheaper) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  leader.write_file("often", "");
+  for (int i = 0; i < 500; ++i)
+    leader.write({fs::Write{.inode = {2}, .offset = 0, .data = as_bytes(std::string(3000, 'a' + i % 26)), .time = {i, 0}}});
+  LinkPair pair(leader, follower);
+  pair.run();
+  EXPECT_EQ(pair.tier(), Tier::kSnapshot);
+  EXPECT_LT(pair.session().catch_up_bytes(), 100'000u);
+  expect_same(leader, follower);
+}
+
+TEST(Session, OverwritesATreeWithoutHistory) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  leader.write_file("a", "a");
+  follower.corrupt_silently();
+  follower.set_new(false);
+  LinkPair pair(leader, follower);
+  pair.run();
+  EXPECT_EQ(pair.tier(), Tier::kSnapshot);
+  expect_same(leader, follower);
+}
+
+TEST(Session, OverwritesAPeerThatIsAheadAndSaysSo) {
+  MemoryMember leader(kVolume), follower(kVolume, 9);
+  leader.write_file("a", "a");
+  follower.write_file("mine", "lost");
+  LinkPair pair(leader, follower);
+  pair.run();
+  EXPECT_EQ(pair.tier(), Tier::kSnapshot);
+  EXPECT_NE(pair.session().decision()->reason.find("the leader lacks"), std::string::npos) << pair.session().decision()->reason;
+  expect_same(leader, follower);
+}
+
+TEST(Session, RefusesAnotherVolumeNamingBoth) {
+  MemoryMember leader(kVolume), follower(kOtherVolume);
+  leader.write_file("a", "a");
+  LinkPair pair(leader, follower);
+  pair.run();
+  ASSERT_TRUE(pair.session().closed());
+  EXPECT_EQ(pair.session().closed()->code(), Code::kWrongVolume);
+  EXPECT_TRUE(pair.session().hopeless());
+  for (const std::optional<Error>& end : {pair.session().closed(), pair.leader_link().closed()}) {
+    EXPECT_TRUE(mentions(end, kVolume.to_string())) << shown(end);
+    EXPECT_TRUE(mentions(end, kOtherVolume.to_string())) << shown(end);
+  }
+  EXPECT_TRUE(follower.vector().empty());
+}
+
+TEST(Session, RefusesAProtocolItDoesNotSpeakNamingBoth) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  SessionOptions newer, older;
+  newer.min_version = 3, newer.max_version = 5;
+  older.min_version = 1, older.max_version = 2;
+  LinkPair pair(leader, follower, newer, older);
+  pair.run();
+  EXPECT_TRUE(pair.session().hopeless());
+  EXPECT_TRUE(mentions(pair.session().closed(), "versions 3 to 5")) << shown(pair.session().closed());
+  EXPECT_TRUE(mentions(pair.session().closed(), "1 to 2")) << shown(pair.session().closed());
+  EXPECT_EQ(pair.leader_link().closed()->code(), Code::kUnsupported);
+  EXPECT_FALSE(follower.volume());
+}
+
+TEST(Session, FindsDivergenceAndMendsItWithOneSnapshot) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  leader.write_file("a", "a");
+  LinkPair pair(leader, follower);
+  pair.run();
+  follower.corrupt_silently();
+  leader.write_file("b", "b");
+  pair.run();
+  ASSERT_TRUE(pair.session().last_resync());
+  EXPECT_EQ(pair.session().last_resync()->code(), Code::kDivergence);
+  EXPECT_EQ(follower.installs(), 1u);
+  EXPECT_FALSE(pair.session().closed());
+  EXPECT_TRUE(pair.session().caught_up());
+  EXPECT_NE(pair.leader_link().status().reason.find("divergence"), std::string::npos) << pair.leader_link().status().reason;
+  expect_same(leader, follower);
+}
+
+TEST(Session, FindsDivergenceAtTheGreeting) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  leader.write_file("a", "a");
+  LinkPair(leader, follower).run();
+  follower.corrupt_silently();
+  LinkPair again(leader, follower);
+  again.run();
+  EXPECT_EQ(again.tier(), Tier::kSnapshot);
+  EXPECT_FALSE(again.session().last_resync());
+  expect_same(leader, follower);
+}
+
+TEST(Session, ABatchThatDoesNotFitTheTreeAsksForASnapshot) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  LinkPair pair(leader, follower);
+  pair.run();
+  follower.fail_applies(Error(Code::kDivergence, "operation 1 of 2 (create) cannot be applied"));
+  leader.write_file("a", "a");
+  pair.run();
+  EXPECT_EQ(follower.installs(), 1u);
+  EXPECT_TRUE(mentions(pair.session().last_resync(), "operation 1 of 2")) << shown(pair.session().last_resync());
+  expect_same(leader, follower);
+}
+
+TEST(Session, AFollowerThatNeverFitsIsDetachedNotResyncedForEver) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  LinkPair pair(leader, follower);
+  pair.run();
+  follower.diverge_always(true);
+  for (int i = 0; i < 20; ++i) {
+    leader.write_file("f" + std::to_string(i), "x");
+    pair.run();
+  }
+  ASSERT_TRUE(pair.session().closed());
+  EXPECT_EQ(pair.session().closed()->code(), Code::kDetached);
+  EXPECT_TRUE(pair.session().hopeless());
+  EXPECT_EQ(follower.installs(), SessionOptions().resyncs_per_minute);
+}
+
+TEST(Session, TheBudgetOfResyncsComesBackWithTime) {
+  ResyncBudget budget(2);
+  EXPECT_TRUE(budget.take(0));
+  EXPECT_TRUE(budget.take(30'000));
+  EXPECT_FALSE(budget.take(59'999));
+  EXPECT_TRUE(budget.take(60'000));
+  EXPECT_FALSE(budget.take(60'001));
+}
+
+TEST(Session, AMemberInTroubleDetachesWithItsReason) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  LinkPair pair(leader, follower);
+  pair.run();
+  follower.fail_applies(Error(Code::kNoSpace, "journal/00000001: cannot write: no space left"));
+  leader.write_file("a", "a");
+  pair.run();
+  EXPECT_TRUE(pair.session().hopeless());
+  EXPECT_TRUE(mentions(pair.leader_link().closed(), "no space left")) << shown(pair.leader_link().closed());
+  EXPECT_EQ(follower.installs(), 0u);
+}
+
+TEST(Session, APeerThatFallsBehindTheTrimmedHeadIsOverwritten) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  LinkPair pair(leader, follower);
+  pair.run();
+  for (int i = 0; i < 100; ++i) leader.write_file("f" + std::to_string(i), "x");
+  pair.step_leader();  // some of them are on the way
+  for (int i = 100; i < 200; ++i) leader.write_file("f" + std::to_string(i), "x");
+  leader.trim_all();
+  pair.run();
+  EXPECT_EQ(pair.tier(), Tier::kSnapshot);
+  EXPECT_EQ(follower.installs(), 1u);
+  expect_same(leader, follower);
+}
+
+TEST(Session, SilenceEndsItOnBothSidesAndHeartbeatsPreventThat) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  LinkPair pair(leader, follower);
+  pair.run();
+  for (int i = 0; i < 100; ++i) {
+    pair.clock().advance_ms(1'500);
+    pair.run();
+  }
+  EXPECT_FALSE(pair.session().closed());
+  pair.clock().advance_ms(SessionOptions().silence_limit_ms + 1);
+  pair.follower_link().tick();
+  ASSERT_TRUE(pair.session().closed());
+  EXPECT_EQ(pair.session().closed()->code(), Code::kTimeout);
+}
+
+TEST(Session, AGreetingThatNeverComesEndsIt) {
+  MemoryMember leader(kVolume);
+  ManualClock clock;
+  LeaderLink link(leader, clock, {});
+  clock.advance_ms(SessionOptions().handshake_timeout_ms);
+  Result<LeaderLink::Activity> did = link.step([](std::span<const ByteView>) { return Status(); });
+  ASSERT_FALSE(did);
+  EXPECT_EQ(did.error().code(), Code::kTimeout);
+}
+
+TEST(Session, StrangersAreRefusedAtTheFirstBytes) {
+  MemoryMember leader(kVolume);
+  ManualClock clock;
+  LeaderLink link(leader, clock, {});
+  link.receive(as_bytes("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+  ASSERT_TRUE(link.closed());
+  EXPECT_EQ(link.closed()->code(), Code::kCorrupt);
+  EXPECT_TRUE(mentions(link.closed(), "RPS1")) << shown(link.closed());
+}
+
+TEST(Session, AFollowerMaySendNoBatches) {
+  MemoryMember leader(kVolume), follower(VolumeId{}), source(kVolume);
+  source.write_file("x", "x");
+  auto cursor = source.journal().read(1);
+  journal::Batch batch = (**cursor->next()).batch;
+  LinkPair pair(leader, follower);
+  pair.run();
+  auto header = batch_frame_header(batch);
+  pair.leader_link().receive(header);
+  pair.leader_link().receive(batch.message());
+  pair.leader_link().receive(batch.body());
+  ASSERT_TRUE(pair.leader_link().closed());
+  EXPECT_EQ(pair.leader_link().closed()->code(), Code::kCorrupt);
+  EXPECT_TRUE(leader.vector().empty());
+}
+
+// However the bytes are cut, the result is the same.
+RC_GTEST_PROP(SessionProperty, AnyChunkingGivesEqualTrees, ()) {
+  uint32_t seed = *rc::gen::arbitrary<uint32_t>();
+  size_t piece_max = *rc::gen::element<size_t>(1, 7, 24, 25, 1000, 70'000);
+  int files = *rc::gen::inRange(0, 40);
+  bool trimmed = *rc::gen::arbitrary<bool>();
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  for (int i = 0; i < files; ++i) leader.write_file("f" + std::to_string(i), std::string(i * 37, 'x'));
+  if (trimmed) leader.trim_all();
+  LinkPair pair(leader, follower);
+  pair.run(seed, piece_max);
+  leader.write_file("late", "and late");
+  pair.run(seed + 1, piece_max);
+  RC_ASSERT(!pair.session().closed());
+  RC_ASSERT(pair.session().caught_up());
+  RC_ASSERT(leader.vector() == follower.vector());
+  RC_ASSERT(leader.recomputed_digest() == follower.recomputed_digest());
+  RC_ASSERT(pair.session().checkpoints() > 0u);
+}
+
+}  // namespace
+}  // namespace reprise::replay
