@@ -1,0 +1,125 @@
+#include "instance/history.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "instance/snapshots.h"
+
+namespace reprise::instance {
+namespace {
+
+std::optional<uint64_t> parse_number(std::string_view text) {
+  uint64_t value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
+  return value;
+}
+
+std::optional<int64_t> parse_age_s(std::string_view text) {
+  if (text.empty()) return std::nullopt;
+  int64_t unit = 0;
+  switch (text.back()) {
+    case 's': unit = 1; break;
+    case 'm': unit = 60; break;
+    case 'h': unit = 3600; break;
+    case 'd': unit = 86400; break;
+    default: return std::nullopt;
+  }
+  auto count = parse_number(text.substr(0, text.size() - 1));
+  if (!count || *count > 1'000'000'000) return std::nullopt;
+  return static_cast<int64_t>(*count) * unit;
+}
+
+// The last batch that closed no later than `time`.
+Result<LogIndex> index_at_time(store::Store& store, std::string_view branch, Timestamp time) {
+  History history = TRY(History::open(store, branch));
+  LogIndex found = 0;
+  while (auto logged = TRY(history.cursor().next())) {
+    if (logged->batch.header().time > time) break;
+    found = logged->index;
+  }
+  if (found == 0) return fail(Code::kNotFound, fmt::format("{}: the journal does not reach back that far", store.path()));
+  return found;
+}
+
+// The batch after which exactly `vector` was applied.
+Result<LogIndex> index_of_vector(store::Store& store, std::string_view branch, const journal::Vector& vector) {
+  // From the last snapshot that the position includes.
+  journal::Vector applied;
+  LogIndex begin = 0;
+  for (const store::SnapshotRecord& record : TRY(store.catalogue().snapshots())) {
+    journal::Vector at = TRY(journal::Vector::decode(record.vector));
+    if (record.branch != branch || record.log_index < begin || !vector.covers(at)) continue;
+    applied = std::move(at);
+    begin = record.log_index;
+  }
+  if (applied == vector) return begin;
+  History history = TRY(History::open(store, branch, begin + 1));
+  while (auto logged = TRY(history.cursor().next())) {
+    applied.set(logged->batch.header().origin, logged->batch.header().lsn);
+    if (applied == vector) return logged->index;
+  }
+  return fail(Code::kNotFound, fmt::format("{}: branch {} was never at that position, or it has been trimmed", store.path(), branch));
+}
+
+}  // namespace
+
+Result<History> History::open(store::Store& store, std::string_view branch, LogIndex from) {
+  History history;
+  history.directory_ = TRY(store.journal_directory(branch));
+  history.cursor_ = TRY(journal::SegmentsCursor::open(*history.directory_, {store.volume(), std::string(branch)}, from));
+  return history;
+}
+
+Result<std::optional<LogIndex>> resolve_position(store::Store& store, std::string_view branch, std::string_view position,
+                                                 Clock& clock) {
+  if (position == "head" || position.empty()) return std::nullopt;
+  if (auto index = parse_number(position)) return *index;
+  if (position.starts_with("{") && position.ends_with("}")) {
+    auto age_s = parse_age_s(position.substr(1, position.size() - 2));
+    if (!age_s) {
+      return fail(Code::kInvalidArgument, fmt::format("@{}: expected a time such as @{{10m}} (s, m, h or d)", position));
+    }
+    Timestamp time = clock.realtime();
+    time.sec -= *age_s;
+    return TRY(index_at_time(store, branch, time));
+  }
+  if (position.starts_with("r0.")) {
+    journal::Position parsed = TRY(journal::Position::parse_token(position));
+    return TRY(index_of_vector(store, branch, parsed.vector));
+  }
+  auto mark = TRY(store.catalogue().mark(branch, position));
+  if (mark) return mark->log_index;
+  return fail(Code::kNotFound, fmt::format("{}: branch {} has no mark \"{}\" (a position is a log index, a mark, a token, "
+                                           "a time such as {{10m}}, or head)",
+                                           store.path(), branch, printable(position)));
+}
+
+Result<State> state_at(store::Store& store, std::string_view branch, std::optional<LogIndex> until,
+                       const std::function<bool(const replay::ReplayProgress&)>& progress) {
+  auto snapshot = TRY(newest_snapshot(store.catalogue(), branch, until));
+  LogIndex begin = snapshot ? snapshot->log_index : 0;
+  State state{.head = snapshot ? TRY(load_snapshot(store, *snapshot)) : fs::Head::create(Timestamp{})};
+  journal::Vector vector;
+  if (snapshot) vector = TRY(journal::Vector::decode(snapshot->vector));
+  state.snapshot = snapshot ? snapshot->id : 0;
+  replay::Replayer replayer(vector, snapshot ? snapshot->lamport : 0);
+
+  state.log_index = begin;
+  if (!until || *until > begin) {
+    History history = TRY(History::open(store, branch, begin + 1));
+    state.replayed = TRY(replayer.replay(history.cursor(), state.head, until.value_or(replay::Replayer::kToEnd), progress));
+    if (state.replayed.log_index > begin) state.log_index = state.replayed.log_index;
+    state.torn_tail = history.cursor().torn_tail();
+  }
+  if (until && state.log_index < *until) {
+    return fail(Code::kNotFound, fmt::format("{}: branch {} has no batch {}; its last is {}", store.path(), branch, *until, state.log_index));
+  }
+  state.head.settle();
+  state.position = {replayer.applied(), state.head.digest()};
+  state.lamport = replayer.lamport();
+  return state;
+}
+
+}  // namespace reprise::instance

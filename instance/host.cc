@@ -1,0 +1,236 @@
+#include "instance/host.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace reprise::instance {
+namespace {
+
+constexpr uint32_t kWaitSlice_ms = 50;
+
+Json catch_up_json(const replay::FollowerStatus& status) {
+  const replay::CatchUpDecision& decision = *status.decision;
+  Json json = {{"tier", replay::tier_name(decision.tier)},
+               {"reason", decision.reason},
+               {"estimated_bytes", decision.estimated_bytes},
+               {"received_bytes", status.catch_up_bytes},
+               {"operations", status.catch_up_operations},
+               {"milliseconds", static_cast<double>(status.catch_up_us) / 1000},
+               {"snapshot_bytes", decision.snapshot_bytes}};
+  if (decision.suffix_bytes) json["suffix_bytes"] = *decision.suffix_bytes;
+  return json;
+}
+
+Json follower_json(const replay::FollowerStatus& status) {
+  Json json = {{"state", replay::state_name(status.state)},
+               {"received_bytes", status.received_bytes},
+               {"batches", status.batches},
+               {"overwrites", status.overwrites},
+               {"digests_compared", status.checkpoints},
+               {"lag_batches", status.lag_batches},
+               {"connections", status.connections}};
+  if (status.decision) json["catch_up"] = catch_up_json(status);
+  if (status.last_error) json["last_error"] = status.last_error->message();
+  if (status.last_resync) json["last_resync"] = status.last_resync->message();
+  return json;
+}
+
+Json peer_json(const replay::PeerStatus& peer) {
+  Json json = {{"peer", peer.peer},
+               {"connected", peer.connected},
+               {"branch", peer.branch},
+               {"tier", replay::tier_name(peer.tier)},
+               {"reason", peer.reason},
+               {"sent_bytes", peer.sent_bytes},
+               {"overwrites", peer.overwrites},
+               {"resyncs", peer.resyncs}};
+  if (!peer.ended.empty()) json["ended"] = peer.ended;
+  return json;
+}
+
+Json mark_json(const store::MarkRecord& mark) {
+  return {{"name", mark.name}, {"branch", mark.branch}, {"log_index", mark.log_index}, {"position", mark.token}};
+}
+
+std::string text_of(const Json& question, const char* key) {
+  return question.contains(key) && question[key].is_string() ? question[key].get<std::string>() : "";
+}
+
+uint64_t number_of(const Json& question, const char* key, uint64_t otherwise) {
+  return question.contains(key) && question[key].is_number_unsigned() ? question[key].get<uint64_t>() : otherwise;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Host>> Host::open(const HostOptions& options, Network& network) {
+  std::unique_ptr<Host> host(new Host(options, network));
+  host->options_.instance.follower = options.follow.has_value();
+  if (store::Store::looks_like_store(options.store_path)) {
+    std::shared_ptr<store::Store> store = TRY(store::Store::open(options.store_path));
+    host->instance_ = TRY(Instance::open(std::move(store), host->options_.instance));
+  } else if (options.follow) {
+    host->instance_ = TRY(Instance::open_new_follower(options.store_path, host->options_.instance));
+  } else {
+    auto volume = options.instance.random.next_id<VolumeId>();
+    std::shared_ptr<store::Store> store = TRY(store::Store::create(options.store_path, volume));
+    host->instance_ = TRY(Instance::open(std::move(store), host->options_.instance));
+  }
+  return host;
+}
+
+Host::~Host() { stop(); }
+
+Status Host::connect(uint32_t contact_timeout_ms) {
+  if (options_.follow) {
+    bool must_wait = instance_->store() == nullptr;
+    follower_ = replay::Follower::start(network_, *options_.follow, *instance_, options_.instance.clock);
+    if (must_wait) TRY(follower_->wait_caught_up(contact_timeout_ms));
+    // An instance with a history of its own may begin with that while its leader is away, but never with another volume's.
+    if (!must_wait) TRY(check_not_detached());
+  }
+  if (options_.listen) {
+    leader_ = TRY(replay::Leader::listen(network_, *options_.listen, *instance_, options_.instance.clock));
+  }
+  std::string path = instance_->store()->control_socket_path(options_.instance.branch);
+  control_ = TRY(ControlServer::listen(network_, path, [this](const Json& question, const std::atomic<bool>& stopping) {
+    return answer(question, stopping);
+  }));
+  return {};
+}
+
+Status Host::check_not_detached() const {
+  if (follower_ == nullptr) return {};
+  replay::FollowerStatus status = follower_->status();
+  if (status.state != replay::FollowerState::kDetached) return {};
+  return fail(Code::kDetached, fmt::format("detached from {}: {}", options_.follow->to_string(),
+                                           status.last_error ? status.last_error->message() : "no reason given"));
+}
+
+Json Host::statistics() {
+  Json json;
+  journal::Vector vector = instance_->vector();
+  fs::Usage usage = instance_->filesystem().usage();
+  journal::Journal& journal = instance_->journal();
+  json["volume"] = instance_->volume().to_string();
+  json["branch"] = instance_->branch();
+  json["role"] = instance_->follower() ? "follower" : options_.listen ? "leader" : "writer";
+  json["inodes"] = usage.inodes;
+  json["bytes"] = usage.blocks * fs::kBlockSize;
+  json["journal"] = {{"first", journal.first()}, {"last", journal.last()}, {"durable", journal.durable()}};
+  json["opened"] = {{"snapshot", instance_->open_report().snapshot},
+                    {"batches_replayed", instance_->open_report().batches_replayed},
+                    {"cut_bytes", instance_->open_report().recovery.cut_bytes}};
+  Json origins = Json::object();
+  for (auto& [origin, lsn] : vector.entries()) origins[origin.to_string()] = lsn;
+  json["vector"] = origins;
+  if (auto failure = instance_->failure()) json["failure"] = failure->message();
+  if (follower_ != nullptr) json["follow"] = follower_json(follower_->status());
+  json["peers"] = Json::array();
+  if (leader_ != nullptr) {
+    for (const replay::PeerStatus& peer : leader_->peers()) json["peers"].push_back(peer_json(peer));
+  }
+  if (more_statistics_) more_statistics_(json);
+  return json;
+}
+
+Result<Json> Host::wait_for(const Json& question, const std::atomic<bool>& stopping) {
+  std::string mark = text_of(question, "mark"), token = text_of(question, "position");
+  uint64_t timeout_ms = number_of(question, "timeout_ms", 30'000);
+  journal::Vector wanted;
+  if (!token.empty()) wanted = TRY(journal::Position::parse_token(token)).vector;
+  Clock& clock = options_.instance.clock;
+  for (uint64_t begin = clock.monotonic_ns();;) {
+    uint64_t waited_ms = (clock.monotonic_ns() - begin) / 1'000'000;
+    uint64_t left_ms = timeout_ms > waited_ms ? timeout_ms - waited_ms : 0;
+    auto slice = static_cast<uint32_t>(std::min<uint64_t>(left_ms, kWaitSlice_ms));
+    std::optional<Error> error;
+    if (!token.empty()) {
+      if (auto status = instance_->wait_for(wanted, slice)) return Json{{"position", token}};
+      else error = status.error();
+    } else {
+      if (auto record = instance_->wait_for_mark(mark, slice)) return mark_json(*record);
+      else error = record.error();
+    }
+    if (error->code() != Code::kTimeout) return std::unexpected(*error);
+    TRY(check_not_detached());
+    if (stopping) return fail(Code::kCancelled, "the instance is closing");
+    if (left_ms == 0) {
+      return fail(Code::kTimeout, fmt::format("{} was not reached within {:.1f} s", token.empty() ? "the mark " + mark : "the position",
+                                              static_cast<double>(timeout_ms) / 1000));
+    }
+  }
+}
+
+Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stopping) {
+  std::string what = text_of(question, "ask");
+  if (what == "wait-for") return wait_for(question, stopping);
+  if (what == "stat") {
+    Json json = statistics();
+    replay::Moment moment = TRY(instance_->settle());
+    json["position"] = moment.position.to_token();
+    json["digest"] = moment.position.digest.to_string();
+    return json;
+  }
+  // The rest speaks of everything that was written before it was asked.
+  if (flush_) TRY(flush_());
+  if (what == "mark") return mark_json(TRY(instance_->mark(text_of(question, "name"), options_.label)));
+  if (what == "sync") {
+    TRY(instance_->sync());
+    return Json{{"last", instance_->journal().last()}};
+  }
+  if (what == "digest") {
+    Instance::Digests digests = TRY(instance_->digests());
+    if (digests.kept != digests.recomputed) {
+      return fail(Code::kCorrupt, fmt::format("the digest kept is {}, counted again from the bytes it is {}: memory is damaged",
+                                              digests.kept.to_string(), digests.recomputed.to_string()));
+    }
+    replay::Pinned pinned = TRY(instance_->pin());
+    auto content = fs::content_digest(pinned.view);
+    return Json{{"digest", pinned.moment.position.digest.to_string()},
+                {"content", content ? content->to_string() : ""},
+                {"position", pinned.moment.position.to_token()}};
+  }
+  if (what == "snapshot") {
+    store::SnapshotRecord record = TRY(instance_->snapshot(text_of(question, "label")));
+    Json json = {{"id", record.id}, {"log_index", record.log_index}, {"stored_bytes", record.stored_bytes},
+                 {"inodes", record.inodes}, {"bytes", record.bytes}, {"digest", record.digest.to_string()}};
+    if (question.contains("trim")) json["journal_first"] = TRY(instance_->trim()).first;
+    return json;
+  }
+  return fail(Code::kUnsupported, fmt::format("asked for \"{}\", which this instance does not know", printable(what)));
+}
+
+void Host::say_farewell(uint32_t timeout_ms) {
+  if (leader_ == nullptr) return;
+  // Nothing is written any more, so the vector stands still.
+  auto moment = instance_->settle();
+  if (!moment) return;  // the journal has failed: there is nothing to wait for
+  Clock& clock = options_.instance.clock;
+  uint64_t begin_ns = clock.monotonic_ns();
+  auto behind = [&](const replay::PeerStatus& peer) {
+    return peer.connected && peer.greeted && !peer.acked.covers(moment->position.vector);
+  };
+  for (;;) {
+    std::vector<replay::PeerStatus> peers = leader_->peers();
+    bool late = clock.monotonic_ns() - begin_ns > uint64_t{timeout_ms} * 1'000'000;
+    if (late || std::none_of(peers.begin(), peers.end(), behind)) return;
+    clock.sleep_ns(2'000'000);
+  }
+}
+
+void Host::stop() {
+  if (control_ != nullptr) control_->stop();
+  if (leader_ != nullptr) leader_->stop();
+  if (follower_ != nullptr) follower_->stop();
+  control_.reset();
+  leader_.reset();
+  follower_.reset();
+}
+
+Status Host::close() {
+  stop();
+  return instance_->close();
+}
+
+}  // namespace reprise::instance

@@ -1,0 +1,64 @@
+// Host: a live instance with everything around it that makes it part of a volume: the control socket, the leader's
+// endpoint, the session with whom it follows. What `reprise run` and `serve` are made of; adapters attach to
+// instance().filesystem() and give their coherence hook before connect().
+//
+// Ownership: owns all of it; stop() ends the sessions, close() also the instance. Threads: open, connect, stop and close
+// from one thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/socket.h"
+#include "instance/control.h"
+#include "instance/instance.h"
+#include "replay/follower.h"
+#include "replay/leader.h"
+
+namespace reprise::instance {
+
+struct HostOptions {
+  InstanceOptions instance;
+  std::string store_path;                  // created if it is not there
+  std::optional<Endpoint> listen, follow;
+  std::string label;                       // of marks set from outside
+};
+
+class Host {
+ public:
+  static Result<std::unique_ptr<Host>> open(const HostOptions& options, Network& network = system_network());
+  ~Host();
+
+  Instance& instance() { return *instance_; }
+  // Starts following, and waits for first contact where the store is new; then listens, for peers and for control.
+  // kTimeout, kWrongVolume, kBusy …
+  Status connect(uint32_t contact_timeout_ms);
+  // More for `stat` to say; called on control threads.
+  void add_statistics(std::function<void(Json&)> add) { more_statistics_ = std::move(add); }
+  // Run before an answer that must reflect every write already made (a mount syncs its kernel's caches here).
+  void set_flush(std::function<Status()> flush) { flush_ = std::move(flush); }
+  Json statistics();
+
+  // Waits until the connected followers have everything, at most timeout_ms.
+  void say_farewell(uint32_t timeout_ms);
+  void stop();
+  Status close();
+
+ private:
+  Host(const HostOptions& options, Network& network) : options_(options), network_(network) {}
+  Result<Json> answer(const Json& question, const std::atomic<bool>& stopping);
+  Result<Json> wait_for(const Json& question, const std::atomic<bool>& stopping);
+  Status check_not_detached() const;
+
+  HostOptions options_;
+  Network& network_;
+  std::unique_ptr<Instance> instance_;
+  std::unique_ptr<replay::Follower> follower_;
+  std::unique_ptr<replay::Leader> leader_;
+  std::unique_ptr<ControlServer> control_;
+  std::function<void(Json&)> more_statistics_;
+  std::function<Status()> flush_;
+};
+
+}  // namespace reprise::instance

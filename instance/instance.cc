@@ -1,0 +1,368 @@
+#include "instance/instance.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "base/check.h"
+#include "instance/snapshots.h"
+
+namespace reprise::instance {
+namespace {
+
+// An instance that never mints ids.
+class NoInodeIds final : public fs::InodeIdSource {
+ public:
+  InodeId next() override {
+    CHECK(!"a follower creates no inodes");
+    return {};
+  }
+};
+
+
+}  // namespace
+
+Instance::Instance(InstanceOptions options) : options_(std::move(options)) {}
+
+Instance::~Instance() = default;
+
+Result<std::unique_ptr<Instance>> Instance::open(std::shared_ptr<store::Store> store, InstanceOptions options) {
+  TRY(store::Store::check_name("branch", options.branch));
+  std::unique_ptr<Instance> instance(new Instance(std::move(options)));
+  instance->volume_ = store->volume();
+  instance->store_ = std::move(store);
+  TRY(instance->open_history());
+  if (!instance->options_.follower) TRY(instance->begin_writing());
+  return instance;
+}
+
+Result<std::unique_ptr<Instance>> Instance::open_new_follower(std::string path, InstanceOptions options) {
+  TRY(store::Store::check_name("branch", options.branch));
+  CHECK(options.follower);
+  std::unique_ptr<Instance> instance(new Instance(std::move(options)));
+  instance->new_store_path_ = std::move(path);
+  instance->no_ids_ = std::make_unique<NoInodeIds>();
+  instance->filesystem_ =
+      std::make_unique<fs::Filesystem>(fs::Head::create(Timestamp{}), instance->options_.clock, *instance->no_ids_);
+  instance->filesystem_->set_read_only(true);
+  return instance;
+}
+
+Result<fs::Head> Instance::load_newest_snapshot(std::optional<store::SnapshotRecord>* record) {
+  *record = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
+  if (!*record) return fs::Head::create(Timestamp{});
+  open_report_.snapshot = (*record)->id;
+  return TRY(load_snapshot(*store_, **record));
+}
+
+Status Instance::open_history() {
+  lock_ = TRY(store_->lock_branch(options_.branch, options_.holder));
+  std::optional<store::SnapshotRecord> snapshot;
+  fs::Head head = TRY(load_newest_snapshot(&snapshot));
+  LogIndex snapshot_index = snapshot ? snapshot->log_index : 0;
+  journal::Vector vector;
+  if (snapshot) vector = TRY(journal::Vector::decode(snapshot->vector));
+
+  auto branch = TRY(store_->catalogue().branch(options_.branch));
+  LogIndex durable_hint = branch ? branch->durable_hint : 0;
+  auto directory = TRY(store_->journal_directory(options_.branch));
+  journal_ = TRY(journal::Journal::open(std::move(directory), {store_->volume(), options_.branch}, options_.journal,
+                                        options_.clock, options_.random, durable_hint, &open_report_.recovery));
+  if (journal_->last() < snapshot_index) {
+    // An overwrite was kept as a snapshot, and the crash came before the journal began anew behind it.
+    TRY(journal_->restart_at(snapshot_index + 1, vector));
+  } else if (journal_->first() > snapshot_index + 1) {
+    return fail(Code::kCorrupt,
+                fmt::format("{}: the journal of branch {} begins at batch {}, expected at most {}: {}", store_->path(),
+                            options_.branch, journal_->first(), snapshot_index + 1,
+                            snapshot ? "the newest snapshot does not reach it" : "there is no snapshot to start from"));
+  }
+
+  replayer_ = replay::Replayer(vector, snapshot ? snapshot->lamport : 0);
+  auto cursor = journal_->read(snapshot_index + 1);
+  auto progress = TRY(replayer_.replay(*cursor, head, replay::Replayer::kToEnd));
+  open_report_.batches_replayed = progress.batches;
+  vector_ = replayer_.applied();
+
+  if (options_.follower) {
+    no_ids_ = std::make_unique<NoInodeIds>();
+    filesystem_ = std::make_unique<fs::Filesystem>(std::move(head), options_.clock, *no_ids_);
+    filesystem_->set_read_only(true);
+    return {};
+  }
+  OriginId previous;
+  if (journal_->last() >= journal_->first() && journal_->last() > 0) {
+    auto last = TRY(journal_->read(journal_->last())->next());
+    if (last) previous = last->batch.header().origin;
+  }
+  recorder_ = TRY(journal::Recorder::begin(*journal_, options_.clock, options_.random, vector_, replayer_.lamport(), previous));
+  filesystem_ = std::make_unique<fs::Filesystem>(std::move(head), options_.clock, *recorder_, recorder_.get());
+  return {};
+}
+
+Status Instance::begin_writing() {
+  if (!vector_.empty()) return {};
+  // A volume begins with a root directory of the year 1970; the first writer gives it its time.
+  fs::SetAttributesRequest now;
+  now.atime_change = now.mtime_change = fs::SetAttributesRequest::TimeChange::kNow;
+  auto done = filesystem_->set_attributes(fs::Caller{}, kRootInode, now);
+  if (!done) return fail(Code::kIo, fmt::format("{}: cannot begin the volume: {}", store_->path(), fs::errno_text(done.error())));
+  return {};
+}
+
+VolumeId Instance::volume() const {
+  std::lock_guard lock(state_);
+  return volume_;
+}
+
+journal::Vector Instance::vector() const {
+  if (recorder_ != nullptr) return recorder_->vector();
+  std::lock_guard lock(state_);
+  return vector_;
+}
+
+bool Instance::is_new() const { return vector().empty(); }
+
+journal::Journal& Instance::journal() {
+  CHECK(journal_ != nullptr);
+  return *journal_;
+}
+
+void Instance::publish_vector() {
+  {
+    std::lock_guard lock(state_);
+    vector_ = replayer_.applied();
+  }
+  state_changed_.notify_all();
+}
+
+Result<replay::Pinned> Instance::pin() {
+  std::lock_guard applying(applying_);
+  Result<replay::Pinned> pinned;
+  filesystem_->replay([&](fs::Head& head) {
+    pinned = [&]() -> Result<replay::Pinned> {
+      replay::Pinned now;
+      head.settle();
+      if (recorder_ != nullptr) {
+        TRY(recorder_->flush());
+        now.moment = {{recorder_->vector(), head.digest()}, recorder_->lamport(), journal_->last()};
+      } else {
+        now.moment = {{replayer_.applied(), head.digest()}, replayer_.lamport(), journal_ ? journal_->last() : 0};
+      }
+      now.view = head.view();
+      return now;
+    }();
+  });
+  return pinned;
+}
+
+Result<replay::Moment> Instance::settle() {
+  auto pinned = TRY(pin());
+  return pinned.moment;
+}
+
+uint64_t Instance::estimated_snapshot_bytes() const {
+  constexpr uint64_t kBytesPerInode = 130;  // its attributes and its name in a directory, as snapshot/ encodes them
+  fs::Usage usage = filesystem_->usage();
+  return usage.blocks * fs::kBlockSize + usage.inodes * kBytesPerInode;
+}
+
+Status Instance::sync() {
+  if (journal_ == nullptr) return {};
+  if (recorder_ != nullptr) return journal_->sync(TRY(recorder_->flush()));
+  return journal_->sync(journal_->last());
+}
+
+Result<store::MarkRecord> Instance::mark(std::string_view name, std::string_view label) {
+  TRY(store::Store::check_name("mark", name));
+  if (recorder_ == nullptr) {
+    return fail(Code::kReadOnly, fmt::format("cannot set the mark {}: this instance follows another; set it there", name));
+  }
+  if (auto done = filesystem_->barrier(name, label); !done) {
+    return fail(Code::kReadOnly, fmt::format("cannot set the mark {}: {}", name, fs::errno_text(done.error())));
+  }
+  replay::Moment moment = TRY(settle());
+  TRY(journal_->sync(moment.log_index));
+  store::MarkRecord record{std::string(name), options_.branch, moment.log_index, moment.position.to_token(),
+                           options_.clock.realtime()};
+  TRY(store_->catalogue().put_mark(record));
+  state_changed_.notify_all();
+  return record;
+}
+
+Status Instance::wait_for(const journal::Vector& wanted, uint32_t timeout_ms) {
+  // A writer's own vector moves without notice: look again every few milliseconds.
+  for (uint64_t begin = options_.clock.monotonic_ns(); !vector().covers(wanted);) {
+    if (options_.clock.monotonic_ns() - begin > uint64_t{timeout_ms} * 1'000'000) {
+      return fail(Code::kTimeout, fmt::format("the position was not reached within {} ms", timeout_ms));
+    }
+    std::unique_lock lock(state_);
+    state_changed_.wait_for(lock, std::chrono::milliseconds(5));
+  }
+  return {};
+}
+
+Result<store::MarkRecord> Instance::wait_for_mark(std::string_view name, uint32_t timeout_ms) {
+  for (uint64_t begin = options_.clock.monotonic_ns();;) {
+    if (volume()) {
+      auto record = TRY(store_->catalogue().mark(options_.branch, name));
+      if (record) return *record;
+    }
+    if (options_.clock.monotonic_ns() - begin > uint64_t{timeout_ms} * 1'000'000) {
+      return fail(Code::kTimeout, fmt::format("the mark {} was not reached within {} ms", name, timeout_ms));
+    }
+    std::unique_lock lock(state_);
+    state_changed_.wait_for(lock, std::chrono::milliseconds(20));
+  }
+}
+
+Result<Instance::Digests> Instance::digests() {
+  auto pinned = TRY(pin());
+  return Digests{pinned.moment.position.digest, pinned.view.recompute_digest()};
+}
+
+std::optional<Error> Instance::failure() const { return journal_ != nullptr ? journal_->failure() : std::nullopt; }
+
+// --- a follower's side
+
+Status Instance::adopt_volume(VolumeId volume) {
+  if (store_ != nullptr) {
+    return fail(Code::kWrongVolume, fmt::format("{}: this store holds volume {}", store_->path(), store_->volume().to_string()));
+  }
+  store_ = TRY(store::Store::create(new_store_path_, volume));
+  lock_ = TRY(store_->lock_branch(options_.branch, options_.holder));
+  auto directory = TRY(store_->journal_directory(options_.branch));
+  journal_ = TRY(journal::Journal::open(std::move(directory), {volume, options_.branch}, options_.journal, options_.clock,
+                                        options_.random, 0, &open_report_.recovery));
+  std::lock_guard lock(state_);
+  volume_ = volume;
+  return {};
+}
+
+Status Instance::note_marks(const journal::Batch& batch) {
+  std::string name;
+  batch.for_each([&](const fs::Operation& operation) {
+    if (auto* barrier = std::get_if<fs::Barrier>(&operation)) name = barrier->name;
+  });
+  if (name.empty()) return {};
+  Digest128 digest = filesystem_->digest();
+  store::MarkRecord record{name, options_.branch, journal_->last(), journal::Position{replayer_.applied(), digest}.to_token(),
+                           options_.clock.realtime()};
+  return store_->catalogue().put_mark(record);
+}
+
+Status Instance::apply_and_journal(std::span<const journal::Batch> group) {
+  journal::Vector before = replayer_.applied();
+  Status status;
+  filesystem_->replay([&](fs::Head& head) { status = replayer_.apply(head, group); });
+  for (const journal::Batch& batch : group) {
+    const journal::BatchHeader& header = batch.header();
+    if (header.lsn <= before.get(header.origin) || header.lsn > replayer_.applied().get(header.origin)) continue;
+    TRY(journal_->append(batch));
+    TRY(note_marks(batch));
+  }
+  return status;
+}
+
+Status Instance::apply(std::span<const journal::Batch> group) {
+  if (journal_ == nullptr) return fail(Code::kInvalidArgument, "batches before the volume is known");
+  while (!group.empty()) {
+    // A mark is a position, so the tree is looked at right after it: a group ends there.
+    size_t size = 0;
+    std::vector<fs::Operation> operations;
+    bool marked = false;
+    while (size < group.size() && !marked) {
+      group[size++].for_each([&](const fs::Operation& operation) {
+        operations.push_back(operation);
+        marked |= std::holds_alternative<fs::Barrier>(operation);
+      });
+    }
+    std::lock_guard applying(applying_);
+    auto run = [&] { return apply_and_journal(group.first(size)); };
+    CoherenceHook* hook = hook_.load();
+    Status status = hook != nullptr ? hook->apply_remotely(operations, run) : run();
+    publish_vector();
+    if (!status) return status;
+    group = group.subspan(size);
+  }
+  return {};
+}
+
+Status Instance::install(const fs::View& tree, const journal::Position& position, uint64_t lamport) {
+  if (journal_ == nullptr) return fail(Code::kInvalidArgument, "a snapshot before the volume is known");
+  std::lock_guard applying(applying_);
+  auto swap = [&]() -> Result<fs::View> { return filesystem_->install(tree); };
+  CoherenceHook* hook = hook_.load();
+  if (hook != nullptr) {
+    TRY(hook->replace_all(swap));
+  } else {
+    TRY(swap());
+  }
+  replayer_ = replay::Replayer(position.vector, lamport);
+  // Guests see the new tree by now. It is kept before the journal that led to the old one goes; its index lies past the
+  // old journal's end, so that reopening after a crash in between takes the snapshot.
+  replay::Pinned pinned{tree.share(), {position, lamport, journal_->last() + 1}};
+  auto record = TRY(capture(pinned, "", true));
+  TRY(journal_->restart_at(record.log_index + 1, position.vector));
+  TRY(drop_older_checkpoints(record.id));
+  publish_vector();
+  return {};
+}
+
+// --- snapshots
+
+Result<store::SnapshotRecord> Instance::capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint) {
+  store::SnapshotRecord record;
+  record.branch = options_.branch;
+  record.label = label;
+  record.checkpoint = checkpoint;
+  record.time = options_.clock.realtime();
+  record.log_index = pinned.moment.log_index;
+  record.vector = pinned.moment.position.vector.encode();
+  record.digest = pinned.moment.position.digest;
+  record.lamport = pinned.moment.lamport;
+  return capture_snapshot(*store_, pinned.view, std::move(record));
+}
+
+Result<store::SnapshotRecord> Instance::snapshot(std::string_view label) {
+  if (store_ == nullptr) return fail(Code::kUnreachable, "nothing to take a snapshot of: the leader has not been reached yet");
+  replay::Pinned pinned = TRY(pin());
+  TRY(journal_->sync(pinned.moment.log_index));
+  return capture(pinned, label, false);
+}
+
+Status Instance::drop_older_checkpoints(uint64_t newest) {
+  for (const store::SnapshotRecord& record : TRY(store_->catalogue().snapshots())) {
+    if (record.checkpoint && record.branch == options_.branch && record.id != newest) {
+      TRY(store_->catalogue().remove_snapshot(record.id));
+    }
+  }
+  return {};
+}
+
+Result<Trimmed> Instance::trim() {
+  auto record = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
+  if (!record) return fail(Code::kNotFound, fmt::format("{}: no snapshot to trim the journal to", store_->path()));
+  return Trimmed{TRY(journal_->trim(record->log_index + 1)), record->id};
+}
+
+Status Instance::close() {
+  if (std::exchange(closed_, true) || journal_ == nullptr) return {};
+  replay::Pinned pinned = TRY(pin());
+  TRY(journal_->sync(pinned.moment.log_index));
+  auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
+  if (!newest || newest->log_index != pinned.moment.log_index) {
+    auto record = TRY(capture(pinned, "", true));
+    TRY(drop_older_checkpoints(record.id));
+  }
+  TRY(store_->catalogue().put_branch({.name = options_.branch, .durable_hint = pinned.moment.log_index}));
+  if (recorder_ != nullptr) filesystem_->set_sink(nullptr);
+  filesystem_->set_read_only(true);
+  TRY(journal_->close());
+  lock_.reset();
+  return {};
+}
+
+}  // namespace reprise::instance

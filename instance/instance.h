@@ -1,0 +1,144 @@
+// Instance: one live copy of a volume, assembled: filesystem, journal, store, and what it has applied. What every adapter
+// and the command line use.
+//
+// A writer records its guests' operations under an origin of its own; a follower is read-only to its guests and applies
+// what a leader sends (it is the replay::Member of both). Opening finds the last snapshot, replays the journal behind it
+// and cuts a torn tail; closing leaves a checkpoint. One live instance per branch: the branch lock names its holder.
+//
+// Ownership: an Instance owns its filesystem, journal and share of the store; sessions, servers and guests that use it go
+// first. Threads: every function may be called from any thread, open and close by its owner. Lock order: applying_, then
+// the filesystem's lock, then state_.
+//
+//   auto instance = TRY(Instance::open(store, {.holder = {getpid(), "a host"}}));
+//   Guest guest(instance->filesystem());
+//   …
+//   TRY(instance->close());
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "fs/filesystem.h"
+#include "instance/coherence.h"
+#include "journal/journal.h"
+#include "journal/recorder.h"
+#include "replay/member.h"
+#include "replay/replayer.h"
+#include "store/store.h"
+
+namespace reprise::instance {
+
+struct InstanceOptions {
+  std::string branch = "main";
+  bool follower = false;
+  journal::JournalOptions journal;
+  store::LockHolder holder;
+  Clock& clock = system_clock();
+  Random& random = system_random();
+};
+
+// What opening took.
+struct OpenReport {
+  uint64_t snapshot = 0;             // id of the one it started from, 0 if from nothing
+  uint64_t batches_replayed = 0;
+  journal::Recovery recovery;
+};
+
+struct Trimmed {
+  LogIndex first = 0;  // the oldest batch left
+  uint64_t behind_snapshot = 0;
+};
+
+class Instance final : public replay::Member {
+ public:
+  // Of a store that is there. kBusy names who holds the branch; kCorrupt, kUnsupported, kIo.
+  static Result<std::unique_ptr<Instance>> open(std::shared_ptr<store::Store> store, InstanceOptions options);
+  // A follower whose store does not exist yet: it is created at `path` when the leader has said which volume it is.
+  static Result<std::unique_ptr<Instance>> open_new_follower(std::string path, InstanceOptions options);
+  ~Instance() override;  // without close(): as a crash would
+
+  fs::Filesystem& filesystem() { return *filesystem_; }
+  // Null before a new follower's first contact.
+  store::Store* store() { return store_.get(); }
+  bool follower() const { return options_.follower; }
+  const OpenReport& open_report() const { return open_report_; }
+
+  // From now on remote changes go through the hook (null: no longer). Not while a session runs.
+  void set_coherence_hook(CoherenceHook* hook) { hook_.store(hook); }
+
+  // Everything acknowledged so far is on the disk when it returns.
+  Status sync();
+  // Puts a mark into the stream, makes everything up to it durable and returns its position. kReadOnly on a follower.
+  Result<store::MarkRecord> mark(std::string_view name, std::string_view label);
+  // The whole tree at this moment, kept in the store; durable on return.
+  Result<store::SnapshotRecord> snapshot(std::string_view label);
+  // Drops the journal before the newest snapshot. kNotFound if there is none.
+  Result<Trimmed> trim();
+
+  // Returns when everything in `wanted` is applied; kTimeout.
+  Status wait_for(const journal::Vector& wanted, uint32_t timeout_ms);
+  // Returns when a mark of this name has been applied here, now or earlier; kTimeout.
+  Result<store::MarkRecord> wait_for_mark(std::string_view name, uint32_t timeout_ms);
+
+  // The digest as the sums have it, and counted again from the bytes: equal, or memory is damaged.
+  struct Digests {
+    Digest128 kept, recomputed;
+  };
+  Result<Digests> digests();
+
+  // Why the instance is read-only although it is a writer; nullopt while all is well.
+  std::optional<Error> failure() const;
+  // Leaves a checkpoint, marks the close as clean, gives the branch back.
+  Status close();
+
+  // replay::Member
+  VolumeId volume() const override;
+  std::string branch() const override { return options_.branch; }
+  journal::Vector vector() const override;
+  bool is_new() const override;
+  Result<replay::Moment> settle() override;
+  Result<replay::Pinned> pin() override;
+  uint64_t estimated_snapshot_bytes() const override;
+  journal::Journal& journal() override;
+  Status adopt_volume(VolumeId volume) override;
+  Status apply(std::span<const journal::Batch> group) override;
+  Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport) override;
+
+ private:
+  explicit Instance(InstanceOptions options);
+  Status open_history();
+  Status begin_writing();
+  Result<fs::Head> load_newest_snapshot(std::optional<store::SnapshotRecord>* record);
+  Status apply_and_journal(std::span<const journal::Batch> group);
+  Status note_marks(const journal::Batch& batch);
+  Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint);
+  Status drop_older_checkpoints(uint64_t newest);
+  void publish_vector();
+
+  InstanceOptions options_;
+  std::string new_store_path_;  // of a new follower, until adopt_volume
+  std::shared_ptr<store::Store> store_;
+  std::unique_ptr<store::BranchLock> lock_;
+  std::unique_ptr<journal::Journal> journal_;
+  std::unique_ptr<journal::Recorder> recorder_;      // of a writer
+  std::unique_ptr<fs::InodeIdSource> no_ids_;        // of a follower: it never mints any
+  std::unique_ptr<fs::Filesystem> filesystem_;
+  std::atomic<CoherenceHook*> hook_{nullptr};
+  OpenReport open_report_;
+  bool closed_ = false;
+
+  std::mutex applying_;       // applying and journaling remote batches; taking a moment between them
+  replay::Replayer replayer_; // of a follower; guarded by applying_ (and only used by open() in a writer)
+
+  mutable std::mutex state_;
+  std::condition_variable state_changed_;
+  journal::Vector vector_;    // of a follower
+  VolumeId volume_;
+};
+
+}  // namespace reprise::instance

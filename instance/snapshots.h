@@ -1,0 +1,21 @@
+// Snapshots of one store, by their catalogue records: find, load, capture. Used by Instance and by those who only read.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "fs/tree.h"
+#include "store/store.h"
+
+namespace reprise::instance {
+
+// The one that reaches furthest of a branch, or of those at or before `until`; nullopt if there is none.
+Result<std::optional<store::SnapshotRecord>> newest_snapshot(store::Catalogue& catalogue, std::string_view branch,
+                                                             std::optional<LogIndex> until);
+// Everything, now. kCorrupt if it does not have the digest it was recorded with.
+Result<fs::Head> load_snapshot(store::Store& store, const store::SnapshotRecord& record);
+
+// Stores the tree and the record, whose tree-dependent fields are filled in; durable on return.
+Result<store::SnapshotRecord> capture_snapshot(store::Store& store, const fs::View& view, store::SnapshotRecord record);
+
+}  // namespace reprise::instance
