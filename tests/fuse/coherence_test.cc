@@ -1,0 +1,262 @@
+// Changes that do not come through the mount, seen by guests that had cached what was there before.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "adapters/fuse/touched.h"
+#include "tests/fuse/mounted.h"
+
+namespace reprise::fuse::testing {
+namespace {
+
+constexpr Timestamp kTime{1'700'000'000, 5};
+
+// The other instance: applies operations to this one as a replayer does.
+class Remote {
+ public:
+  Remote(fs::Filesystem& filesystem, instance::CoherenceHook& hook) : filesystem_(filesystem), hook_(hook) {}
+
+  void apply(const std::vector<fs::Operation>& operations) {
+    Status applied = hook_.apply_remotely(operations, [&]() -> Status {
+      Status status;
+      filesystem_.replay([&](fs::Head& head) {
+        for (const fs::Operation& operation : operations) {
+          if (auto done = head.apply(operation); !done) {
+            status = fail(Code::kDivergence, std::string(fs::operation_name(operation)) + ": " +
+                                                 fs::errno_text(done.error()));
+          }
+        }
+      });
+      return status;
+    });
+    ASSERT_TRUE(applied) << applied.error().message();
+  }
+
+  InodeId create(InodeId parent, std::string_view name, std::string_view text, uint32_t mode = S_IFREG | 0644) {
+    InodeId inode{++next_};
+    std::vector<fs::Operation> operations{
+        fs::Create{.parent = parent, .name = name, .inode = inode, .mode = mode, .time = kTime}};
+    if (!text.empty()) operations.push_back(fs::Write{.inode = inode, .data = as_bytes(text), .time = kTime});
+    apply(operations);
+    return inode;
+  }
+  InodeId mkdir(InodeId parent, std::string_view name) { return create(parent, name, "", S_IFDIR | 0755); }
+  void write(InodeId inode, uint64_t offset, std::string_view text) {
+    apply({fs::Write{.inode = inode, .offset = offset, .data = as_bytes(text), .time = kTime}});
+  }
+
+ private:
+  fs::Filesystem& filesystem_;
+  instance::CoherenceHook& hook_;
+  uint64_t next_ = uint64_t{7} << InodeId::kCounterBits;
+};
+
+// A guest beside a remote writer.
+class Coherence : public ::testing::Test {
+ protected:
+  Coherence() : guest(mounted), remote(mounted.filesystem(), guest.coherence()) {}
+
+  Mounted mounted;
+  Guest guest;
+  Remote remote;
+};
+
+TEST_F(Coherence, AFileThatIsAbsentAppears) {
+  EXPECT_EQ(guest.ask("[exists('f'), ls(), ls()]"), "[False, [], []]");
+  remote.create(kRootInode, "f", "text");
+  EXPECT_EQ(guest.ask("[exists('f'), ls(), size('f'), read('f')]"), "[True, ['f'], 4, b'text']");
+}
+
+TEST_F(Coherence, BytesGrowShrinkAndChangeInPlace) {
+  InodeId f = remote.create(kRootInode, "f", std::string(10'000, 'a'));
+  EXPECT_EQ(guest.ask("read('f') == b'a' * 10000"), "True");
+  remote.write(f, 10'000, "tail");
+  EXPECT_EQ(guest.ask("[size('f'), read('f') == b'a' * 10000 + b'tail']"), "[10004, True]");
+  remote.apply({fs::Truncate{.inode = f, .size = 5000, .time = kTime}});
+  EXPECT_EQ(guest.ask("[size('f'), read('f') == b'a' * 5000]"), "[5000, True]");
+  remote.write(f, 100, "B");
+  EXPECT_EQ(guest.ask("[size('f'), read('f') == b'a' * 100 + b'B' + b'a' * 4899]"), "[5000, True]");
+  remote.apply({fs::Truncate{.inode = f, .size = 20'000, .time = kTime}});
+  EXPECT_EQ(guest.ask("[size('f'), read('f')[5000:] == bytes(15000)]"), "[20000, True]");
+  remote.apply({fs::Allocate{.inode = f, .change = fs::RangeChange::kPunch, .keep_size = true, .length = 4096}});
+  EXPECT_EQ(guest.ask("read('f')[:4096] == bytes(4096)"), "True");
+}
+
+TEST_F(Coherence, OnlyWhatWasWrittenIsReadAgain) {
+  InodeId f = remote.create(kRootInode, "f", std::string(4 << 20, 'a'));
+  EXPECT_EQ(guest.ask("len(read('f'))"), "4194304");
+  constexpr uint32_t kRead = 15;
+  uint64_t before = guest.server().requests().of(kRead);
+  remote.write(f, 1 << 20, "B");
+  EXPECT_EQ(guest.ask("read('f').count(b'B')"), "1");
+  EXPECT_EQ(guest.server().requests().of(kRead) - before, 1u);
+}
+
+TEST_F(Coherence, AttributesChange) {
+  InodeId f = remote.create(kRootInode, "f", "");
+  EXPECT_EQ(guest.ask("oct(stat('f').st_mode)"), "'0o100644'");
+  using Set = fs::SetAttributes;
+  remote.apply({Set{.inode = f, .mask = Set::kMode | Set::kMtime, .mode = 0600, .mtime = {42, 7}}});
+  EXPECT_EQ(guest.ask("[oct(stat('f').st_mode), stat('f').st_mtime_ns]"), "['0o100600', 42000000007]");
+  remote.apply({fs::SetXattr{.inode = f, .name = "user.a", .value = as_bytes("b"), .time = kTime}});
+  EXPECT_EQ(guest.ask("getxattr('f', 'user.a')"), "b'b'");
+  remote.apply({fs::Link{.parent = kRootInode, .name = "g", .inode = f, .time = kTime}});
+  EXPECT_EQ(guest.ask("[stat('f').st_nlink, ls()]"), "[2, ['f', 'g']]");
+}
+
+TEST_F(Coherence, NamesAreReplacedRemovedAndMadeAgain) {
+  InodeId d = remote.mkdir(kRootInode, "d");
+  InodeId old_file = remote.create(d, "f", "old");
+  InodeId new_file = remote.create(d, "new", "new");
+  EXPECT_EQ(guest.ask("[read('d/f'), ls('d'), ls('d')]"), "[b'old', ['f', 'new'], ['f', 'new']]");
+  guest.ask("keep('open', os.open('d/f', 0))");
+
+  remote.apply({fs::Rename{.old_parent = d, .old_name = "new", .new_parent = d, .new_name = "f", .inode = new_file,
+                           .replaced = old_file, .time = kTime}});
+  EXPECT_EQ(guest.ask("[read('d/f'), ls('d'), exists('d/new')]"), "[b'new', ['f'], False]");
+  EXPECT_EQ(guest.ask("pread(kept['open'], 10, 0)"), "b'old'");
+
+  remote.apply({fs::Unlink{.parent = d, .name = "f", .inode = new_file, .time = kTime}});
+  EXPECT_EQ(guest.ask("read('d/f')"), "ENOENT");
+  EXPECT_EQ(guest.ask("ls('d')"), "[]");
+  remote.create(d, "f", "again");
+  EXPECT_EQ(guest.ask("[read('d/f'), ls('d')]"), "[b'again', ['f']]");
+}
+
+TEST_F(Coherence, DirectoriesMoveAndGo) {
+  InodeId a = remote.mkdir(kRootInode, "a"), b = remote.mkdir(a, "b");
+  InodeId f = remote.create(b, "f", "text");
+  EXPECT_EQ(guest.ask("[read('a/b/f'), exists('c')]"), "[b'text', False]");
+  guest.ask("chdir('a/b')");
+  remote.apply({fs::Rename{.old_parent = kRootInode, .old_name = "a", .new_parent = kRootInode, .new_name = "c",
+                           .inode = a, .time = kTime}});
+  EXPECT_EQ(guest.ask("[read('f'), read('../b/f'), exists('../../a'), ls('../..')]"),
+            "[b'text', b'text', False, ['c']]");
+  remote.apply({fs::Unlink{.parent = b, .name = "f", .inode = f, .time = kTime},
+                fs::Rmdir{.parent = a, .name = "b", .inode = b, .time = kTime}});
+  EXPECT_EQ(guest.ask("exists('f')"), "False");
+  EXPECT_EQ(guest.ask("ls('..')"), "[]");
+}
+
+TEST_F(Coherence, AnOverwriteShowsTheNewTreeOnly) {
+  InodeId d = remote.mkdir(kRootInode, "d");
+  InodeId kept = remote.create(d, "kept", "old bytes");
+  remote.create(d, "goes", "x");
+  InodeId replaced = remote.create(kRootInode, "replaced", "old");
+  guest.ask("chdir('d')");
+  guest.ask("keep('open', os.open('kept', 0))");
+  EXPECT_EQ(guest.ask("[read('kept'), read('goes'), read('../replaced'), exists('comes'), exists('../top'), ls(), ls('..')]"),
+            "[b'old bytes', b'x', b'old', False, False, ['goes', 'kept'], ['d', 'replaced']]");
+
+  fs::View now = mounted.filesystem().view();
+  fs::Head next(now);
+  InodeId goes = mounted.inode_at("d/goes"), comes{100}, top{101}, other{102};
+  for (const fs::Operation& operation : std::vector<fs::Operation>{
+           fs::Write{.inode = kept, .data = as_bytes("new"), .time = kTime},
+           fs::Truncate{.inode = kept, .size = 3, .time = kTime},
+           fs::Unlink{.parent = d, .name = "goes", .inode = goes, .time = kTime},
+           fs::Create{.parent = d, .name = "comes", .inode = comes, .mode = S_IFREG | 0644, .time = kTime},
+           fs::Create{.parent = kRootInode, .name = "top", .inode = top, .mode = S_IFDIR | 0755, .time = kTime},
+           fs::Unlink{.parent = kRootInode, .name = "replaced", .inode = replaced, .time = kTime},
+           fs::Create{.parent = kRootInode, .name = "replaced", .inode = other, .mode = S_IFREG | 0644, .time = kTime}}) {
+    ASSERT_TRUE(next.apply(operation));
+  }
+  Status done = guest.coherence().replace_all(
+      [&]() -> Result<fs::View> { return mounted.filesystem().install(next.view()); });
+  ASSERT_TRUE(done) << done.error().message();
+  EXPECT_EQ(guest.ask("[read('kept'), exists('goes'), read('../replaced'), exists('comes'), exists('../top'), ls(), ls('..')]"),
+            "[b'new', False, b'', True, True, ['comes', 'kept'], ['d', 'replaced', 'top']]");
+  EXPECT_EQ(guest.ask("pread(kept['open'], 10, 0)"), "b'new'");
+}
+
+TEST_F(Coherence, ARefusedChangeIsReportedAndLeavesNoMarks) {
+  InodeId f = remote.create(kRootInode, "f", "text");
+  std::vector<fs::Operation> operations{fs::Write{.inode = f, .data = as_bytes("x")}};
+  Status refused = guest.coherence().apply_remotely(
+      operations, [] { return Status(fail(Code::kCorrupt, "a batch nobody can apply")); });
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Code::kCorrupt);
+  guest.ask("[read('f'), size('f')]");
+  uint64_t before = guest.server().requests().total();
+  EXPECT_EQ(guest.ask("[read('f'), size('f')]"), "[b'text', 4]");
+  EXPECT_EQ(guest.server().requests().total(), before);
+}
+
+// Readers that never pause beside a writer that never pauses: every answer that begins after apply() returned must show
+// what apply() did, and no reader may ever hang or see a torn name.
+TEST_F(Coherence, HoldsUnderReadersThatNeverPause) {
+  InodeId d = remote.mkdir(kRootInode, "d");
+  std::vector<InodeId> files;
+  for (int i = 0; i < 8; ++i) files.push_back(remote.create(d, "f" + std::to_string(i), "0"));
+  // Readers in processes of their own, so that the lookups of one are the cache of another.
+  std::string program = mounted.outside() / "reader.py";
+  std::ofstream(program) << R"python(
+import os
+while os.path.exists('go'):
+    for i in range(8):
+        try:
+            os.stat(f'd/f{i}'); fd = os.open(f'd/f{i}', 0); os.read(fd, 9); os.close(fd); os.listdir('d')
+        except FileNotFoundError: pass
+)python";
+  EXPECT_EQ(guest.ask("write('go', b'x')"), "1");
+  guest.ask("keep('readers', [subprocess.Popen([sys.executable, '-I', '" + program + "']) for _ in range(3)])");
+  std::mt19937 random(20);
+  for (int round = 1; round <= 400; ++round) {
+    size_t i = random() % files.size();
+    std::string name = "f" + std::to_string(i), text = std::to_string(round);
+    switch (random() % 3) {
+      case 0: {
+        remote.apply({fs::Truncate{.inode = files[i], .time = kTime},
+                      fs::Write{.inode = files[i], .data = as_bytes(text), .time = kTime}});
+        break;
+      }
+      case 1: {
+        remote.apply({fs::Unlink{.parent = d, .name = name, .inode = files[i], .time = kTime}});
+        ASSERT_EQ(guest.ask("[exists('d/" + name + "'), '" + name + "' in ls('d')]"), "[False, False]") << round;
+        files[i] = remote.create(d, name, text);
+        break;
+      }
+      case 2: {
+        InodeId replacement = remote.create(d, "new", text);
+        remote.apply({fs::Rename{.old_parent = d, .old_name = "new", .new_parent = d, .new_name = name,
+                                 .inode = replacement, .replaced = files[i], .time = kTime}});
+        files[i] = replacement;
+        break;
+      }
+    }
+    ASSERT_EQ(guest.ask("[read('d/" + name + "'), size('d/" + name + "'), len(ls('d'))]"),
+              "[b'" + text + "', " + std::to_string(text.size()) + ", 8]")
+        << round;
+  }
+  guest.ask("unlink('go')");
+  EXPECT_EQ(guest.ask("[reader.wait() for reader in kept['readers']]"), "[0, 0, 0]");
+}
+
+TEST(TouchedBy, RangesOfOneInodeAreJoinedAndNamesKeptOnce) {
+  std::vector<fs::Operation> operations{
+      fs::Write{.inode = {5}, .offset = 100, .data = as_bytes("0123456789")},
+      fs::Write{.inode = {5}, .offset = 105, .data = as_bytes("0123456789")},
+      fs::Write{.inode = {5}, .offset = 9000, .data = as_bytes("x")},
+      fs::SetAttributes{.inode = {5}},
+      fs::Create{.parent = {1}, .name = "n", .inode = {6}},
+      fs::Unlink{.parent = {1}, .name = "n", .inode = {6}},
+      fs::SetXattr{.inode = {7}},
+  };
+  Touched touched = Touched::by(operations);
+  EXPECT_EQ(touched.names(), (std::vector<TouchedName>{{InodeId{1}, "n"}}));
+  EXPECT_EQ(touched.inodes(), (std::vector<TouchedInode>{{InodeId{1}, 0, TouchedInode::kToEnd},
+                                                         {InodeId{5}, 100, 115},
+                                                         {InodeId{5}, 9000, 9001},
+                                                         {InodeId{6}, 0, 0},
+                                                         {InodeId{7}, 0, 0}}));
+  EXPECT_TRUE(touched.inode({5}));
+  EXPECT_FALSE(touched.inode({8}));
+  EXPECT_TRUE(touched.name({1}, "n"));
+  EXPECT_FALSE(touched.name({2}, "n"));
+}
+
+}  // namespace
+}  // namespace reprise::fuse::testing
