@@ -1,0 +1,232 @@
+#include "journal/recorder.h"
+
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "tests/journal/batches.h"
+#include "tests/journal/fake_world.h"
+
+namespace reprise::journal {
+namespace {
+
+using test::FakeClock;
+using test::FakeDirectory;
+using test::FakeDisk;
+using test::FakeRandom;
+using test::kIdentity;
+using test::kOriginB;
+using test::show;
+
+const OriginId kOriginC{.hi = 0xc, .lo = 3};
+
+class RecorderTest : public testing::Test {
+ protected:
+  FakeClock clock_;
+  FakeRandom random_;
+  std::unique_ptr<Journal> journal_ = Journal::in_memory(kIdentity, {});
+
+  std::unique_ptr<Recorder> begin(const Vector& applied = {}, uint64_t lamport = 0) {
+    auto recorder = Recorder::begin(*journal_, clock_, random_, applied, lamport, {});
+    EXPECT_TRUE(recorder);
+    return std::move(*recorder);
+  }
+  // Everything appended so far.
+  std::vector<Batch> batches() {
+    std::vector<Batch> all;
+    auto cursor = journal_->read(1);
+    for (auto logged = cursor->next(); *logged; logged = cursor->next()) all.push_back((*logged)->batch);
+    return all;
+  }
+  static void call(Recorder& recorder, std::string_view name, std::string_view label) {
+    ASSERT_TRUE(recorder.reserve(100));
+    recorder.record(fs::Unlink{.parent = kRootInode, .name = name, .inode = {5}, .time = {1, 1}}, label);
+    recorder.end_call();
+  }
+  static BatchHeader foreign(OriginId origin, Lsn lsn, uint64_t lamport) {
+    return {.origin = origin, .lsn = lsn, .lamport = lamport};
+  }
+};
+
+TEST_F(RecorderTest, TheFirstBatchIntroducesTheOriginAndClaimsItsPrefix) {
+  auto recorder = Recorder::begin(*journal_, clock_, random_, {}, 41, kOriginB);
+  ASSERT_TRUE(recorder);
+  auto all = batches();
+  ASSERT_EQ(all.size(), 1u);
+  const BatchHeader& header = all[0].header();
+  EXPECT_EQ(header.kind, BatchKind::kOriginStart);
+  EXPECT_EQ(header.origin, (*recorder)->origin());
+  EXPECT_EQ(header.lsn, 1u);
+  EXPECT_EQ(header.lamport, 42u);
+  EXPECT_EQ(header.previous_origin, kOriginB);
+  uint64_t prefix = 0;
+  all[0].for_each([&](const fs::Operation& o) { prefix = std::get<fs::ClaimPrefix>(o).prefix; });
+  EXPECT_NE(prefix, 0u);
+  EXPECT_EQ((*recorder)->next().prefix(), prefix);
+  EXPECT_EQ((*recorder)->vector().get((*recorder)->origin()), 1u);
+}
+
+TEST_F(RecorderTest, OneCallIsOneBatchWithDenseLsnsAndItsLabel) {
+  auto recorder = begin();
+  for (int i = 0; i < 5; ++i) call(*recorder, "name", i % 2 == 0 ? "request 1" : "request 2");
+  recorder->end_call();  // of a call that changed nothing
+  auto all = batches();
+  ASSERT_EQ(all.size(), 6u);
+  for (size_t i = 1; i < all.size(); ++i) {
+    EXPECT_EQ(all[i].header().kind, BatchKind::kOrdinary);
+    EXPECT_EQ(all[i].header().lsn, i + 1);
+    EXPECT_EQ(all[i].header().lamport, i + 1);
+    EXPECT_EQ(all[i].header().label, i % 2 == 1 ? "request 1" : "request 2");
+    EXPECT_EQ(all[i].operation_count(), 1u);
+    EXPECT_EQ(all[i].header().time, clock_.realtime());
+  }
+  EXPECT_EQ(recorder->vector().get(recorder->origin()), 6u);
+  EXPECT_EQ(*recorder->flush(), 6u);
+}
+
+TEST_F(RecorderTest, OperationsOfOneCallStayTogether) {
+  auto recorder = begin();
+  recorder->record(fs::Unlink{.parent = kRootInode, .name = "a", .inode = {5}, .time = {}}, "x");
+  recorder->record(fs::Unlink{.parent = kRootInode, .name = "b", .inode = {6}, .time = {}}, "x");
+  EXPECT_EQ(journal_->last(), 1u) << "a batch closed inside a call";
+  recorder->end_call();
+  EXPECT_EQ(batches().back().operation_count(), 2u);
+}
+
+TEST_F(RecorderTest, ABatchHasOneLabelAndEndsAtABarrier) {
+  auto recorder = begin();
+  recorder->record(fs::Unlink{.parent = kRootInode, .name = "a", .inode = {5}, .time = {}}, "one");
+  recorder->record(fs::Unlink{.parent = kRootInode, .name = "b", .inode = {6}, .time = {}}, "two");
+  recorder->record(fs::Barrier{.name = "mark", .time = {}}, "two");
+  auto all = batches();
+  ASSERT_EQ(all.size(), 3u);
+  EXPECT_EQ(all[1].header().label, "one");
+  EXPECT_EQ(all[2].header().label, "two");
+  EXPECT_EQ(all[2].operation_count(), 2u);
+}
+
+TEST_F(RecorderTest, AnOverlongLabelIsCut) {
+  auto recorder = begin();
+  call(*recorder, "name", std::string(300, 'l'));
+  EXPECT_EQ(batches().back().header().label, std::string(255, 'l'));
+}
+
+TEST_F(RecorderTest, DependenciesAreTheChangeSinceTheBatchBefore) {
+  Vector applied;
+  applied.set(kOriginB, 10);
+  auto recorder = begin(applied, 100);
+  call(*recorder, "a", "");
+  recorder->observe(foreign(kOriginB, 11, 500));
+  recorder->observe(foreign(kOriginB, 12, 400));
+  recorder->observe(foreign(kOriginC, 1, 7));
+  call(*recorder, "b", "");
+  call(*recorder, "c", "");
+  auto all = batches();
+  using Entries = std::vector<Vector::Entry>;
+  EXPECT_EQ(all[0].header().dependencies, (Entries{{kOriginB, 10}}));
+  EXPECT_EQ(all[1].header().dependencies, (Entries{}));
+  EXPECT_EQ(all[2].header().dependencies, (Entries{{kOriginB, 12}, {kOriginC, 1}}));
+  EXPECT_EQ(all[3].header().dependencies, (Entries{}));
+  EXPECT_EQ(all[1].header().lamport, 102u);
+  EXPECT_EQ(all[2].header().lamport, 501u);
+  EXPECT_EQ(recorder->lamport(), 502u);
+  EXPECT_EQ(recorder->vector().get(kOriginB), 12u);
+  EXPECT_EQ(recorder->vector().get(kOriginC), 1u);
+  EXPECT_EQ(recorder->vector().get(recorder->origin()), 4u);
+}
+
+TEST_F(RecorderTest, IdsAreNeverRepeatedAndAFurtherPrefixIsClaimedBeforeItsIds) {
+  auto recorder = begin();
+  uint64_t first = recorder->next().prefix();
+  InodeId last;
+  for (uint64_t i = 1; i < uint64_t{1} << InodeId::kCounterBits; ++i) {
+    InodeId id = recorder->next();
+    ASSERT_LT(last.value, id.value);
+    ASSERT_EQ(id.prefix(), first);
+    last = id;
+  }
+  InodeId beyond = recorder->next();
+  EXPECT_NE(beyond.prefix(), first);
+  EXPECT_NE(beyond.prefix(), 0u);
+  recorder->record(fs::Create{.parent = kRootInode, .name = "n", .inode = beyond, .mode = S_IFREG, .time = {}}, "labelled");
+  recorder->end_call();
+  Batch batch = batches().back();
+  EXPECT_EQ(batch.header().label, "labelled");
+  std::vector<std::string> names;
+  batch.for_each([&](const fs::Operation& o) { names.emplace_back(fs::operation_name(o)); });
+  ASSERT_EQ(names.size(), 2u);
+  batch.for_each([&, first_one = true](const fs::Operation& o) mutable {
+    if (first_one) {
+      EXPECT_EQ(std::get<fs::ClaimPrefix>(o).prefix, beyond.prefix());
+    }
+    first_one = false;
+  });
+}
+
+TEST_F(RecorderTest, AWriteThatNoBatchCanHoldIsCutIntoSeveral) {
+  auto recorder = begin();
+  Bytes data(kBatchBodyLimit + 5000);
+  for (size_t i = 0; i < data.size(); i += 997) data[i] = static_cast<std::byte>(i / 997);
+  recorder->record(fs::Write{.inode = {9}, .offset = 10, .data = data, .time = {}}, "big");
+  recorder->end_call();
+  auto all = batches();
+  ASSERT_EQ(all.size(), 3u);
+  Bytes together(10);
+  for (size_t i = 1; i < all.size(); ++i) {
+    EXPECT_EQ(all[i].header().label, "big");
+    all[i].for_each([&](const fs::Operation& o) {
+      EXPECT_EQ(std::get<fs::Write>(o).offset, together.size());
+      append_bytes(together, std::get<fs::Write>(o).data);
+    });
+  }
+  EXPECT_TRUE(std::equal(together.begin() + 10, together.end(), data.begin(), data.end()));
+}
+
+TEST_F(RecorderTest, OnceTheJournalHasFailedCallsAreRefused) {
+  for (int failing_errno : {ENOSPC, EIO}) {
+    auto disk = FakeDisk::create();
+    disk->failing_errno = failing_errno;
+    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.durability = Durability::kAlways}, clock_,
+                                  random_, 0, nullptr);
+    auto recorder = *Recorder::begin(*journal, clock_, random_, {}, 0, {});
+    call(*recorder, "good", "");
+    disk->calls_until_failure = 0;
+    call(*recorder, "lost", "");
+    auto refused = recorder->reserve(1);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(static_cast<int>(refused.error()), failing_errno == ENOSPC ? ENOSPC : EROFS);
+    EXPECT_FALSE(recorder->flush());
+    recorder->record(fs::Unlink{.parent = kRootInode, .name = "late", .inode = {5}, .time = {}}, "");
+    recorder->end_call();
+    EXPECT_FALSE(journal->close());
+  }
+}
+
+TEST_F(RecorderTest, ObservingAndAskingGoOnBesideRecording) {
+  auto recorder = begin();
+  std::thread replayer([&] {
+    for (Lsn lsn = 1; lsn <= 2000; ++lsn) recorder->observe(foreign(kOriginB, lsn, lsn * 2));
+  });
+  std::thread asker([&] {
+    Lsn before = 0;
+    for (int i = 0; i < 2000; ++i) {
+      Lsn now = recorder->vector().get(kOriginB);
+      EXPECT_GE(now, before);
+      before = now;
+    }
+  });
+  for (int i = 0; i < 2000; ++i) call(*recorder, "name", "");
+  replayer.join();
+  asker.join();
+  auto all = batches();
+  ASSERT_EQ(all.size(), 2001u);
+  uint64_t lamport = 0;
+  for (const Batch& batch : all) {
+    EXPECT_GT(batch.header().lamport, lamport);
+    lamport = batch.header().lamport;
+    for (const auto& [origin, lsn] : batch.header().dependencies) EXPECT_GT(lamport, lsn * 2);
+  }
+}
+
+}  // namespace
+}  // namespace reprise::journal
