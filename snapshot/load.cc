@@ -1,0 +1,53 @@
+#include <fmt/format.h>
+
+#include "snapshot/snapshot.h"
+#include "snapshot/tree_builder.h"
+
+namespace reprise::snapshot {
+namespace {
+
+// A tree of blobs is no deeper than an inode table (17) with a directory (25) in it.
+constexpr size_t kDepthMax = 64;
+
+// A blob on the way down whose children are being fetched.
+struct Open {
+  BlobId id;
+  Bytes bytes;
+  std::vector<BlobId> children;
+  size_t next = 0;
+};
+
+Result<Open> fetch(BlobId id, store::BlobSource& source) {
+  Open open{.id = id, .bytes = TRY(source.get(id))};
+  auto children = children_of(open.bytes);
+  if (!children) {
+    return fail(Code::kCorrupt, fmt::format("blob {}: expected a node of a tree, found other bytes", id.to_string()));
+  }
+  open.children = std::move(*children);
+  return open;
+}
+
+}  // namespace
+
+Result<fs::View> load(BlobId root, store::BlobSource& source, Remember remember, const LoadLimits& limits) {
+  TreeBuilder builder(limits, remember);
+  std::vector<Open> way;
+  way.push_back(TRY(fetch(root, source)));
+  while (!way.empty()) {
+    Open& open = way.back();
+    if (open.next == open.children.size()) {
+      TRY(builder.add(open.id, open.bytes));
+      way.pop_back();
+      continue;
+    }
+    BlobId child = open.children[open.next++];
+    if (builder.has(child)) continue;
+    if (way.size() >= kDepthMax) {
+      return fail(Code::kCorrupt, fmt::format("tree {}: expected at most {} levels of blobs, found more", root.to_string(), kDepthMax));
+    }
+    way.push_back(TRY(fetch(child, source)));
+  }
+  return builder.finish(root);
+}
+
+}  // namespace reprise::snapshot

@@ -1,0 +1,62 @@
+// TreeBuilder: makes a tree out of blobs that come children first, from whomever. What a blob refers to must have come
+// before it, so there are no cycles, and nothing is held but the nodes themselves.
+//
+// Hashes and sums are computed from the bytes. A content node that several inodes refer to at the same place is one
+// node; its bytes are charged once, and walking it again is charged too, so that a few blobs cannot stand for more
+// work than the limit allows.
+// Threads: one.
+#pragma once
+
+#include <unordered_map>
+
+#include "base/error.h"
+#include "fs/tree.h"
+#include "snapshot/node_format.h"
+#include "snapshot/snapshot.h"
+
+namespace reprise::snapshot {
+
+class TreeBuilder {
+ public:
+  TreeBuilder(const LoadLimits& limits, Remember remember);
+  ~TreeBuilder();
+  TreeBuilder(const TreeBuilder&) = delete;
+  TreeBuilder& operator=(const TreeBuilder&) = delete;
+
+  // One blob, whose hash is `id` (the caller vouches for that). A second time it is ignored.
+  Status add(BlobId id, ByteView blob);
+  bool has(BlobId id) const { return built_.contains(id); }
+  // The tree under this blob. The builder is empty afterwards.
+  Result<fs::View> finish(BlobId root);
+
+ private:
+  struct Built {
+    fs::Node* node = nullptr;  // owned
+    uint64_t visits = 1;       // nodes on a walk through it
+    uint64_t entries = 0;      // of a directory
+    Digest128 entries_sum;     // likewise
+    uint32_t blocks = 0;       // of a file
+  };
+
+  Status charge(uint64_t bytes);
+  Result<const Built*> child(BlobId id, std::string_view expected) const;
+  Result<Built> build(ByteView blob);
+  Result<Built> build_table_inner(const InnerNode& in);
+  Result<Built> build_dir_inner(const InnerNode& in);
+  Result<Built> build_file_inner(const InnerNode& in);
+  Result<Built> build_page(ByteView blob);
+  Status attach_content(fs::Inode& inode, const PageEntry& entry);
+  Status attach_directory(fs::Inode& inode, const PageEntry& entry);
+  Status attach_file(fs::Inode& inode, const PageEntry& entry);
+  Status attach_xattrs(fs::Inode& inode, const PageEntry& entry);
+  // An owned reference to this file node with its hashes for blocks from `base` on: itself or a copy.
+  Result<fs::Node*> place(fs::Node* node, uint64_t base);
+
+  const LoadLimits limits_;
+  const bool remember_;
+  uint64_t charged_ = 0;
+  std::unordered_map<BlobId, Built> built_;
+  std::unordered_map<const fs::Node*, uint64_t> placed_;  // file nodes with their hashes made, and for which base
+};
+
+}  // namespace reprise::snapshot
