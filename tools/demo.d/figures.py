@@ -5,7 +5,7 @@
   figures.py at_least MARK NUMBERS PAGE          does the page show what A counted at the mark, or later?
   figures.py equal MARK NUMBERS PAGE             does it show exactly that?
   figures.py steps LOG                           operations and bytes from mark to mark
-  figures.py hottest LOG                         the paths most operations and bytes went to
+  figures.py hottest LOG                         the paths most operations went to
   figures.py table OPERATIONS BYTES MS BYTES MS  what a catch-up and a full overwrite took
 
 Exit status 0, or 1 when the answer is no.
@@ -63,40 +63,37 @@ def equal(mark, numbers, page):
     return 1 if different else 0
 
 
-def batches(path):
+def operations_of(path):
     with open(path, encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
 
 
 def steps(path):
-    print(f"  {'up to the mark':<20}{'operations':>12}{'bytes':>12}")
-    operations = size_bytes = total_operations = total_bytes = 0
-    for batch in batches(path):
-        for operation in batch["operations"]:
-            if operation["kind"] == "barrier" and operation.get("name"):
-                print(f"  {operation['name']:<20}{operations:>12,}{size(size_bytes):>12}")
-                operations = size_bytes = 0
-            else:
-                operations += 1
-                total_operations += 1
-        size_bytes += batch["bytes"]
-        total_bytes += batch["bytes"]
-    print(f"  {'in all':<20}{total_operations:>12,}{size(total_bytes):>12}")
-    return 0
+    print(f"  {'up to the mark':<20}{'operations':>12}{'written':>12}")
+    count = written = total_count = total_written = 0
+    for operation in operations_of(path):
+        if operation.get("mark"):
+            print(f"  {operation['mark']:<20}{count:>12,}{size(written):>12}")
+            count = written = 0
+            continue
+        length = operation["length"] if operation["operation"] == "write" else 0
+        count, written = count + 1, written + length
+        total_count, total_written = total_count + 1, total_written + length
+    print(f"  {'in all':<20}{total_count:>12,}{size(total_written):>12}")
+    return 0 if total_count else 1
 
 
 def hottest(path):
-    count, volume = collections.Counter(), collections.Counter()
-    for batch in batches(path):
-        for operation in batch["operations"]:
-            name = operation.get("path")
-            if name:
-                count[name] += 1
-                volume[name] += operation.get("length", 0)
-    print(f"  {'operations':>12}{'bytes':>12}   path")
+    count, written = collections.Counter(), collections.Counter()
+    for operation in operations_of(path):
+        name = operation.get("path")
+        if name:
+            count[name] += 1
+            written[name] += operation["length"] if operation["operation"] == "write" else 0
+    print(f"  {'operations':>12}{'written':>12}   path")
     for name, operations in count.most_common(6):
-        print(f"  {operations:>12,}{size(volume[name]):>12}   {name}")
+        print(f"  {operations:>12,}{size(written[name]):>12}   {name}")
     return 0 if count else 1
 
 
