@@ -73,6 +73,11 @@ void Channel::tick(uint64_t now_ms, bool greeted) {
   if (!what.empty()) close(Error(Code::kTimeout, what), Control(Bye{.code = Code::kTimeout, .reason = what}));
 }
 
+void Channel::listen_again(uint64_t now_ms) {
+  set_now(now_ms);
+  last_received_ms_ = now_ms_;
+}
+
 bool Channel::heartbeat_due() const { return now_ms_ - last_sent_ms_ >= options_.heartbeat_interval_ms; }
 
 std::vector<Outgoing> Channel::take_output() { return std::exchange(output_, {}); }

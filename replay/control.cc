@@ -33,7 +33,7 @@ WireCode to_wire(Code code) {
 Code from_wire(WireCode wire) {
   for (const CodeName& entry : kCodes)
     if (entry.wire == wire) return entry.code;
-  return Code::kDetached;
+  return Code::kUnreachable;
 }
 
 kj::ArrayPtr<const kj::byte> as_kj(ByteView bytes) { return {reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()}; }

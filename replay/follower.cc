@@ -75,15 +75,18 @@ void Follower::run() {
       std::lock_guard lock(mutex_);
       if (stopping_) break;
     }
-    uint64_t connections = status().connections;
     Result<std::unique_ptr<Stream>> stream = network_.connect(endpoint_, options_.connect_timeout_ms);
-    if (stream) again = follow(**stream);
-    else note_failure(stream.error());
+    if (stream) {
+      again = follow(**stream);
+      stream->reset();  // not kept open while we pause
+    } else {
+      note_failure(stream.error());
+    }
     if (!again) break;
-    bool greeted = status().connections > connections;
-    if (greeted) retry_ms = options_.retry_first_ms;
     pause(retry_ms);
-    retry_ms = std::min(retry_ms * 2, options_.retry_max_ms);
+    // A connection that came to nothing, though greeted, is a failure too: else a batch that we cannot read would be asked
+    // for a hundred times a second.
+    retry_ms = stream && was_live_ ? options_.retry_first_ms : std::min(retry_ms * 2, options_.retry_max_ms);
   }
   std::lock_guard lock(mutex_);
   status_.state = again ? FollowerState::kStopped : FollowerState::kDetached;
@@ -98,6 +101,7 @@ bool Follower::follow(Stream& stream) {
     before_ = status_;
   }
   bool again = true;
+  catch_up_began_ns_ = clock_.monotonic_ns();
   Result<std::unique_ptr<FollowerLink>> link =
       FollowerLink::begin(member_, clock_, options_.session, budget_, options_.tree_limit_bytes);
   if (!link) {
@@ -105,6 +109,7 @@ bool Follower::follow(Stream& stream) {
     again = false;  // the member cannot even say where it is
   } else {
     exchange_with(stream, **link);
+    was_live_ = (*link)->session().caught_up();
     again = !(*link)->session().hopeless();
     publish(**link);
     note_failure((*link)->session().closed().value_or(Error(Code::kUnreachable, "the connection was lost")));
@@ -144,10 +149,7 @@ void Follower::publish(const FollowerLink& link) {
     status_.state = session.caught_up() ? FollowerState::kLive : FollowerState::kCatchingUp;
     status_.leader_volume = session.leader_volume();
   }
-  if (session.decision()) {
-    status_.decision = session.decision();
-    status_.catch_up_bytes = session.catch_up_bytes();
-  }
+  if (session.decision()) note_catch_up(session);
   if (session.last_resync()) status_.last_resync = session.last_resync();
   status_.received_bytes = before_.received_bytes + session.received_bytes();
   status_.batches = before_.batches + link.batches();
@@ -155,6 +157,19 @@ void Follower::publish(const FollowerLink& link) {
   status_.checkpoints = before_.checkpoints + session.checkpoints();
   status_.lag_batches = batches_behind(session.leader_vector(), ours);
   changed_.notify_all();
+}
+
+void Follower::note_catch_up(const FollowerSession& session) {
+  status_.decision = session.decision();
+  status_.catch_up_bytes = session.catch_up_bytes();
+  status_.catch_up_operations = session.catch_up_operations();
+  uint64_t now_ns = clock_.monotonic_ns();
+  if (!session.caught_up()) {
+    if (catch_up_began_ns_ == 0) catch_up_began_ns_ = now_ns;
+  } else if (catch_up_began_ns_ != 0) {
+    status_.catch_up_us = (now_ns - catch_up_began_ns_) / 1000;
+    catch_up_began_ns_ = 0;
+  }
 }
 
 void Follower::note_failure(const Error& error) {

@@ -47,6 +47,8 @@ struct FollowerStatus {
   VolumeId leader_volume;
   std::optional<CatchUpDecision> decision;  // of the last catch-up
   uint64_t catch_up_bytes = 0;  // received for it
+  uint64_t catch_up_operations = 0;  // replayed for it; with a snapshot, those after it
+  uint64_t catch_up_us = 0;          // from connecting, or from falling out of step, until all of it was readable here
   uint64_t received_bytes = 0;  // over all connections
   uint64_t batches = 0;         // likewise
   uint64_t overwrites = 0;      // likewise
@@ -78,6 +80,7 @@ class Follower {
   bool follow(Stream& stream);
   void exchange_with(Stream& stream, FollowerLink& link);
   void publish(const FollowerLink& link);
+  void note_catch_up(const FollowerSession& session);  // with mutex_ held
   void note_failure(const Error& error);
   void pause(uint32_t ms);
   Status wait_for_state(uint32_t timeout_ms, const std::function<bool(FollowerState)>& reached, std::string_view what);
@@ -87,7 +90,10 @@ class Follower {
   Member& member_;
   Clock& clock_;
   FollowerOptions options_;
-  ResyncBudget budget_;  // of the thread
+  // Of the thread.
+  ResyncBudget budget_;
+  bool was_live_ = false;           // the last connection had caught up
+  uint64_t catch_up_began_ns_ = 0;  // 0: none is under way
 
   mutable std::mutex mutex_;  // of the rest
   std::condition_variable changed_;

@@ -25,6 +25,7 @@ FollowerLink::FollowerLink(Member& member, Clock& clock, const SessionOptions& o
 void FollowerLink::receive(ByteView bytes) {
   session_.receive(bytes, now_ms());
   while (std::optional<Step> step = session_.next_step()) perform(std::move(*step));
+  session_.rested(now_ms());
 }
 
 void FollowerLink::perform(Step step) {
@@ -36,7 +37,7 @@ void FollowerLink::perform(Step step) {
     done = member_.apply(group->batches);
     if (done) batches_ += group->batches.size();
   } else if (std::holds_alternative<BeginTree>(step)) {
-    tree_.emplace(tree_limit_bytes_);
+    tree_.emplace(snapshot::LoadLimits{.memory_bytes = tree_limit_bytes_});
   } else if (auto* add = std::get_if<AddToTree>(&step)) {
     CHECK(tree_);
     done = tree_->add(add->bytes);
@@ -57,7 +58,11 @@ Status FollowerLink::install(const InstallTree& step) {
   CHECK(tree_);
   Result<fs::View> tree = tree_->finish(step.root);
   tree_.reset();
-  if (!tree) return std::unexpected(tree.error().with_context("the leader's snapshot"));
+  if (!tree) {
+    // A piece that is missing is as wrong as one that is damaged.
+    Code code = tree.error().code() == Code::kNotFound ? Code::kCorrupt : tree.error().code();
+    return fail(code, "the leader's snapshot: " + tree.error().message());
+  }
   if (Digest128 digest = tree->digest(); digest != step.position.digest)
     return fail(Code::kCorrupt, fmt::format("the leader's snapshot has the digest {}, expected {}", digest.to_string(),
                                             step.position.digest.to_string()));

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "replay/member.h"
 #include "replay/session.h"
-#include "replay/tree_stream.h"
+#include "snapshot/stream.h"
 
 namespace reprise::replay {
 
@@ -42,7 +42,7 @@ class FollowerLink {
   Clock& clock_;
   uint64_t tree_limit_bytes_;
   FollowerSession session_;
-  std::optional<TreeReceiver> tree_;
+  std::optional<snapshot::TreeReceiver> tree_;
   uint64_t batches_ = 0, overwrites_ = 0;
 };
 

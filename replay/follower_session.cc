@@ -119,7 +119,7 @@ void FollowerSession::handle_catch_up(const CatchUp& catch_up) {
   target_ = catch_up.target;
   caught_up_ = false;
   discarding_ = false;
-  catch_up_bytes_ = 0;
+  catch_up_bytes_ = catch_up_operations_ = 0;
   tree_.reset();
   awaiting_tree_ = catch_up.decision.tier == Tier::kSnapshot;
   expect_ = awaiting_tree_ ? Expect::kTreeBegin : Expect::kBatches;
@@ -130,7 +130,10 @@ void FollowerSession::handle_catch_up(const CatchUp& catch_up) {
 void FollowerSession::handle_batch(journal::Batch batch) {
   if (discarding_) return;
   if (expect_ != Expect::kBatches) return unexpected("a batch");
-  if (!received_.covers(target_)) catch_up_bytes_ += batch.encoded_bytes() + kFrameHeaderBytes;
+  if (!received_.covers(target_)) {
+    catch_up_bytes_ += batch.encoded_bytes() + kFrameHeaderBytes;
+    catch_up_operations_ += batch.operation_count();
+  }
   const journal::BatchHeader& header = batch.header();
   if (header.lsn > received_.get(header.origin)) received_.set(header.origin, header.lsn);
   if (header.lsn > leader_vector_.get(header.origin)) leader_vector_.set(header.origin, header.lsn);

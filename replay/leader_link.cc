@@ -6,10 +6,12 @@
 
 #include <fmt/format.h>
 
-#include "replay/tree_stream.h"
+#include "snapshot/stream.h"
 
 namespace reprise::replay {
 namespace {
+
+static_assert(snapshot::kPieceBytes <= kTreeFrameLimit);
 
 // Handed to one write: enough to make system calls rare, little enough to keep memory and latency bounded.
 constexpr size_t kWriteBatches = 64;
@@ -87,7 +89,10 @@ Result<LeaderLink::Activity> LeaderLink::step(const Write& write) {
   }
   bool sent = false;
   TRY(flush(write, &sent));
-  if (std::optional<Error> why = closed()) return std::unexpected(*why);
+  if (std::optional<Error> why = closed()) {
+    cursor_.reset();  // an ended peer holds nothing of the journal
+    return std::unexpected(*why);
+  }
   return sent ? Activity::kSent : Activity::kIdle;
 }
 
@@ -147,7 +152,7 @@ Status LeaderLink::send_snapshot(const Write& write) {
   bool sent = false;
   TRY(flush(write, &sent));
   uint64_t bytes = 0;
-  BlobId root = TRY(send_tree(pinned.view, [&](ByteView piece) -> Status {
+  snapshot::Captured captured = TRY(snapshot::send_tree(pinned.view, snapshot::kPieceBytes, [&](ByteView piece) -> Status {
     auto header = tree_frame_header(piece.size());
     bytes += piece.size();
     {
@@ -160,7 +165,7 @@ Status LeaderLink::send_snapshot(const Write& write) {
   }));
   {
     std::lock_guard lock(mutex_);
-    session_.end_tree(root, bytes);
+    session_.end_tree(captured.root, bytes);
   }
   read_from(pinned.moment.log_index + 1);
   return {};

@@ -27,7 +27,7 @@ struct SessionOptions {
   uint16_t min_version = kProtocolVersion, max_version = kProtocolVersion;  // of the protocol, that we speak
   uint64_t handshake_timeout_ms = 10'000;
   uint64_t heartbeat_interval_ms = 1'000;
-  uint64_t silence_limit_ms = 60'000;     // a peer that says nothing for so long is gone
+  uint64_t silence_limit_ms = 120'000;    // a peer that says nothing for so long is gone
   uint64_t checkpoint_interval_ms = 50;   // at most one comparison of digests in this time
   uint32_t resyncs_per_minute = 3;        // overwrites beyond the first catch-up; more is no way to keep in step
   size_t group_batches = 256;             // applied at once, at most
@@ -61,6 +61,8 @@ class Channel {
   // Ends the session when the peer has been silent for too long; `greeted`: the handshake is done.
   void tick(uint64_t now_ms, bool greeted);
   bool heartbeat_due() const;
+  // Silence counts from now: we were busy and did not listen.
+  void listen_again(uint64_t now_ms);
 
   std::vector<Outgoing> take_output();
   const std::optional<Error>& closed() const { return closed_; }
@@ -182,6 +184,8 @@ class FollowerSession {
   // The step worked; `applied` is our vector now.
   void done(const journal::Vector& applied);
   void checked(const journal::Position& ours);
+  // All steps are answered; doing them may have taken long.
+  void rested(uint64_t now_ms) { channel_.listen_again(now_ms); }
   // The step did not work. kGap, kCorrupt and kDivergence ask the leader for a snapshot; others end the session.
   void failed(const Error& error);
 
@@ -194,6 +198,7 @@ class FollowerSession {
   bool caught_up() const { return caught_up_; }
   const std::optional<CatchUpDecision>& decision() const { return decision_; }
   uint64_t catch_up_bytes() const { return catch_up_bytes_; }   // received for the last catch-up
+  uint64_t catch_up_operations() const { return catch_up_operations_; }  // in batches received for it
   uint64_t received_bytes() const { return channel_.received_bytes(); }
   const journal::Vector& leader_vector() const { return leader_vector_; }
   VolumeId leader_volume() const { return leader_volume_; }
@@ -228,7 +233,7 @@ class FollowerSession {
   std::optional<CatchUpDecision> decision_;
   journal::Vector target_, received_, applied_, leader_vector_;
   VolumeId leader_volume_;
-  uint64_t catch_up_bytes_ = 0, checkpoints_ = 0;
+  uint64_t catch_up_bytes_ = 0, catch_up_operations_ = 0, checkpoints_ = 0;
   std::optional<Error> last_resync_;
 };
 

@@ -89,6 +89,7 @@ TEST_F(Follow, OverwritesOverTheSocketAndGoesOn) {
   EXPECT_EQ(follower->status().decision->tier, Tier::kSnapshot);
   EXPECT_EQ(member.installs(), 1u);
   EXPECT_GT(follower->status().catch_up_bytes, 0u);
+  EXPECT_GT(follower->status().catch_up_us, 0u);
 }
 
 TEST_F(Follow, ServesManyAtOnce) {

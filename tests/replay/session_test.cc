@@ -59,6 +59,7 @@ TEST(Session, CatchesUpByTheSuffixAloneAfterAnAbsence) {
   EXPECT_EQ(again.tier(), Tier::kSuffix);
   EXPECT_EQ(again.session().catch_up_bytes(), again.session().decision()->estimated_bytes);
   EXPECT_LT(again.session().catch_up_bytes(), 2000u);
+  EXPECT_EQ(again.session().catch_up_operations(), 10u);  // five files made, and written
   EXPECT_EQ(again.follower_link().batches(), 5u);
   expect_same(leader, follower);
 }
@@ -257,7 +258,7 @@ TEST(Session, SilenceEndsItOnBothSidesAndHeartbeatsPreventThat) {
     pair.run();
   }
   EXPECT_FALSE(pair.session().closed());
-  pair.clock().advance_ms(SessionOptions().silence_limit_ms + 1);
+  pair.clock().advance_ms(SessionOptions().silence_limit_ms);
   pair.follower_link().tick();
   ASSERT_TRUE(pair.session().closed());
   EXPECT_EQ(pair.session().closed()->code(), Code::kTimeout);
