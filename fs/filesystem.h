@@ -105,6 +105,7 @@ class Filesystem {
   // A file, FIFO, socket or device as mode's S_IFMT says. umask is applied by the caller of this function.
   Outcome<Attributes> make_node(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode, uint64_t rdev,
                                 Hold hold = Hold::kNo);
+  // Of mode the bits 01777 are taken; set-group-id is inherited.
   Outcome<Attributes> make_directory(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
                                      Hold hold = Hold::kNo);
   Outcome<Attributes> make_symlink(const Caller& caller, InodeId parent, std::string_view name, std::string_view target,
@@ -179,6 +180,7 @@ class Filesystem {
 
   Outcome<Attributes> stat_handle(InodeId inode) const;  // ESTALE; with mutex_ held, as all below
   Outcome<Attributes> stat_directory(const Caller& caller, InodeId inode, int wanted) const;
+  Outcome<Dentry> find_entry(const Attributes& directory, std::string_view name) const;
   Outcome<void> check_free(const Caller& caller, const Attributes& directory, std::string_view name) const;
   bool is_below(InodeId directory, InodeId ancestor) const;
   Outcome<void> check_replaceable(const Caller& caller, const Attributes& directory, const Attributes& source,

@@ -14,12 +14,18 @@ Outcome<Attributes> Filesystem::lookup(const Caller& caller, InodeId parent, std
     InodeId above = TRY(head_.parent_of(parent));
     found = TRY(head_.stat(above));
   } else if (!is_dot(name)) {
-    TRY(check_name(name));
-    Dentry dentry = TRY(head_.lookup(parent, name));
+    Dentry dentry = TRY(find_entry(found, name));
     found = TRY(head_.stat(dentry.inode));
   }
   if (hold == Hold::kPin) pin(found.inode);
   return found;
+}
+
+// A removed directory has no names, not even ones that are too long.
+Outcome<Dentry> Filesystem::find_entry(const Attributes& directory, std::string_view name) const {
+  if (directory.nlink == 0) return errno_of(ENOENT);
+  TRY(check_name(name));
+  return head_.lookup(directory.inode, name);
 }
 
 bool Filesystem::name_exists(InodeId parent, std::string_view name) {
@@ -30,9 +36,9 @@ bool Filesystem::name_exists(InodeId parent, std::string_view name) {
 // The name is free and the caller may make it.
 Outcome<void> Filesystem::check_free(const Caller& caller, const Attributes& directory, std::string_view name) const {
   if (is_dot(name) || is_dot_dot(name)) return errno_of(EEXIST);
-  TRY(check_name(name));
-  if (directory.nlink == 0) return errno_of(ENOENT);
-  if (head_.lookup(directory.inode, name)) return errno_of(EEXIST);
+  auto found = find_entry(directory, name);
+  if (found) return errno_of(EEXIST);
+  if (directory.nlink == 0 || found.error() != Errno{ENOENT} || name.empty()) return std::unexpected(found.error());
   return check_access(caller, directory, W_OK);
 }
 
@@ -76,7 +82,7 @@ Outcome<Attributes> Filesystem::make_node(const Caller& caller, InodeId parent, 
 
 Outcome<Attributes> Filesystem::make_directory(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
                                                Hold hold) {
-  return create(caller, parent, name, S_IFDIR | (mode & 07777), 0, {}, hold);
+  return create(caller, parent, name, S_IFDIR | (mode & 01777), 0, {}, hold);
 }
 
 Outcome<Attributes> Filesystem::make_symlink(const Caller& caller, InodeId parent, std::string_view name,
@@ -176,8 +182,7 @@ Outcome<void> Filesystem::unlink(const Caller& caller, InodeId parent, std::stri
   TRY(call.begin(name.size()));
   Attributes directory = TRY(stat_directory(caller, parent, X_OK));
   if (is_dot(name) || is_dot_dot(name)) return errno_of(EISDIR);
-  TRY(check_name(name));
-  Dentry dentry = TRY(head_.lookup(parent, name));
+  Dentry dentry = TRY(find_entry(directory, name));
   TRY(check_access(caller, directory, W_OK));
   Attributes victim = TRY(head_.stat(dentry.inode));
   TRY(check_sticky(caller, directory, victim));
@@ -191,8 +196,7 @@ Outcome<void> Filesystem::remove_directory(const Caller& caller, InodeId parent,
   Attributes directory = TRY(stat_directory(caller, parent, X_OK));
   if (is_dot(name)) return errno_of(EINVAL);
   if (is_dot_dot(name)) return errno_of(ENOTEMPTY);
-  TRY(check_name(name));
-  Dentry dentry = TRY(head_.lookup(parent, name));
+  Dentry dentry = TRY(find_entry(directory, name));
   Attributes victim = TRY(head_.stat(dentry.inode));
   TRY(check_access(caller, directory, W_OK));
   TRY(check_sticky(caller, directory, victim));
@@ -232,12 +236,13 @@ Outcome<void> Filesystem::rename(const Caller& caller, InodeId old_parent, std::
   Attributes to = TRY(stat_directory(caller, new_parent, X_OK));
   if (is_dot(old_name) || is_dot_dot(old_name)) return errno_of(EBUSY);
   if (is_dot(new_name) || is_dot_dot(new_name)) return errno_of(mode == RenameMode::kNoReplace ? EEXIST : EBUSY);
-  TRY(check_name(old_name));
-  Dentry old_dentry = TRY(head_.lookup(old_parent, old_name));
-  TRY(check_name(new_name));
+  Dentry old_dentry = TRY(find_entry(from, old_name));
   Attributes source = TRY(head_.stat(old_dentry.inode));
   std::optional<Attributes> target;
-  if (auto found = head_.lookup(new_parent, new_name)) target = TRY(head_.stat(found->inode));
+  auto replaced = find_entry(to, new_name);
+  if (replaced) target = TRY(head_.stat(replaced->inode));
+  if (!replaced && (to.nlink == 0 || new_name.empty() || replaced.error() != Errno{ENOENT}))
+    return std::unexpected(replaced.error());
 
   if (target && mode == RenameMode::kNoReplace) return errno_of(EEXIST);
   if (!target && exchange) return errno_of(ENOENT);
@@ -249,7 +254,6 @@ Outcome<void> Filesystem::rename(const Caller& caller, InodeId old_parent, std::
   TRY(check_access(caller, from, W_OK));
   TRY(check_sticky(caller, from, source));
   if (!target) {
-    if (to.nlink == 0) return errno_of(ENOENT);
     TRY(check_access(caller, to, W_OK));
   } else {
     TRY(check_replaceable(caller, to, exchange ? *target : source, *target));

@@ -109,7 +109,7 @@ Outcome<void> Guest::make(const PathAt& path, bool directory, const Make& make_a
 
 Outcome<void> Guest::mkdir(PathAt path, uint32_t mode) {
   return make(path, true, [&](const Caller& who, const Place& place) {
-    return filesystem_.make_directory(who, place.parent, place.name, mode & 07777 & ~options_.umask);
+    return filesystem_.make_directory(who, place.parent, place.name, mode & ~options_.umask);
   });
 }
 
@@ -155,6 +155,19 @@ Outcome<void> Guest::unlink(PathAt path, int flags) {
   return walk.settle(place.parent, filesystem_.unlink(who, place.parent, place.name));
 }
 
+// A '/' after a name asks for a directory; after the new name, for what will be there.
+static Outcome<void> check_rename_slashes(PathWalk& old_walk, const Place& from, PathWalk& new_walk, const Place& to,
+                                          RenameMode mode) {
+  const bool exchange = mode == RenameMode::kExchange;
+  Attributes source = TRY(old_walk.look(from));
+  auto target = new_walk.look(to);
+  if (!target && (target.error() != Errno{ENOENT} || exchange)) return std::unexpected(target.error());
+  if (target && mode == RenameMode::kNoReplace) return errno_of(EEXIST);
+  if (exchange && to.slash && !target->is_directory()) return errno_of(ENOTDIR);
+  if (!source.is_directory() && (from.slash || (to.slash && !exchange))) return errno_of(ENOTDIR);
+  return {};
+}
+
 Outcome<void> Guest::rename(PathAt old_path, PathAt new_path, unsigned flags) {
   RenameMode mode = TRY(rename_mode(flags));
   Caller who = caller();
@@ -167,15 +180,7 @@ Outcome<void> Guest::rename(PathAt old_path, PathAt new_path, unsigned flags) {
   if (from.name.empty()) return errno_of(EBUSY);
   if (to.name.empty()) return errno_of(mode == RenameMode::kNoReplace ? EEXIST : EBUSY);
   bool ordinary = from.name != "." && from.name != ".." && to.name != "." && to.name != "..";
-  if ((from.slash || to.slash) && ordinary) {
-    Attributes source = TRY(old_walk.look(from));
-    auto target = new_walk.look(to);
-    if (target && mode == RenameMode::kNoReplace) return errno_of(EEXIST);
-    if (!target && mode == RenameMode::kExchange) return std::unexpected(target.error());
-    bool exchange = mode == RenameMode::kExchange;
-    if (exchange && to.slash && !target->is_directory()) return errno_of(ENOTDIR);
-    if (!source.is_directory() && (from.slash || (to.slash && !exchange))) return errno_of(ENOTDIR);
-  }
+  if ((from.slash || to.slash) && ordinary) TRY(check_rename_slashes(old_walk, from, new_walk, to, mode));
   return no_longer_there(filesystem_.rename(who, from.parent, from.name, to.parent, to.name, mode));
 }
 

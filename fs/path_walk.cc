@@ -23,7 +23,10 @@ Outcome<Place> PathWalk::advance(InodeId at, std::string_view rest) {
     std::string_view part = rest.substr(0, rest.find('/'));
     std::string_view after = rest.substr(part.size());
     std::string_view next = without_leading_slashes(after);
-    if (next.empty()) return Place{at, part, !after.empty()};
+    if (next.empty()) {
+      if (!caller_.trusted) TRY(settle(at, filesystem_.access(caller_, at, X_OK)));
+      return Place{at, part, !after.empty()};
+    }
     Attributes found = TRY(settle(at, filesystem_.lookup(caller_, at, part)));
     if (found.is_symlink()) {
       at = TRY(expand(at, found.inode, after));
