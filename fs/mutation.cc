@@ -192,9 +192,10 @@ Outcome<void> Mutation::operator()(const Link& op) {
   const Inode* found = TRY(find(op.inode));
   if (S_ISDIR(found->mode)) return errno_of(EPERM);
   if (found->nlink >= kLinkMax) return errno_of(EMLINK);
+  uint32_t mode = found->mode;  // owning the parent may copy the page that `found` points into, and free the old one
 
   Inode& parent = own(op.parent);
-  if (!add_entry(parent, op.name, op.inode, found->mode)) return errno_of(ENOSPC);
+  if (!add_entry(parent, op.name, op.inode, mode)) return errno_of(ENOSPC);
   touch(parent, op.time);
   Inode& inode = own(op.inode);
   inode.nlink++;
@@ -207,8 +208,9 @@ Outcome<void> Mutation::operator()(const Unlink& op) {
   TRY(check_time(op.time));
   const Inode* inode = TRY(find(op.inode));
   if (S_ISDIR(inode->mode)) return errno_of(EISDIR);
+  uint32_t mode = inode->mode;
 
-  remove_entry(own_changed(op.parent, op.time), op.name, op.inode, inode->mode);
+  remove_entry(own_changed(op.parent, op.time), op.name, op.inode, mode);
   drop_link(op.inode, op.time);
   return {};
 }
@@ -218,9 +220,10 @@ Outcome<void> Mutation::operator()(const Rmdir& op) {
   TRY(check_time(op.time));
   const Inode* inode = TRY(find_directory(op.inode));
   if (inode->size > 0) return errno_of(ENOTEMPTY);
+  uint32_t mode = inode->mode;
 
   Inode& parent = own_changed(op.parent, op.time);
-  remove_entry(parent, op.name, op.inode, inode->mode);
+  remove_entry(parent, op.name, op.inode, mode);
   parent.nlink--;
   drop_link(op.inode, op.time);
   return {};

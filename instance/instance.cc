@@ -57,6 +57,20 @@ Result<fs::Head> Instance::load_newest_snapshot(std::optional<store::SnapshotRec
   return TRY(load_snapshot(*store_, **record));
 }
 
+Status Instance::open_journal() {
+  journal::JournalIdentity identity{store_->volume(), options_.branch};
+  if (in_memory()) {
+    journal_ = journal::Journal::in_memory(identity, options_.journal);
+    return {};
+  }
+  auto branch = TRY(store_->catalogue().branch(options_.branch));
+  LogIndex durable_hint = branch ? branch->durable_hint : 0;
+  auto directory = TRY(store_->journal_directory(options_.branch));
+  journal_ = TRY(journal::Journal::open(std::move(directory), identity, options_.journal, options_.clock, options_.random,
+                                        durable_hint, &open_report_.recovery));
+  return {};
+}
+
 Status Instance::open_history() {
   lock_ = TRY(store_->lock_branch(options_.branch, options_.holder));
   std::optional<store::SnapshotRecord> snapshot;
@@ -65,11 +79,7 @@ Status Instance::open_history() {
   journal::Vector vector;
   if (snapshot) vector = TRY(journal::Vector::decode(snapshot->vector));
 
-  auto branch = TRY(store_->catalogue().branch(options_.branch));
-  LogIndex durable_hint = branch ? branch->durable_hint : 0;
-  auto directory = TRY(store_->journal_directory(options_.branch));
-  journal_ = TRY(journal::Journal::open(std::move(directory), {store_->volume(), options_.branch}, options_.journal,
-                                        options_.clock, options_.random, durable_hint, &open_report_.recovery));
+  TRY(open_journal());
   if (journal_->last() < snapshot_index) {
     // An overwrite was kept as a snapshot, and the crash came before the journal began anew behind it.
     TRY(journal_->restart_at(snapshot_index + 1, vector));
@@ -231,11 +241,13 @@ Status Instance::adopt_volume(VolumeId volume) {
   if (store_ != nullptr) {
     return fail(Code::kWrongVolume, fmt::format("{}: this store holds volume {}", store_->path(), store_->volume().to_string()));
   }
-  store_ = TRY(store::Store::create(new_store_path_, volume));
+  if (new_store_path_.empty()) {
+    store_ = store::Store::in_memory(volume);
+  } else {
+    store_ = TRY(store::Store::create(new_store_path_, volume));
+  }
   lock_ = TRY(store_->lock_branch(options_.branch, options_.holder));
-  auto directory = TRY(store_->journal_directory(options_.branch));
-  journal_ = TRY(journal::Journal::open(std::move(directory), {volume, options_.branch}, options_.journal, options_.clock,
-                                        options_.random, 0, &open_report_.recovery));
+  TRY(open_journal());
   std::lock_guard lock(state_);
   volume_ = volume;
   return {};
@@ -301,6 +313,11 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
     TRY(swap());
   }
   replayer_ = replay::Replayer(position.vector, lamport);
+  if (in_memory()) {
+    TRY(journal_->restart_at(journal_->last() + 1, position.vector));
+    publish_vector();
+    return {};
+  }
   // Guests see the new tree by now. It is kept before the journal that led to the old one goes; its index lies past the
   // old journal's end, so that reopening after a crash in between takes the snapshot.
   replay::Pinned pinned{tree.share(), {position, lamport, journal_->last() + 1}};
@@ -353,7 +370,7 @@ Status Instance::close() {
   replay::Pinned pinned = TRY(pin());
   TRY(journal_->sync(pinned.moment.log_index));
   auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
-  if (!newest || newest->log_index != pinned.moment.log_index) {
+  if (!in_memory() && (!newest || newest->log_index != pinned.moment.log_index)) {
     auto record = TRY(capture(pinned, "", true));
     TRY(drop_older_checkpoints(record.id));
   }

@@ -58,7 +58,8 @@ class Instance final : public replay::Member {
  public:
   // Of a store that is there. kBusy names who holds the branch; kCorrupt, kUnsupported, kIo.
   static Result<std::unique_ptr<Instance>> open(std::shared_ptr<store::Store> store, InstanceOptions options);
-  // A follower whose store does not exist yet: it is created at `path` when the leader has said which volume it is.
+  // A follower whose store does not exist yet: it is created at `path` when the leader has said which volume it is; with
+  // an empty path, in memory.
   static Result<std::unique_ptr<Instance>> open_new_follower(std::string path, InstanceOptions options);
   ~Instance() override;  // without close(): as a crash would
 
@@ -111,6 +112,8 @@ class Instance final : public replay::Member {
 
  private:
   explicit Instance(InstanceOptions options);
+  bool in_memory() const { return store_->path().empty(); }
+  Status open_journal();
   Status open_history();
   Status begin_writing();
   Result<fs::Head> load_newest_snapshot(std::optional<store::SnapshotRecord>* record);

@@ -230,7 +230,8 @@ Result<std::unique_ptr<Store>> Store::create(const std::string& path, VolumeId v
   }
   std::string_view found;
   for (const std::string& name : TRY((*directory)->list())) {
-    if (name != std::string(kIdentityFile) + ".new") found = "other files";  // .new: a creation that was interrupted
+    // .new: a creation that was interrupted. mnt: where the instance will be mounted, made before the volume was known.
+    if (name != std::string(kIdentityFile) + ".new" && name != "mnt") found = "other files";
   }
   if (TRY((*directory)->exists(kIdentityFile))) found = "a store";
   if (!found.empty()) {

@@ -1,0 +1,40 @@
+// PeerProcess: another process with a follower in it, told what to do over a pipe; so that what is measured crosses a
+// process boundary, as it does in use. Made before the measuring process has threads.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+
+#include "base/ids.h"
+
+namespace reprise::bench {
+
+class PeerProcess {
+ public:
+  // The follower will connect to this Unix socket. Everything is kept in memory.
+  static std::unique_ptr<PeerProcess> fork(const std::string& socket);
+  ~PeerProcess();
+
+  // Forgets everything it had.
+  void start_anew();
+  struct CaughtUp {
+    uint64_t received_bytes = 0;
+    bool by_snapshot = false;
+  };
+  // Connects and returns when the peer has what the leader had at that moment, all bytes readable. Stays connected.
+  CaughtUp catch_up();
+  void disconnect();
+  // Of its tree, recomputed from the bytes.
+  Digest128 digest();
+
+ private:
+  PeerProcess(pid_t pid, int to, int from) : pid_(pid), to_(to), from_(from) {}
+  void ask(char command, void* answer, size_t bytes);
+
+  pid_t pid_;
+  int to_, from_;
+};
+
+}  // namespace reprise::bench

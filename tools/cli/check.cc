@@ -1,0 +1,116 @@
+// verify, repair: is everything on the disk what it should be; and what to do where it is not.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "instance/snapshots.h"
+#include "journal/verify.h"
+#include "tools/cli/command.h"
+#include "tools/cli/target.h"
+
+namespace reprise::cli {
+namespace {
+
+struct Options {
+  std::string what;
+  bool json = false;
+};
+
+journal::JournalProgress shown_on(Progress& progress) {
+  return [&progress](uint64_t done_bytes, uint64_t all_bytes) {
+    progress.show(fmt::format("{} of {}", format_bytes(done_bytes), format_bytes(all_bytes)));
+  };
+}
+
+// Every snapshot of the branch can be loaded and has the digest it was recorded with.
+Result<uint64_t> verify_snapshots(store::Store& store, std::string_view branch, std::vector<std::string>& problems) {
+  uint64_t good = 0;
+  for (const store::SnapshotRecord& record : TRY(store.catalogue().snapshots())) {
+    if (record.branch != branch) continue;
+    Progress progress(fmt::format("snapshot {}", record.id));
+    progress.show(format_bytes(record.bytes));
+    auto head = instance::load_snapshot(store, record);
+    if (!head) {
+      problems.push_back(head.error().message());
+    } else if (head->recompute_digest() != record.digest) {
+      problems.push_back(fmt::format("snapshot {}: the digest counted again from the bytes differs", record.id));
+    } else {
+      good++;
+    }
+  }
+  return good;
+}
+
+Result<int> verify(const Options& options) {
+  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  TRY(refuse_live(open, "stop it first: verify reads every byte, and the end of a live journal moves"));
+  auto branch = TRY(open.store->catalogue().branch(open.target.branch));
+  auto directory = TRY(open.store->journal_directory(open.target.branch));
+  journal::JournalReport report;
+  {
+    Progress progress("journal");
+    report = TRY(journal::verify_journal(*directory, {open.store->volume(), open.target.branch}, branch ? branch->durable_hint : 0,
+                                         shown_on(progress)));
+  }
+  std::vector<std::string> problems;
+  if (report.problem && !report.torn_tail) problems.push_back(report.problem->message());
+  uint64_t snapshots = TRY(verify_snapshots(*open.store, open.target.branch, problems));
+  if (options.json) {
+    nlohmann::json json = {{"segments", report.segments}, {"batches", report.batches}, {"bytes", report.bytes},
+                           {"clean_close", report.clean_close}, {"torn_tail", report.torn_tail}, {"snapshots", snapshots},
+                           {"problems", problems}};
+    fmt::print("{}\n", json.dump());
+  } else {
+    fmt::print("{} segments, {} batches, {}; {} snapshots{}\n", report.segments, report.batches, format_bytes(report.bytes), snapshots,
+               report.clean_close ? "; cleanly closed" : "");
+    if (report.torn_tail) fmt::print("torn tail, which the next opening cuts: {}\n", report.problem->message());
+    for (const std::string& problem : problems) fmt::print("damaged: {}\n", problem);
+    if (!problems.empty()) fmt::print("`reprise repair {}` cuts the journal at its first damage and keeps what it cuts\n", options.what);
+  }
+  return problems.empty() ? kDone : kNo;
+}
+
+Result<int> repair(const Options& options) {
+  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  TRY(refuse_live(open, "stop it first"));
+  // Held to the end: nobody may open what is being cut.
+  auto lock = TRY(open.store->lock_branch(open.target.branch, {getpid(), "reprise repair " + options.what}));
+  auto directory = TRY(open.store->journal_directory(open.target.branch));
+  Progress progress("journal");
+  journal::JournalRepair repair =
+      TRY(journal::repair_journal(*directory, {open.store->volume(), open.target.branch}, shown_on(progress)));
+  TRY(open.store->catalogue().put_branch({.name = open.target.branch, .durable_hint = repair.last}));
+  if (options.json) {
+    nlohmann::json json = {{"first", repair.first}, {"last", repair.last}, {"cut_bytes", repair.cut_bytes}, {"kept", repair.kept}};
+    if (repair.problem) json["problem"] = repair.problem->message();
+    fmt::print("{}\n", json.dump());
+    return kDone;
+  }
+  if (!repair.problem) {
+    fmt::print("nothing to repair: batches {} to {} are sound\n", repair.first, repair.last);
+    return kDone;
+  }
+  fmt::print("found: {}\ncut {}; batches {} to {} are left\n", repair.problem->message(), format_bytes(repair.cut_bytes), repair.first,
+             repair.last);
+  for (const std::string& name : repair.kept) fmt::print("kept aside: {}/{}\n", directory->path(), name);
+  return kDone;
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("verify", "Check every byte of a journal and every snapshot; exit 1 if something is damaged");
+  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
+  command->add_flag("--json", options->json, "the findings as JSON");
+  command->callback([&chosen, options] { chosen = [options] { return verify(*options); }; });
+}
+
+void add_repair(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("repair", "Cut a journal at its first damage; what is cut is kept aside and named");
+  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
+  command->add_flag("--json", options->json, "what was done, as JSON");
+  command->callback([&chosen, options] { chosen = [options] { return repair(*options); }; });
+}
+
+}  // namespace reprise::cli

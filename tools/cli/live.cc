@@ -1,0 +1,156 @@
+// mark, wait-for, stat: asked of the live instance where there is one, else of the store.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "instance/instance.h"
+#include "instance/control.h"
+#include "tools/cli/command.h"
+#include "tools/cli/target.h"
+
+namespace reprise::cli {
+namespace {
+
+struct Options {
+  std::string what;
+  std::string name;
+  double timeout_s = 30;
+  bool json = false;
+};
+
+instance::InstanceOptions instance_options(const Target& target, bool follower, const std::string& command) {
+  instance::InstanceOptions options;
+  options.branch = target.branch;
+  options.follower = follower;
+  options.holder = {getpid(), command};
+  return options;
+}
+
+void print_mark(const nlohmann::json& mark, bool json) {
+  fmt::print("{}\n", json ? mark.dump() : mark["position"].get<std::string>());
+}
+
+Result<int> mark(const Options& options) {
+  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  if (open.live) {
+    print_mark(TRY(ask_live(open, {{"ask", "mark"}, {"name", options.name}})), options.json);
+    return kDone;
+  }
+  auto instance = TRY(instance::Instance::open(open.store, instance_options(open.target, false, "reprise mark " + options.what)));
+  store::MarkRecord record = TRY(instance->mark(options.name, ""));
+  TRY(instance->close());
+  print_mark({{"name", record.name}, {"branch", record.branch}, {"log_index", record.log_index}, {"position", record.token}},
+             options.json);
+  return kDone;
+}
+
+// The store of a follower that has not met its leader yet does not exist: wait for it as well.
+Result<OpenTarget> open_when_there(const Target& target, uint64_t deadline_ns) {
+  for (;;) {
+    auto open = open_target(target);
+    if (open && open->live) return open;
+    bool may_come = open || open.error().code() == Code::kNotFound || open.error().code() == Code::kUnreachable;
+    if (!may_come || system_clock().monotonic_ns() > deadline_ns) return open;
+    if (open && TRY(open->store->lock_holder(target.branch)) == std::nullopt) return open;
+    system_clock().sleep_ns(20'000'000);
+  }
+}
+
+Result<int> wait_for(const Options& options) {
+  Target target = Target::parse(options.what);
+  uint64_t begin_ns = system_clock().monotonic_ns();
+  auto timeout_ms = static_cast<uint64_t>(options.timeout_s * 1000);
+  OpenTarget open = TRY(open_when_there(target, begin_ns + timeout_ms * 1'000'000));
+  bool token = options.name.starts_with("r0.");
+  if (!open.live) {
+    // Nobody will get there; but it may have been reached already.
+    auto reached = instance::resolve_position(*open.store, target.branch, options.name, system_clock());
+    if (reached) return kDone;
+    return std::unexpected(reached.error().with_context("no instance is live"));
+  }
+  uint64_t passed_ms = (system_clock().monotonic_ns() - begin_ns) / 1'000'000;
+  nlohmann::json question = {{"ask", "wait-for"},
+                             {token ? "position" : "mark", options.name},
+                             {"timeout_ms", timeout_ms > passed_ms ? timeout_ms - passed_ms : 0}};
+  auto answer = ask_live(open, question, static_cast<uint32_t>(std::min<uint64_t>(timeout_ms + 10'000, 0x7fffffff)));
+  if (!answer && answer.error().code() == Code::kTimeout) {
+    fmt::print(stderr, "reprise: {}\n", answer.error().message());
+    return kNo;
+  }
+  if (!answer) return std::unexpected(answer.error());
+  if (options.json) fmt::print("{}\n", answer->dump());
+  return kDone;
+}
+
+Result<nlohmann::json> stat_stopped(const OpenTarget& open) {
+  Progress progress("replaying");
+  instance::State state = TRY(open.state(std::ref(progress)));
+  fs::Usage usage = state.head.usage();
+  nlohmann::json json = {{"volume", open.store->volume().to_string()},
+                         {"branch", open.target.branch},
+                         {"role", "stopped"},
+                         {"inodes", usage.inodes},
+                         {"bytes", usage.blocks * fs::kBlockSize},
+                         {"position", state.position.to_token()},
+                         {"digest", state.position.digest.to_string()}};
+  instance::History history = TRY(instance::History::open(*open.store, open.target.branch));
+  json["journal"] = {{"first", history.cursor().first()}, {"last", state.log_index}};
+  if (state.torn_tail) json["torn_tail"] = state.torn_tail->message();
+  return json;
+}
+
+void print_flat(const nlohmann::json& json, const std::string& prefix) {
+  for (auto& [key, value] : json.items()) {
+    std::string name = prefix.empty() ? key : prefix + "." + key;
+    if (value.is_object() || value.is_array()) {
+      print_flat(value, name);
+    } else {
+      fmt::print("{:32} {}\n", name, value.is_string() ? value.get<std::string>() : value.dump());
+    }
+  }
+}
+
+Result<int> stat(const Options& options) {
+  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  nlohmann::json json = open.live ? TRY(ask_live(open, {{"ask", "stat"}})) : TRY(stat_stopped(open));
+  json["store"] = open.target.store;
+  if (open.live) json["live"] = {{"pid", open.live->pid}, {"command", open.live->command}};
+  json["snapshots"] = TRY(open.store->catalogue().snapshots()).size();
+  json["marks"] = TRY(open.store->catalogue().marks()).size();
+  if (options.json) {
+    fmt::print("{}\n", json.dump(2));
+  } else {
+    print_flat(json, "");
+  }
+  return kDone;
+}
+
+}  // namespace
+
+void add_mark(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("mark", "Put a mark into the history; prints its position as a token");
+  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
+  command->add_option("name", options->name, "a letter or _, then letters, digits, _ . -")->required();
+  command->add_flag("--json", options->json, "name, log index and position as JSON");
+  command->callback([&chosen, options] { chosen = [options] { return mark(*options); }; });
+}
+
+void add_wait_for(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("wait-for", "Wait until a mark or position has been applied; exit 1 if it was not in time");
+  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
+  command->add_option("position", options->name, "a mark, or a token of `mark` or `stat`")->required();
+  command->add_option("--timeout", options->timeout_s, "seconds")->check(CLI::Range(0.0, 1e6))->capture_default_str();
+  command->add_flag("--json", options->json, "what was reached, as JSON");
+  command->callback([&chosen, options] { chosen = [options] { return wait_for(*options); }; });
+}
+
+void add_stat(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("stat", "Say what a store holds and, if an instance is live, how it does");
+  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
+  command->add_flag("--json", options->json, "as JSON");
+  command->callback([&chosen, options] { chosen = [options] { return stat(*options); }; });
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,187 @@
+// log: the operations of a journal, one a line.
+#include <fmt/format.h>
+#include <fnmatch.h>
+
+#include <ctime>
+#include <filesystem>
+
+#include "journal/segment_reader.h"
+#include "tools/cli/command.h"
+#include "tools/cli/path_index.h"
+#include "tools/cli/target.h"
+
+namespace reprise::cli {
+namespace {
+
+struct Options {
+  std::vector<std::string> what;
+  std::string path, origin, label, since, until;
+  bool json = false;
+};
+
+// What is shown of one operation.
+struct Line {
+  std::string path, path_to;
+  nlohmann::json detail = nlohmann::json::object();
+};
+
+Line describe(const fs::Operation& operation, const PathIndex& paths) {
+  Line line;
+  std::visit(
+      [&](const auto& op) {
+        using Op = std::decay_t<decltype(op)>;
+        if constexpr (std::is_same_v<Op, fs::Rename>) {
+          line.path = paths.path_of(op.old_parent, op.old_name);
+          line.path_to = paths.path_of(op.new_parent, op.new_name);
+          if (op.exchange) line.detail["exchange"] = true;
+        } else if constexpr (std::is_same_v<Op, fs::CopyRange>) {
+          line.path = paths.path_of(op.from);
+          line.path_to = paths.path_of(op.to);
+          line.detail = {{"from_offset", op.from_offset}, {"to_offset", op.to_offset}, {"length", op.length}};
+        } else if constexpr (requires { op.parent; }) {
+          line.path = paths.path_of(op.parent, op.name);
+        } else if constexpr (requires { op.inode; }) {
+          line.path = paths.path_of(op.inode);
+        }
+        if constexpr (std::is_same_v<Op, fs::Create>) {
+          line.detail = {{"mode", fmt::format("{:o}", op.mode)}};
+          if (!op.target.empty()) line.detail["target"] = printable(op.target);
+        }
+        if constexpr (std::is_same_v<Op, fs::Write>) line.detail = {{"offset", op.offset}, {"length", op.data.size()}};
+        if constexpr (std::is_same_v<Op, fs::Truncate>) line.detail = {{"size", op.size}};
+        if constexpr (std::is_same_v<Op, fs::Allocate>) line.detail = {{"offset", op.offset}, {"length", op.length}};
+        if constexpr (std::is_same_v<Op, fs::SetAttributes>) {
+          if ((op.mask & op.kMode) != 0) line.detail["mode"] = fmt::format("{:o}", op.mode);
+          if ((op.mask & op.kUid) != 0) line.detail["uid"] = op.uid;
+          if ((op.mask & op.kGid) != 0) line.detail["gid"] = op.gid;
+          if ((op.mask & op.kMtime) != 0) line.detail["mtime"] = op.mtime.sec;
+        }
+        if constexpr (std::is_same_v<Op, fs::SetXattr> || std::is_same_v<Op, fs::RemoveXattr>) {
+          line.detail = {{"name", printable(op.name)}};
+        }
+        if constexpr (std::is_same_v<Op, fs::Barrier>) line.detail = {{"mark", printable(op.name)}};
+        if constexpr (std::is_same_v<Op, fs::ClaimPrefix>) line.detail = {{"prefix", op.prefix}};
+      },
+      operation);
+  return line;
+}
+
+std::string time_text(Timestamp time) {
+  time_t seconds = time.sec;
+  tm utc{};
+  if (gmtime_r(&seconds, &utc) == nullptr) return fmt::format("@{}", time.sec);
+  char text[64];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
+  return fmt::format("{}.{:03}Z", text, time.nsec / 1'000'000);
+}
+
+class Printer {
+ public:
+  Printer(const Options& options, PathIndex paths) : options_(options), paths_(std::move(paths)) {}
+
+  void print(const journal::Logged& logged, bool within) {
+    const journal::BatchHeader& header = logged.batch.header();
+    bool wanted = within && (options_.origin.empty() || header.origin.to_string().starts_with(options_.origin)) &&
+                  (options_.label.empty() || header.label == options_.label);
+    logged.batch.for_each([&](const fs::Operation& operation) {
+      if (wanted) print(logged, operation);
+      paths_.follow(operation);
+    });
+  }
+
+ private:
+  bool matches(const std::string& path) const {
+    return options_.path.empty() || fnmatch(options_.path.c_str(), path.c_str(), 0) == 0;
+  }
+
+  void print(const journal::Logged& logged, const fs::Operation& operation) {
+    Line line = describe(operation, paths_);
+    if (!matches(line.path) && !matches(line.path_to)) return;
+    const journal::BatchHeader& header = logged.batch.header();
+    if (options_.json) {
+      nlohmann::json json = {{"log_index", logged.index}, {"origin", header.origin.to_string()}, {"lsn", header.lsn},
+                             {"lamport", header.lamport}, {"time", time_text(header.time)}, {"label", printable(header.label)},
+                             {"operation", fs::operation_name(operation)}};
+      if (!line.path.empty()) json["path"] = line.path;
+      if (!line.path_to.empty()) json["path_to"] = line.path_to;
+      json.update(line.detail);
+      fmt::print("{}\n", json.dump());
+      return;
+    }
+    std::string detail;
+    for (auto& [key, value] : line.detail.items()) {
+      detail += fmt::format(" {}={}", key, value.is_string() ? value.get<std::string>() : value.dump());
+    }
+    fmt::print("{:>7} {}#{:<6} {} {:14} {}{}{}{}{}\n", logged.index, header.origin.to_short_string(), header.lsn,
+               time_text(header.time), fs::operation_name(operation), line.path, line.path_to.empty() ? "" : " -> ", line.path_to,
+               detail, header.label.empty() ? "" : fmt::format("  [{}]", printable(header.label)));
+  }
+
+  const Options& options_;
+  PathIndex paths_;
+};
+
+Result<int> log_store(const Options& options) {
+  OpenTarget open = TRY(open_target(Target::parse(options.what.front())));
+  auto resolve = [&](const std::string& position) {
+    return instance::resolve_position(*open.store, open.target.branch, position, system_clock());
+  };
+  LogIndex since = options.since.empty() ? 0 : TRY(resolve(options.since)).value_or(~LogIndex{0});
+  LogIndex until = options.until.empty() ? ~LogIndex{0} : TRY(resolve(options.until)).value_or(~LogIndex{0});
+  instance::History history = TRY(instance::History::open(*open.store, open.target.branch));
+  // Where the journal does not reach back to the beginning, names come from the snapshot before it.
+  LogIndex first = history.cursor().first();
+  PathIndex paths;
+  if (first > 1) {
+    instance::State state = TRY(instance::state_at(*open.store, open.target.branch, first - 1));
+    paths = PathIndex(state.head);
+  }
+  Printer printer(options, std::move(paths));
+  while (auto logged = TRY(history.cursor().next())) {
+    if (logged->index > until) break;
+    printer.print(*logged, logged->index > since);
+  }
+  if (auto& torn = history.cursor().torn_tail()) fmt::print(stderr, "reprise: the log ends in a torn tail: {}\n", torn->message());
+  return kDone;
+}
+
+Result<int> log_segments(const Options& options) {
+  if (!options.since.empty() || !options.until.empty()) {
+    return fail(Code::kInvalidArgument, "--since and --until need a store: single segments have no marks or branches");
+  }
+  Printer printer(options, PathIndex());
+  for (const std::string& path : options.what) {
+    size_t slash = path.rfind('/');
+    auto directory = TRY(open_host_directory(slash == std::string::npos ? "." : path.substr(0, slash + 1)));
+    auto file = TRY(directory->open(slash == std::string::npos ? path : path.substr(slash + 1), OpenMode::kRead));
+    auto reader = TRY(journal::open_segment(std::move(file)));
+    while (auto frame = TRY(reader->next())) {
+      if (frame->is_batch()) printer.print({frame->header.index, TRY(reader->batch(*frame))}, true);
+    }
+  }
+  return kDone;
+}
+
+Result<int> log(const Options& options) {
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(options.what.front(), ignored)) return log_segments(options);
+  if (options.what.size() > 1) return fail(Code::kInvalidArgument, "expected one store, or segment files");
+  return log_store(options);
+}
+
+}  // namespace
+
+void add_log(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("log", "Print the operations of a journal, oldest first");
+  command->add_option("store", options->what, "STORE[:BRANCH], or segment files")->required();
+  command->add_option("--path", options->path, "only what touches paths that match this glob ('*' matches '/' too)");
+  command->add_option("--origin", options->origin, "only this origin; the beginning of its id is enough");
+  command->add_option("--label", options->label, "only what was recorded under this label");
+  command->add_option("--since", options->since, "only what came after this position");
+  command->add_option("--until", options->until, "only up to this position");
+  command->add_flag("--json", options->json, "one JSON object a line");
+  command->callback([&chosen, options] { chosen = [options] { return log(*options); }; });
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,42 @@
+// reprise: the command line.
+#include <fmt/format.h>
+
+#include <csignal>
+#include <cstdio>
+
+#include "tools/cli/command.h"
+
+namespace {
+
+constexpr const char* kAbout =
+    "Keeps the filesystems of interpreter instances in step: every change is recorded in a journal,\n"
+    "replayed on peers, and replaced by a snapshot where that costs less.\n\n"
+    "STATE is STORE[:BRANCH][@POSITION]; POSITION is a log index, a mark, a token of `mark` and `stat`,\n"
+    "a time such as {10m}, or head.";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace reprise::cli;
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of the write, not the end of us
+  CLI::App app{kAbout, "reprise"};
+  app.set_version_flag("--version", REPRISE_VERSION);
+  app.require_subcommand(1);
+  app.footer("Exit status: 0 done, 1 the answer is \"no\", 2 wrong usage, 3 failed; `run` ends as its command did.");
+
+  Body body;
+  for (auto* add : {add_run, add_log, add_replay, add_snapshot, add_digest, add_ls, add_cat, add_mark, add_wait_for, add_stat,
+                    add_verify, add_repair}) {
+    add(app, body);
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kDone : kUsage;
+  }
+  auto status = body();
+  if (std::fflush(stdout) != 0 && status) status = std::unexpected(reprise::Error::from_errno(errno, "standard output"));
+  if (status) return *status;
+  fmt::print(stderr, "reprise: {}\n", status.error().message());
+  return status.error().code() == reprise::Code::kInvalidArgument ? kUsage : kFailed;
+}

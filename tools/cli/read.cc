@@ -1,0 +1,193 @@
+// digest, ls, cat: what a state holds.
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "fs/guest.h"
+#include "snapshot/export.h"
+#include "tools/cli/command.h"
+#include "tools/cli/target.h"
+
+namespace reprise::cli {
+namespace {
+
+struct Reading {
+  std::string what;
+  bool json = false;
+  bool content = false;
+  bool long_form = false;
+};
+
+Result<int> print_digest(const nlohmann::json& json, const Reading& options) {
+  if (options.json) {
+    fmt::print("{}\n", json.dump());
+  } else {
+    fmt::print("{}\n", json[options.content ? "content" : "digest"].get<std::string>());
+  }
+  return kDone;
+}
+
+Result<int> digest(const Reading& options) {
+  std::string what = options.what;
+  bool directory = what.starts_with("dir:");
+  if (directory) what = what.substr(4);
+  std::error_code ignored;
+  if (directory || (std::filesystem::is_directory(what, ignored) && !store::Store::looks_like_store(what))) {
+    if (!options.content) {
+      return fail(Code::kInvalidArgument, fmt::format("{} is a directory: it has only a content digest; add --content", what));
+    }
+    Digest128 content = TRY(snapshot::content_digest_of_directory(what));
+    return print_digest({{"content", content.to_string()}}, options);
+  }
+  Target target = Target::parse(what);
+  OpenTarget open = TRY(open_target(target));
+  if (open.live && target.position.empty()) return print_digest(TRY(ask_live(open, {{"ask", "digest"}})), options);
+
+  Progress progress("replaying");
+  instance::State state = TRY(open.state(std::ref(progress)));
+  Digest128 recomputed = state.head.recompute_digest();
+  if (recomputed != state.position.digest) {
+    return fail(Code::kCorrupt, fmt::format("{}: the digest kept is {}, counted again from the bytes it is {}", what,
+                                            state.position.digest.to_string(), recomputed.to_string()));
+  }
+  auto content = fs::content_digest(state.head);
+  return print_digest({{"digest", recomputed.to_string()},
+                       {"content", content->to_string()},
+                       {"position", state.position.to_token()},
+                       {"log_index", state.log_index}},
+                      options);
+}
+
+std::unexpected<Error> failed(const Target& target, fs::Errno error) {
+  return fail(static_cast<int>(error) == ENOENT ? Code::kNotFound : Code::kIo,
+              fmt::format("{}:{}: {}", target.store, printable(target.path), fs::errno_text(error)));
+}
+
+// The state as a read-only filesystem, and a guest to walk its paths.
+struct Opened {
+  Target target;
+  std::unique_ptr<fs::InodeIdSource> ids;
+  std::unique_ptr<fs::Filesystem> filesystem;
+  std::unique_ptr<fs::Guest> guest;
+};
+
+Result<Opened> open_path(const std::string& what) {
+  Opened opened{.target = Target::parse(what)};
+  if (opened.target.path.empty()) opened.target.path = "/";
+  OpenTarget open = TRY(open_target(opened.target));
+  Progress progress("replaying");
+  instance::State state = TRY(open.state(std::ref(progress)));
+  opened.ids = fs::local_inode_ids();
+  opened.filesystem = std::make_unique<fs::Filesystem>(std::move(state.head), system_clock(), *opened.ids);
+  opened.filesystem->set_read_only(true);
+  opened.guest = std::make_unique<fs::Guest>(*opened.filesystem);
+  return opened;
+}
+
+char type_letter(uint32_t mode) {
+  switch (mode & S_IFMT) {
+    case S_IFDIR: return 'd';
+    case S_IFLNK: return 'l';
+    case S_IFIFO: return 'p';
+    case S_IFSOCK: return 's';
+    case S_IFCHR: return 'c';
+    case S_IFBLK: return 'b';
+    default: return '-';
+  }
+}
+
+std::string mode_text(uint32_t mode) {
+  std::string text(1, type_letter(mode));
+  for (int shift = 6; shift >= 0; shift -= 3) {
+    uint32_t bits = mode >> shift;
+    text += (bits & 4) != 0 ? 'r' : '-';
+    text += (bits & 2) != 0 ? 'w' : '-';
+    bool special = (mode & (shift == 6 ? S_ISUID : shift == 3 ? S_ISGID : S_ISVTX)) != 0;
+    char letter = shift == 0 ? 't' : 's';
+    text += !special ? ((bits & 1) != 0 ? 'x' : '-') : (bits & 1) != 0 ? letter : static_cast<char>(letter - 'a' + 'A');
+  }
+  return text;
+}
+
+void print_entry(Opened& opened, std::string_view name, const fs::Attributes& a, const Reading& options) {
+  if (options.json) {
+    nlohmann::json json = {{"name", printable(name)}, {"inode", a.inode.value}, {"mode", a.mode}, {"uid", a.uid}, {"gid", a.gid},
+                           {"nlink", a.nlink}, {"size", a.size}, {"mtime", a.mtime.sec}};
+    fmt::print("{}\n", json.dump());
+    return;
+  }
+  if (!options.long_form) {
+    fmt::print("{}\n", printable(name));
+    return;
+  }
+  time_t seconds = a.mtime.sec;
+  tm utc{};
+  gmtime_r(&seconds, &utc);
+  char when[64];
+  std::strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &utc);
+  std::string target;
+  if (a.is_symlink()) target = " -> " + printable(opened.filesystem->read_link(a.inode).value_or("?"));
+  fmt::print("{} {:3} {:5} {:5} {:10} {} {}{}\n", mode_text(a.mode), a.nlink, a.uid, a.gid, a.size, when, printable(name), target);
+}
+
+Result<int> ls(const Reading& options) {
+  Opened opened = TRY(open_path(options.what));
+  auto top = opened.guest->lstat(opened.target.path);
+  if (!top) return failed(opened.target, top.error());
+  if (!top->is_directory()) {
+    print_entry(opened, opened.target.path, *top, options);
+    return kDone;
+  }
+  std::vector<std::pair<std::string, fs::Attributes>> entries;
+  auto read = opened.filesystem->read_directory({}, top->inode, 0, true, [&](const fs::Dentry& dentry, const fs::Attributes* a) {
+    if (dentry.name != "." && dentry.name != "..") entries.emplace_back(dentry.name, *a);
+    return true;
+  });
+  if (!read) return failed(opened.target, read.error());
+  std::sort(entries.begin(), entries.end(), [](auto& a, auto& b) { return a.first < b.first; });
+  for (auto& [name, attributes] : entries) print_entry(opened, name, attributes, options);
+  return kDone;
+}
+
+Result<int> cat(const Reading& options) {
+  Opened opened = TRY(open_path(options.what));
+  auto file = opened.guest->stat(opened.target.path);
+  if (!file) return failed(opened.target, file.error());
+  Bytes buffer(1 << 20);
+  for (uint64_t offset = 0;;) {
+    auto n = opened.filesystem->read(file->inode, offset, buffer);
+    if (!n) return failed(opened.target, n.error());
+    if (*n == 0) return kDone;
+    if (std::fwrite(buffer.data(), 1, *n, stdout) != *n) return std::unexpected(Error::from_errno(errno, "standard output"));
+    offset += *n;
+  }
+}
+
+}  // namespace
+
+void add_digest(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Reading>();
+  auto* command = app.add_subcommand("digest", "Print the digest of a state or a directory, counted from its bytes");
+  command->add_option("state", options->what, "STATE, or a directory with --content")->required();
+  command->add_flag("--content", options->content, "the content digest: paths, types, modes, bytes; comparable with directories");
+  command->add_flag("--json", options->json, "both digests and the position, as JSON");
+  command->callback([&chosen, options] { chosen = [options] { return digest(*options); }; });
+}
+
+void add_ls(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Reading>();
+  auto* command = app.add_subcommand("ls", "List a directory of a state");
+  command->add_option("state", options->what, "STATE[:/PATH]")->required();
+  command->add_flag("-l,--long", options->long_form, "modes, owners, sizes and times (UTC)");
+  command->add_flag("--json", options->json, "one JSON object a line");
+  command->callback([&chosen, options] { chosen = [options] { return ls(*options); }; });
+}
+
+void add_cat(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Reading>();
+  auto* command = app.add_subcommand("cat", "Print a file of a state");
+  command->add_option("state", options->what, "STATE:/PATH")->required();
+  command->callback([&chosen, options] { chosen = [options] { return cat(*options); }; });
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,112 @@
+// snapshot create, list, export.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "instance/instance.h"
+#include "tools/cli/command.h"
+#include "tools/cli/exported.h"
+#include "tools/cli/target.h"
+
+namespace reprise::cli {
+namespace {
+
+struct Options {
+  std::string what, label, onto;
+  bool trim = false, owners = false, devices = false, json = false;
+};
+
+Result<nlohmann::json> create_stopped(const OpenTarget& open, const Options& options) {
+  // As a follower would open it: to take a snapshot is not to write, and needs no origin.
+  instance::InstanceOptions settings;
+  settings.branch = open.target.branch;
+  settings.follower = true;
+  settings.holder = {getpid(), "reprise snapshot create " + options.what};
+  auto instance = TRY(instance::Instance::open(open.store, settings));
+  store::SnapshotRecord record = TRY(instance->snapshot(options.label));
+  nlohmann::json json = {{"id", record.id}, {"log_index", record.log_index}, {"stored_bytes", record.stored_bytes},
+                         {"inodes", record.inodes}, {"bytes", record.bytes}, {"digest", record.digest.to_string()}};
+  if (options.trim) json["journal_first"] = TRY(instance->trim()).first;
+  TRY(instance->close());
+  return json;
+}
+
+Result<int> create(const Options& options) {
+  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  nlohmann::json question = {{"ask", "snapshot"}, {"label", options.label}};
+  if (options.trim) question["trim"] = true;
+  nlohmann::json json = open.live ? TRY(ask_live(open, question)) : TRY(create_stopped(open, options));
+  if (options.json) {
+    fmt::print("{}\n", json.dump());
+  } else {
+    fmt::print("snapshot {}: {} inodes, {}; {} added to the store\n", json["id"].get<uint64_t>(), json["inodes"].get<uint64_t>(),
+               format_bytes(json["bytes"].get<uint64_t>()), format_bytes(json["stored_bytes"].get<uint64_t>()));
+    if (json.contains("journal_first")) fmt::print("the journal now begins at batch {}\n", json["journal_first"].get<uint64_t>());
+  }
+  return kDone;
+}
+
+Result<int> list(const Options& options) {
+  auto store = TRY(store::Store::open(Target::parse(options.what).store));
+  for (const store::SnapshotRecord& record : TRY(store->catalogue().snapshots())) {
+    if (options.json) {
+      nlohmann::json json = {{"id", record.id}, {"branch", record.branch}, {"label", record.label},
+                             {"checkpoint", record.checkpoint}, {"time", record.time.sec}, {"log_index", record.log_index},
+                             {"digest", record.digest.to_string()}, {"inodes", record.inodes}, {"bytes", record.bytes},
+                             {"stored_bytes", record.stored_bytes}};
+      fmt::print("{}\n", json.dump());
+      continue;
+    }
+    time_t seconds = record.time.sec;
+    tm utc{};
+    gmtime_r(&seconds, &utc);
+    char when[64];
+    std::strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &utc);
+    fmt::print("{:>4}  {}  {}@{:<8} {:>8} inodes {:>9}  +{:<9} {}\n", record.id, when, record.branch, record.log_index, record.inodes,
+               format_bytes(record.bytes), format_bytes(record.stored_bytes),
+               record.checkpoint ? "(checkpoint)" : printable(record.label));
+  }
+  return kDone;
+}
+
+Result<int> export_state(const Options& options) {
+  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  Progress progress("replaying");
+  instance::State state = TRY(open.state(std::ref(progress)));
+  snapshot::ExportOptions settings;
+  settings.owners = options.owners;
+  settings.set_ids = options.owners;
+  settings.devices = options.devices;
+  auto exported = TRY(snapshot::export_directory(state.head, kRootInode, options.onto, settings, system_random()));
+  warn_of_skipped(exported);
+  fmt::print("{} entries, {}, in {}\n", entries_of(exported), format_bytes(exported.bytes), options.onto);
+  return kDone;
+}
+
+}  // namespace
+
+void add_snapshot(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("snapshot", "Keep whole states in the store, list them, put them into directories");
+  command->require_subcommand(1);
+
+  auto* creating = command->add_subcommand("create", "Keep the state as it is now");
+  creating->add_option("store", options->what, "STORE[:BRANCH]")->required();
+  creating->add_option("--label", options->label, "a note to find it by");
+  creating->add_flag("--trim", options->trim, "and drop the journal before it");
+  creating->add_flag("--json", options->json, "what was kept, as JSON");
+  creating->callback([&chosen, options] { chosen = [options] { return create(*options); }; });
+
+  auto* listing = command->add_subcommand("list", "List the snapshots of a store");
+  listing->add_option("store", options->what, "STORE")->required();
+  listing->add_flag("--json", options->json, "one JSON object a line");
+  listing->callback([&chosen, options] { chosen = [options] { return list(*options); }; });
+
+  auto* exporting = command->add_subcommand("export", "Put a state into a directory");
+  exporting->add_option("state", options->what, "STATE")->required();
+  exporting->add_option("directory", options->onto, "a directory that is empty or not there yet")->required();
+  exporting->add_flag("--owners", options->owners, "set owners and groups, and keep setuid and setgid bits (root)");
+  exporting->add_flag("--devices", options->devices, "make device nodes (root)");
+  exporting->callback([&chosen, options] { chosen = [options] { return export_state(*options); }; });
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,84 @@
+#include "tools/cli/target.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "instance/control.h"
+
+namespace reprise::cli {
+
+Target Target::parse(std::string_view text) {
+  Target target;
+  bool forced = text.starts_with("store:");
+  if (forced) text.remove_prefix(6);
+  std::error_code ignored;
+  auto exists = [&](std::string_view path) { return !path.empty() && std::filesystem::exists(path, ignored); };
+  if (!exists(text)) {
+    if (size_t path = text.find(":/", 1); path != std::string_view::npos) {
+      target.path = text.substr(path + 1);
+      text = text.substr(0, path);
+    }
+  }
+  if (!exists(text)) {
+    if (size_t at = text.rfind('@'); at != std::string_view::npos && text.find('/', at) == std::string_view::npos) {
+      target.position = text.substr(at + 1);
+      text = text.substr(0, at);
+    }
+  }
+  if (!exists(text)) {
+    if (size_t colon = text.rfind(':'); colon != std::string_view::npos && text.find('/', colon) == std::string_view::npos) {
+      target.branch = text.substr(colon + 1);
+      text = text.substr(0, colon);
+    }
+  }
+  target.store = text;
+  return target;
+}
+
+Result<OpenTarget> open_target(const Target& target) {
+  TRY(store::Store::check_name("branch", target.branch));
+  OpenTarget open{.target = target};
+  open.store = TRY(store::Store::open(target.store));
+  open.live = TRY(open.store->lock_holder(target.branch));
+  if (open.live) TRY(ask_live(open, {{"ask", "sync"}}));
+  return open;
+}
+
+Status refuse_live(const OpenTarget& target, std::string_view why) {
+  if (!target.live) return {};
+  return fail(Code::kBusy, fmt::format("{}: branch {} is live in process {} ({}); {}", target.target.store, target.target.branch,
+                                       target.live->pid, target.live->command, why));
+}
+
+Result<nlohmann::json> ask_live(const OpenTarget& target, const nlohmann::json& question, uint32_t timeout_ms) {
+  return instance::ask(system_network(), target.store->control_socket_path(target.target.branch), question, timeout_ms);
+}
+
+Result<instance::State> OpenTarget::state(const std::function<bool(const replay::ReplayProgress&)>& progress) const {
+  auto until = TRY(instance::resolve_position(*store, target.branch, target.position, system_clock()));
+  return TRY(instance::state_at(*store, target.branch, until, progress));
+}
+
+Progress::Progress(std::string what) : what_(std::move(what)), terminal_(isatty(STDERR_FILENO) != 0) {}
+
+Progress::~Progress() {
+  if (shown_) fmt::print(stderr, "\r\033[K");
+}
+
+void Progress::show(std::string_view text) {
+  uint64_t now_ns = system_clock().monotonic_ns();
+  if (!terminal_ || (shown_ && now_ns - last_ns_ < 100'000'000)) return;
+  last_ns_ = now_ns;
+  shown_ = true;
+  fmt::print(stderr, "\r\033[K{}: {}", what_, text);
+  std::fflush(stderr);
+}
+
+bool Progress::operator()(const replay::ReplayProgress& progress) {
+  show(fmt::format("{} operations, {}", progress.operations, format_bytes(progress.bytes)));
+  return true;
+}
+
+}  // namespace reprise::cli
