@@ -1,9 +1,8 @@
 #define XXH_STATIC_LINKING_ONLY  // for a hashing state on the stack
-#include <xxhash.h>
-
 #include "journal/batch.h"
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include "base/hash.h"
 #include "journal/batch_shared.h"
@@ -14,7 +13,9 @@ namespace {
 
 constexpr uint32_t kNestingLimit = 8;  // the schema is four deep
 
-std::unexpected<Error> damaged(std::string what) { return fail(Code::kCorrupt, "batch: " + std::move(what)); }
+std::unexpected<Error> damaged(std::string what) {
+  return fail(Code::kCorrupt, "batch: " + std::move(what));
+}
 
 kj::ArrayPtr<const capnp::word> words_of(ByteView message) {
   return {reinterpret_cast<const capnp::word*>(message.data()), message.size() / sizeof(capnp::word)};
@@ -22,7 +23,8 @@ kj::ArrayPtr<const capnp::word> words_of(ByteView message) {
 
 Status check_sizes(size_t message_bytes, size_t all_bytes) {
   if (message_bytes > all_bytes || message_bytes % 8 != 0 || all_bytes % 8 != 0) {
-    return damaged(fmt::format("expected message and body in multiples of 8 bytes, found {} of {}", message_bytes, all_bytes));
+    return damaged(fmt::format("expected message and body in multiples of 8 bytes, found {} of {}",
+                               message_bytes, all_bytes));
   }
   if (message_bytes > kBatchMessageLimit || all_bytes - message_bytes > kBatchBodyLimit) {
     return damaged(fmt::format("expected at most {} of message and {} of body, found {} and {}",
@@ -43,12 +45,16 @@ Status check_segment_table(ByteView message) {
   return {};
 }
 
-OriginId origin_of(schema::Id128::Reader id) { return {.hi = id.getHi(), .lo = id.getLo()}; }
+OriginId origin_of(schema::Id128::Reader id) {
+  return {.hi = id.getHi(), .lo = id.getLo()};
+}
 
 Result<BatchKind> kind_of(schema::Batch::Kind kind) {
   switch (kind) {
-    case schema::Batch::Kind::ORDINARY: return BatchKind::kOrdinary;
-    case schema::Batch::Kind::ORIGIN_START: return BatchKind::kOriginStart;
+    case schema::Batch::Kind::ORDINARY:
+      return BatchKind::kOrdinary;
+    case schema::Batch::Kind::ORIGIN_START:
+      return BatchKind::kOriginStart;
     case schema::Batch::Kind::COMPACTED:
       return fail(Code::kUnsupported, "batch kind compacted cannot be read by this version");
   }
@@ -76,8 +82,10 @@ Result<BatchHeader> decode_header(schema::Batch::Reader batch) {
 const char* check_batch_header(const BatchHeader& header) {
   if (!header.origin) return "no origin";
   if (header.lsn == 0) return "LSN 0";
-  if (header.kind == BatchKind::kOriginStart && header.lsn != 1) return "the start of an origin at an LSN other than 1";
-  if (header.kind != BatchKind::kOriginStart && header.previous_origin) return "a previous origin past the first batch";
+  if (header.kind == BatchKind::kOriginStart && header.lsn != 1)
+    return "the start of an origin at an LSN other than 1";
+  if (header.kind != BatchKind::kOriginStart && header.previous_origin)
+    return "a previous origin past the first batch";
   if (header.time.nsec >= 1'000'000'000) return "nanoseconds past a second";
   if (header.label.size() > kLabelLimit) return "a label of more than 255 bytes";
   OriginId previous;
@@ -102,7 +110,8 @@ uint64_t batch_checksum(ByteView message, ByteView body) {
 // Reads every field once, so that no later reader meets a surprise.
 Status Batch::Shared::decode() {
   capnp::ReaderOptions options;
-  options.traversalLimitInWords = 4 * (message.size() / 8) + 1024;  // objects shared by many pointers are refused
+  options.traversalLimitInWords =
+      4 * (message.size() / 8) + 1024;  // objects shared by many pointers are refused
   options.nestingLimit = kNestingLimit;
   capnp::FlatArrayMessageReader reader(words_of(message), options);
   auto batch = reader.getRoot<schema::Batch>();
@@ -116,12 +125,13 @@ Status Batch::Shared::decode() {
     auto decoded = decode_operation(operations[i], body);
     if (!decoded) return std::unexpected(decoded.error().with_context(fmt::format("batch: operation {}", i)));
     if (const char* wrong = check_operation(decoded->operation)) {
-      return damaged(fmt::format("operation {} ({}): found {}", i, fs::operation_name(decoded->operation), wrong));
+      return damaged(
+          fmt::format("operation {} ({}): found {}", i, fs::operation_name(decoded->operation), wrong));
     }
     // Ranges that overlap would let a small batch stand for endless writing.
     if (decoded->body.length != 0 && decoded->body.offset < body_read) {
-      return damaged(fmt::format("operation {}: expected bytes at or after {} of the body, found {}", i, body_read,
-                                 decoded->body.offset));
+      return damaged(fmt::format("operation {}: expected bytes at or after {} of the body, found {}", i,
+                                 body_read, decoded->body.offset));
     }
     if (decoded->body.length != 0) body_read = uint64_t{decoded->body.offset} + decoded->body.length;
   }
@@ -142,8 +152,9 @@ Result<Batch> Batch::parse(std::shared_ptr<const Bytes> bytes, size_t message_by
   TRY(check_segment_table(shared->message));
 
   Status decoded;
-  KJ_IF_MAYBE(exception, kj::runCatchingExceptions([&] { decoded = shared->decode(); })) {
-    return damaged(fmt::format("expected a message of the schema, found: {}", exception->getDescription().cStr()));
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&] { decoded = shared->decode(); })) {
+    return damaged(
+        fmt::format("expected a message of the schema, found: {}", exception->getDescription().cStr()));
   }
   if (!decoded) return std::unexpected(decoded.error());
   Batch batch;
@@ -151,11 +162,21 @@ Result<Batch> Batch::parse(std::shared_ptr<const Bytes> bytes, size_t message_by
   return batch;
 }
 
-const BatchHeader& Batch::header() const { return bytes_->header; }
-size_t Batch::operation_count() const { return bytes_->operation_count; }
-ByteView Batch::message() const { return bytes_->message; }
-ByteView Batch::body() const { return bytes_->body; }
-size_t Batch::encoded_bytes() const { return bytes_->message.size() + bytes_->body.size(); }
+const BatchHeader& Batch::header() const {
+  return bytes_->header;
+}
+size_t Batch::operation_count() const {
+  return bytes_->operation_count;
+}
+ByteView Batch::message() const {
+  return bytes_->message;
+}
+ByteView Batch::body() const {
+  return bytes_->body;
+}
+size_t Batch::encoded_bytes() const {
+  return bytes_->message.size() + bytes_->body.size();
+}
 
 uint64_t Batch::checksum() const {
   const Shared& shared = *bytes_;
@@ -168,8 +189,8 @@ uint64_t Batch::checksum() const {
 }
 
 void Batch::for_each(const std::function<void(const fs::Operation&)>& visit) const {
-  // A reader of its own: the traversal limit of a shared one would run out. What parse() or the builder vouched for
-  // needs none.
+  // A reader of its own: the traversal limit of a shared one would run out. What parse() or the builder
+  // vouched for needs none.
   capnp::ReaderOptions options;
   options.traversalLimitInWords = UINT64_MAX;
   options.nestingLimit = kNestingLimit;

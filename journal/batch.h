@@ -1,8 +1,10 @@
-// Batch: operations applied all or none, encoded: one Cap'n Proto message (journal.capnp) and a body with file bytes.
+// Batch: operations applied all or none, encoded: one Cap'n Proto message (journal.capnp) and a body with
+// file bytes.
 //
-// An encoded batch is immutable and shared: copying a Batch copies a pointer, and it may be read from any thread. Its
-// checksum is made once, by its origin, and goes with it from instance to instance unchanged.
-// Bytes from outside enter through Batch::parse alone, which checks all bounds: after it every accessor is safe.
+// An encoded batch is immutable and shared: copying a Batch copies a pointer, and it may be read from any
+// thread. Its checksum is made once, by its origin, and goes with it from instance to instance unchanged.
+// Bytes from outside enter through Batch::parse alone, which checks all bounds: after it every accessor is
+// safe.
 #pragma once
 
 #include <functional>
@@ -18,10 +20,10 @@
 
 namespace reprise::journal {
 
-inline constexpr size_t kBatchSoftLimit = 64 * 1024;          // bytes at which an open batch closes
+inline constexpr size_t kBatchSoftLimit = 64 * 1024;            // bytes at which an open batch closes
 inline constexpr size_t kBatchMessageLimit = 16 * 1024 * 1024;  // refused by readers beyond this
 inline constexpr size_t kBatchBodyLimit = 64 * 1024 * 1024;     // likewise
-inline constexpr size_t kLabelLimit = 255;                     // bytes
+inline constexpr size_t kLabelLimit = 255;                      // bytes
 
 enum class BatchKind : uint8_t { kOrdinary, kOriginStart, kCompacted };
 
@@ -40,14 +42,16 @@ class Batch {
  public:
   Batch() = default;
 
-  // `bytes` is message, then body; both multiples of 8 long. Checks the checksum, then everything else: sizes, kinds,
-  // names (1 to 255 bytes, no '/' or NUL, not "." or ".."), ranges of the body. kCorrupt or kUnsupported.
+  // `bytes` is message, then body; both multiples of 8 long. Checks the checksum, then everything else:
+  // sizes, kinds, names (1 to 255 bytes, no '/' or NUL, not "." or ".."), ranges of the body. kCorrupt or
+  // kUnsupported.
   static Result<Batch> parse(std::shared_ptr<const Bytes> bytes, size_t message_bytes, uint64_t checksum);
 
   explicit operator bool() const { return bytes_ != nullptr; }
   const BatchHeader& header() const;  // its label points into this batch
   size_t operation_count() const;
-  // In order; the operations point into this batch. A kCompacted batch has none of these kinds (not yet readable).
+  // In order; the operations point into this batch. A kCompacted batch has none of these kinds (not yet
+  // readable).
   void for_each(const std::function<void(const fs::Operation&)>& visit) const;
 
   ByteView message() const;
@@ -61,15 +65,16 @@ class Batch {
   std::shared_ptr<const Shared> bytes_;
 };
 
-// Collects operations and encodes them. Reusable: finish() leaves it empty with its memory kept. Not thread-safe.
+// Collects operations and encodes them. Reusable: finish() leaves it empty with its memory kept. Not
+// thread-safe.
 class BatchBuilder {
  public:
   BatchBuilder();
   ~BatchBuilder();
   // Copies what the operation points to, file bytes once. It must be one that parse() accepts.
   void add(const fs::Operation& operation);
-  // May it be added without the batch growing past what readers accept? To an empty builder everything may, up to
-  // kBatchBodyLimit of file bytes.
+  // May it be added without the batch growing past what readers accept? To an empty builder everything may,
+  // up to kBatchBodyLimit of file bytes.
   bool fits(const fs::Operation& operation) const;
   bool empty() const;
   size_t operation_count() const;

@@ -11,9 +11,12 @@ namespace {
 
 constexpr size_t kChunkBytes = 16 * 1024;  // longer than any name or link target
 
-size_t words_for(size_t bytes) { return (bytes + 7) / 8; }
+size_t words_for(size_t bytes) {
+  return (bytes + 7) / 8;
+}
 
-// Keeps copies of names until the batch is encoded; chunks are reused, so nothing is allocated once it is warm.
+// Keeps copies of names until the batch is encoded; chunks are reused, so nothing is allocated once it is
+// warm.
 class TextArena {
  public:
   std::string_view copy(std::string_view text) {
@@ -77,9 +80,10 @@ struct BatchBuilder::State {
 size_t BatchBuilder::State::message_words(const BatchHeader& header) const {
   constexpr size_t kTimes = 3 * (capnp::sizeInWords<schema::Timestamp>() + 1) + 1;
   constexpr size_t kOperation = capnp::sizeInWords<schema::Operation>() + kTimes;
-  constexpr size_t kFixed = 8 + capnp::sizeInWords<schema::Batch>() + 2 * capnp::sizeInWords<schema::Id128>() +
-                            capnp::sizeInWords<schema::Timestamp>();
-  constexpr size_t kDependency = capnp::sizeInWords<schema::VectorEntry>() + capnp::sizeInWords<schema::Id128>();
+  constexpr size_t kFixed = 8 + capnp::sizeInWords<schema::Batch>() +
+                            2 * capnp::sizeInWords<schema::Id128>() + capnp::sizeInWords<schema::Timestamp>();
+  constexpr size_t kDependency =
+      capnp::sizeInWords<schema::VectorEntry>() + capnp::sizeInWords<schema::Id128>();
   return kFixed + words_for(header.label.size()) + header.dependencies.size() * kDependency +
          pending.size() * kOperation + text_words;
 }
@@ -119,7 +123,7 @@ void BatchBuilder::State::encode(const BatchHeader& header, Batch::Shared& to) {
   CHECK(8 + encoded.size() <= kBatchMessageLimit && body.size() <= kBatchBodyLimit);
 
   to.built_message.reserve(8 + encoded.size());
-  append_value(to.built_message, uint32_t{0});  // one segment …
+  append_value(to.built_message, uint32_t{0});                                // one segment …
   append_value(to.built_message, static_cast<uint32_t>(encoded.size() / 8));  // … of so many words
   append_bytes(to.built_message, {reinterpret_cast<const std::byte*>(encoded.begin()), encoded.size()});
   auto label = root.asReader().getLabel();
@@ -148,11 +152,16 @@ void BatchBuilder::add(const fs::Operation& operation) {
 bool BatchBuilder::fits(const fs::Operation& operation) const {
   constexpr size_t kMessageRoom = kBatchMessageLimit / 2;  // the other half is for what finish() adds
   return body_bytes_of(operation).size() <= kBatchBodyLimit - state_->body.size() &&
-         state_->message_words(BatchHeader{}) * sizeof(capnp::word) + text_bytes_of(operation) <= kMessageRoom;
+         state_->message_words(BatchHeader{}) * sizeof(capnp::word) + text_bytes_of(operation) <=
+             kMessageRoom;
 }
 
-bool BatchBuilder::empty() const { return state_->pending.empty(); }
-size_t BatchBuilder::operation_count() const { return state_->pending.size(); }
+bool BatchBuilder::empty() const {
+  return state_->pending.empty();
+}
+size_t BatchBuilder::operation_count() const {
+  return state_->pending.size();
+}
 size_t BatchBuilder::bytes() const {
   return state_->message_words(BatchHeader{}) * sizeof(capnp::word) + state_->body.size();
 }

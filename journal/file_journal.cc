@@ -1,9 +1,9 @@
 #include "journal/file_journal.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
-
-#include <fmt/format.h>
 
 #include "base/check.h"
 #include "journal/stored_frames.h"
@@ -11,23 +11,28 @@
 namespace reprise::journal {
 namespace {
 
-constexpr auto kGatherTime = std::chrono::milliseconds(2);  // between an append and its write, when nobody waits
-constexpr uint64_t kWriteSoonBytes = 1 << 20;               // or this many bytes
-constexpr uint64_t kRoundBytes = 8 << 20;                   // written before anybody hears of it
+constexpr auto kGatherTime =
+    std::chrono::milliseconds(2);              // between an append and its write, when nobody waits
+constexpr uint64_t kWriteSoonBytes = 1 << 20;  // or this many bytes
+constexpr uint64_t kRoundBytes = 8 << 20;      // written before anybody hears of it
 
-uint64_t backlog_cost(const Batch& batch) { return kFrameHeaderBytes + batch.encoded_bytes(); }
+uint64_t backlog_cost(const Batch& batch) {
+  return kFrameHeaderBytes + batch.encoded_bytes();
+}
 
 }  // namespace
 
-Result<std::unique_ptr<Journal>> Journal::open(std::unique_ptr<Directory> directory, const JournalIdentity& identity,
-                                               const JournalOptions& options, Clock&, Random& random, LogIndex durable_hint,
+Result<std::unique_ptr<Journal>> Journal::open(std::unique_ptr<Directory> directory,
+                                               const JournalIdentity& identity, const JournalOptions& options,
+                                               Clock&, Random& random, LogIndex durable_hint,
                                                Recovery* recovery) {
   return FileJournal::open(std::move(directory), identity, options, random, durable_hint, recovery);
 }
 
-Result<std::unique_ptr<Journal>> FileJournal::open(std::unique_ptr<Directory> directory, const JournalIdentity& identity,
-                                                   const JournalOptions& options, Random& random, LogIndex durable_hint,
-                                                   Recovery* recovery) {
+Result<std::unique_ptr<Journal>> FileJournal::open(std::unique_ptr<Directory> directory,
+                                                   const JournalIdentity& identity,
+                                                   const JournalOptions& options, Random& random,
+                                                   LogIndex durable_hint, Recovery* recovery) {
   RecoveredLog log = TRY(recover_log(*directory, identity, durable_hint));
   if (log.segments.empty()) {
     log.recovery = {.first = 1, .last = 0, .clean_close = true};
@@ -35,15 +40,16 @@ Result<std::unique_ptr<Journal>> FileJournal::open(std::unique_ptr<Directory> di
   }
   if (recovery != nullptr) *recovery = log.recovery;
   bool begin = log.segments.empty() || log.sealed;
-  std::unique_ptr<FileJournal> journal(new FileJournal(std::move(directory), identity, options, random, std::move(log)));
+  std::unique_ptr<FileJournal> journal(
+      new FileJournal(std::move(directory), identity, options, random, std::move(log)));
   if (begin) TRY(journal->begin_segment(journal->next_header()));
   journal->segments_.back().readable_bytes = journal->writer_->flushed_bytes();
   journal->thread_ = std::thread([raw = journal.get()] { raw->run(); });
   return std::unique_ptr<Journal>(std::move(journal));
 }
 
-FileJournal::FileJournal(std::unique_ptr<Directory> directory, const JournalIdentity& identity, const JournalOptions& options,
-                         Random& random, RecoveredLog log)
+FileJournal::FileJournal(std::unique_ptr<Directory> directory, const JournalIdentity& identity,
+                         const JournalOptions& options, Random& random, RecoveredLog log)
     : TailedJournal(identity, Tail(log.state.next_index, log.vector, log.batch_bytes)),
       directory_(std::move(directory)),
       options_(options),
@@ -77,7 +83,8 @@ Result<LogIndex> FileJournal::append(const Batch& batch) {
     bool was_idle = pending_bytes_ == 0;
     bool was_soon = pending_bytes_ >= soon_bytes();
     pending_bytes_ += backlog_cost(batch);
-    bool wake_up = (was_idle && options_.durability != Durability::kNone) || (!was_soon && pending_bytes_ >= soon_bytes());
+    bool wake_up = (was_idle && options_.durability != Durability::kNone) ||
+                   (!was_soon && pending_bytes_ >= soon_bytes());
     if (wake_up) work_.notify_one();
   }
   if (options_.durability == Durability::kAlways) TRY(sync(index));
@@ -87,7 +94,8 @@ Result<LogIndex> FileJournal::append(const Batch& batch) {
 Status FileJournal::sync(LogIndex through) {
   Lock lock(mutex_);
   if (through >= tail_.end()) {
-    return fail(Code::kInvalidArgument, fmt::format("expected a log index up to {}, found {}", tail_.end() - 1, through));
+    return fail(Code::kInvalidArgument,
+                fmt::format("expected a log index up to {}, found {}", tail_.end() - 1, through));
   }
   if (through > durable_ && !failure_) {
     sync_wanted_ = std::max(sync_wanted_, through);
@@ -174,7 +182,8 @@ Status FileJournal::write(Round& round) {
     TRY(writer_->add(batch, round.durable));
     written_vector_.set(batch.header().origin, batch.header().lsn);
     written_batch_bytes_ += batch.encoded_bytes();
-    round.points.push_back({header_.sequence, {writer_->state().next_index, writer_->state().offset, written_batch_bytes_}});
+    round.points.push_back(
+        {header_.sequence, {writer_->state().next_index, writer_->state().offset, written_batch_bytes_}});
   }
   TRY(writer_->flush());
   if (round.sync) {
@@ -189,14 +198,17 @@ Status FileJournal::rotate(Round& round) {
   TRY(writer_->add_summary(FrameKind::kSeal, round.durable));
   TRY(writer_->sync());
   round.durable = writer_->state().next_index - 1;
-  if (round.begun.empty()) round.left_readable = writer_->flushed_bytes();
-  else round.begun.back().readable_bytes = writer_->flushed_bytes();
+  if (round.begun.empty())
+    round.left_readable = writer_->flushed_bytes();
+  else
+    round.begun.back().readable_bytes = writer_->flushed_bytes();
 
   SegmentHeader header = next_header();
   header.covered = written_vector_;
   writer_ = TRY(SegmentWriter::create(*directory_, header));
   header_ = std::move(header);
-  Segment segment{.sequence = header_.sequence, .first_index = header_.first_index, .covered = header_.covered};
+  Segment segment{
+      .sequence = header_.sequence, .first_index = header_.first_index, .covered = header_.covered};
   segment.note_point({header_.first_index, writer_->state().offset, written_batch_bytes_});
   round.begun.push_back(std::move(segment));
   return {};
@@ -221,7 +233,8 @@ void FileJournal::publish(Round&& round) {
 // Keeps recent_bytes of what is written; what is not written stays in any case.
 void FileJournal::forget_read_batches() {
   uint64_t written_end = tail_.bytes_before(written_ + 1);
-  while (tail_.first() <= written_ && written_end - tail_.bytes_before(tail_.first()) > options_.recent_bytes) {
+  while (tail_.first() <= written_ &&
+         written_end - tail_.bytes_before(tail_.first()) > options_.recent_bytes) {
     tail_.pop_front();
   }
 }
@@ -241,7 +254,9 @@ SegmentHeader FileJournal::next_header() const {
 Status FileJournal::begin_segment(SegmentHeader header) {
   writer_ = TRY(SegmentWriter::create(*directory_, header));
   header_ = std::move(header);
-  Segment segment{.sequence = header_.sequence, .first_index = header_.first_index, .covered = header_.covered,
+  Segment segment{.sequence = header_.sequence,
+                  .first_index = header_.first_index,
+                  .covered = header_.covered,
                   .readable_bytes = writer_->flushed_bytes()};
   segment.note_point({header_.first_index, writer_->state().offset, written_batch_bytes_});
   segments_.push_back(std::move(segment));
@@ -318,8 +333,9 @@ Status FileJournal::restart_at(LogIndex next, const Vector& covered) {
     wait_until_idle(lock);
     if (failure_) return std::unexpected(*failure_);
     if (next < tail_.end() || closed_) {
-      return fail(Code::kInvalidArgument, fmt::format("branch {}: expected an open journal and a log index from {}, found {}",
-                                                      identity_.branch, tail_.end(), next));
+      return fail(Code::kInvalidArgument,
+                  fmt::format("branch {}: expected an open journal and a log index from {}, found {}",
+                              identity_.branch, tail_.end(), next));
     }
     SegmentHeader header = next_header();
     header.first_index = next;
@@ -371,7 +387,9 @@ Status FileJournal::close() {
 
 // --- reading what is in files only
 
-std::unique_ptr<StoredReader> FileJournal::stored_reader() { return std::make_unique<StoredFrames>(*this); }
+std::unique_ptr<StoredReader> FileJournal::stored_reader() {
+  return std::make_unique<StoredFrames>(*this);
+}
 
 Result<uint64_t> FileJournal::bytes_from(LogIndex from) const {
   uint64_t all;
@@ -392,7 +410,8 @@ Result<LogIndex> FileJournal::position_of(const Vector& vector) {
     Lock lock(mutex_);
     if (vector.covers(tail_.covered())) return tail_.first_not_covered(tail_.first(), vector);
     // The last segment before which there is nothing that the vector lacks.
-    auto after = std::find_if(segments_.begin(), segments_.end(), [&](const Segment& s) { return !vector.covers(s.covered); });
+    auto after = std::find_if(segments_.begin(), segments_.end(),
+                              [&](const Segment& s) { return !vector.covers(s.covered); });
     if (after == segments_.begin()) return gap(first_ - 1);
     index = (after - 1)->first_index;
   }

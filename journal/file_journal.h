@@ -1,8 +1,8 @@
 // FileJournal: the journal in segment files, with a thread that writes and syncs. Private to this folder.
 //
-// Locks: mutex_ guards all members but writer_ and written_vector_, which belong to the writer thread while writing_ is
-// set, and to whoever holds mutex_ otherwise. No file is touched under mutex_ except where a caller waits for it anyway:
-// trim (its rotation) and restart_at.
+// Locks: mutex_ guards all members but writer_ and written_vector_, which belong to the writer thread while
+// writing_ is set, and to whoever holds mutex_ otherwise. No file is touched under mutex_ except where a
+// caller waits for it anyway: trim (its rotation) and restart_at.
 #pragma once
 
 #include <atomic>
@@ -18,9 +18,9 @@ namespace reprise::journal {
 
 class FileJournal final : public TailedJournal {
  public:
-  static Result<std::unique_ptr<Journal>> open(std::unique_ptr<Directory> directory, const JournalIdentity& identity,
-                                               const JournalOptions& options, Random& random, LogIndex durable_hint,
-                                               Recovery* recovery);
+  static Result<std::unique_ptr<Journal>> open(std::unique_ptr<Directory> directory,
+                                               const JournalIdentity& identity, const JournalOptions& options,
+                                               Random& random, LogIndex durable_hint, Recovery* recovery);
   ~FileJournal() override;
 
   Result<LogIndex> append(const Batch& batch) override;
@@ -42,15 +42,15 @@ class FileJournal final : public TailedJournal {
   // What the writer does with the lock released.
   struct Round {
     std::vector<Batch> batches;
-    LogIndex durable = 0;             // then: what it becomes, if synced
+    LogIndex durable = 0;  // then: what it becomes, if synced
     bool sync = false;
-    std::vector<Segment> begun;       // by rotation
+    std::vector<Segment> begun;                          // by rotation
     std::vector<std::pair<uint64_t, ReadPoint>> points;  // sequence of the segment, and a place in it
-    uint64_t left_readable = 0;       // bytes of the segment it began in
+    uint64_t left_readable = 0;                          // bytes of the segment it began in
   };
 
-  FileJournal(std::unique_ptr<Directory> directory, const JournalIdentity& identity, const JournalOptions& options,
-              Random& random, RecoveredLog log);
+  FileJournal(std::unique_ptr<Directory> directory, const JournalIdentity& identity,
+              const JournalOptions& options, Random& random, RecoveredLog log);
 
   // The writer thread.
   void run();
@@ -64,7 +64,7 @@ class FileJournal final : public TailedJournal {
 
   Status begin_segment(SegmentHeader header);  // makes writer_ write to it; on failure writer_ is as before
   SegmentHeader next_header() const;
-  Status seal_and_begin();                     // with mutex_ held and the writer idle
+  Status seal_and_begin();  // with mutex_ held and the writer idle
   Status rotate_if_all_before(LogIndex index);
   Status drop_files(const std::vector<uint64_t>& sequences);
   void wait_until_idle(Lock& lock);
@@ -80,14 +80,14 @@ class FileJournal final : public TailedJournal {
   std::mutex trim_mutex_;            // one trim or restart at a time; before mutex_
   std::vector<Segment> segments_;    // ascending, the last is being written
   LogIndex written_ = 0, durable_ = 0, sync_wanted_ = 0;
-  uint64_t pending_bytes_ = 0;       // appended, not written
+  uint64_t pending_bytes_ = 0;  // appended, not written
   bool writing_ = false, stopping_ = false;
   bool ends_with_close_ = false;
   std::optional<Error> failure_;
   std::atomic<bool> failed_{false};  // failure_ is set, and will not change
 
   std::unique_ptr<SegmentWriter> writer_;
-  SegmentHeader header_;             // of the segment that writer_ writes
+  SegmentHeader header_;  // of the segment that writer_ writes
   Vector written_vector_;
   uint64_t written_batch_bytes_ = 0;  // of the whole journal
   std::thread thread_;

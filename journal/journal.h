@@ -1,12 +1,13 @@
-// Journal: the log of one branch of one store: every origin's batches in the order they arrived, in segment files.
+// Journal: the log of one branch of one store: every origin's batches in the order they arrived, in segment
+// files.
 //
-// It appends, makes durable, reads back and trims. It does not interpret operations. docs/journal-format.md specifies the
-// files. A journal in memory (no Directory) has the same interface and no files.
+// It appends, makes durable, reads back and trims. It does not interpret operations. docs/journal-format.md
+// specifies the files. A journal in memory (no Directory) has the same interface and no files.
 //
-// Threads: every function may be called from any thread. Appending hands the batch to a background thread that writes and
-// syncs; readers see a batch as soon as append() returned.
-// Failing disk: after a failed write or sync nothing more is written; append() and sync() answer the first error from
-// then on (never retried as if nothing had happened).
+// Threads: every function may be called from any thread. Appending hands the batch to a background thread
+// that writes and syncs; readers see a batch as soon as append() returned. Failing disk: after a failed write
+// or sync nothing more is written; append() and sync() answer the first error from then on (never retried as
+// if nothing had happened).
 #pragma once
 
 #include <functional>
@@ -33,9 +34,9 @@ enum class Durability {
 struct JournalOptions {
   Durability durability = Durability::kFsync;
   uint32_t lazy_interval_ms = 100;
-  uint64_t segment_bytes = 64 << 20;    // a new segment begins past this
-  uint64_t backlog_bytes = 64 << 20;    // appended and not yet written; append() waits beyond it
-  uint64_t recent_bytes = 8 << 20;      // written batches kept in memory for readers at the head
+  uint64_t segment_bytes = 64 << 20;  // a new segment begins past this
+  uint64_t backlog_bytes = 64 << 20;  // appended and not yet written; append() waits beyond it
+  uint64_t recent_bytes = 8 << 20;    // written batches kept in memory for readers at the head
 };
 
 struct JournalIdentity {
@@ -63,7 +64,8 @@ class Journal;
 class Cursor {
  public:
   virtual ~Cursor() = default;
-  // The next batch; nullopt when there is none yet. kGap if it was trimmed meanwhile, kCorrupt naming file and LSN.
+  // The next batch; nullopt when there is none yet. kGap if it was trimmed meanwhile, kCorrupt naming file
+  // and LSN.
   virtual Result<std::optional<Logged>> next() = 0;
   // Waits until next() would have something, at most timeout_ms; false on timeout or when the journal closes.
   virtual bool wait(uint32_t timeout_ms) = 0;
@@ -71,17 +73,21 @@ class Cursor {
 
 class Journal {
  public:
-  // Opens the journal in `directory` (made by the caller), or begins one. Repairs a torn tail above what is known to be
-  // durable: at least `durable_hint` (the catalogue's mark). Damage below that is kCorrupt, naming file and LSN.
-  static Result<std::unique_ptr<Journal>> open(std::unique_ptr<Directory> directory, const JournalIdentity& identity,
-                                               const JournalOptions& options, Clock& clock, Random& random,
-                                               LogIndex durable_hint, Recovery* recovery);
+  // Opens the journal in `directory` (made by the caller), or begins one. Repairs a torn tail above what is
+  // known to be durable: at least `durable_hint` (the catalogue's mark). Damage below that is kCorrupt,
+  // naming file and LSN.
+  static Result<std::unique_ptr<Journal>> open(std::unique_ptr<Directory> directory,
+                                               const JournalIdentity& identity, const JournalOptions& options,
+                                               Clock& clock, Random& random, LogIndex durable_hint,
+                                               Recovery* recovery);
   static std::unique_ptr<Journal> in_memory(const JournalIdentity& identity, const JournalOptions& options);
   virtual ~Journal() = default;  // closes, if close() was not called
 
-  // Appends; returns its log index. Waits while the backlog is over its bound.
+  // Appends; returns its log index. Waits while the backlog is over its bound. kInvalidArgument if its LSN is
+  // not the next one of its origin.
   virtual Result<LogIndex> append(const Batch& batch) = 0;
-  // Returns when everything up to and including `through` is on the disk.
+  // Returns when everything up to and including `through` is on the disk, in every mode of durability: who
+  // need not wait does not ask. kInvalidArgument past last().
   virtual Status sync(LogIndex through) = 0;
   virtual LogIndex first() const = 0;    // oldest batch still here; last() + 1 if none
   virtual LogIndex last() const = 0;     // newest, 0 if there never was one
@@ -90,12 +96,14 @@ class Journal {
   // Encoded bytes of the batches from `from` to last().
   virtual Result<uint64_t> bytes_from(LogIndex from) const = 0;
   virtual std::unique_ptr<Cursor> read(LogIndex from) = 0;
-  // The first log index such that everything before it is covered by `vector`: where a peer at `vector` must read from.
-  // kGap if that has been trimmed.
+  // The first log index such that everything before it is covered by `vector`: where a peer at `vector` must
+  // read from. kGap if that has been trimmed.
   virtual Result<LogIndex> position_of(const Vector& vector) = 0;
-  // Drops whole segments before `index`; the caller vouches that a durable snapshot covers them. Returns the new first().
+  // Drops whole segments before `index`; the caller vouches that a durable snapshot covers them. Past last()
+  // it drops everything: the last segment is ended and an empty one begun. Returns the new first().
   virtual Result<LogIndex> trim(LogIndex index) = 0;
-  // The log continues at `next` with no batches before it: after an overwrite. Drops what there is.
+  // The log continues at `next`, which is past last(), with no batches before it: after an overwrite. Drops
+  // what there is. `covered` is what the batches before `next` would add up to.
   virtual Status restart_at(LogIndex next, const Vector& covered) = 0;
   // Syncs and marks the close as clean.
   virtual Status close() = 0;

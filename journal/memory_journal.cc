@@ -19,7 +19,8 @@ class MemoryJournal final : public TailedJournal {
   Status sync(LogIndex through) override {
     std::lock_guard lock(mutex_);
     if (through < tail_.end()) return {};
-    return fail(Code::kInvalidArgument, fmt::format("expected a log index up to {}, found {}", tail_.end() - 1, through));
+    return fail(Code::kInvalidArgument,
+                fmt::format("expected a log index up to {}, found {}", tail_.end() - 1, through));
   }
   LogIndex durable() const override { return last(); }
   std::optional<Error> failure() const override { return std::nullopt; }
@@ -42,7 +43,8 @@ class MemoryJournal final : public TailedJournal {
   Status restart_at(LogIndex next, const Vector& covered) override {
     std::lock_guard lock(mutex_);
     if (next < tail_.end()) {
-      return fail(Code::kInvalidArgument, fmt::format("expected a log index from {}, found {}", tail_.end(), next));
+      return fail(Code::kInvalidArgument,
+                  fmt::format("expected a log index from {}, found {}", tail_.end(), next));
     }
     tail_ = Tail(next, covered, tail_.bytes_before(tail_.end()));
     first_ = next;

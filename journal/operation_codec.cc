@@ -23,7 +23,9 @@ constexpr size_t kMarkMax = 255;
 
 // --- checks
 
-bool holds(std::string_view text, char c) { return text.find(c) != std::string_view::npos; }
+bool holds(std::string_view text, char c) {
+  return text.find(c) != std::string_view::npos;
+}
 
 bool is_name(std::string_view name) {
   return !name.empty() && name.size() <= fs::kNameMax && name != "." && name != ".." && !holds(name, '/') &&
@@ -32,14 +34,26 @@ bool is_name(std::string_view name) {
 bool is_xattr_name(std::string_view name) {
   return !name.empty() && name.size() <= fs::kXattrNameMax && !holds(name, '\0');
 }
-bool is_time(const Timestamp& time) { return time.nsec < kNsecPerSecond; }
-bool is_range(uint64_t offset, uint64_t length) { return offset <= kOffsetMax && length <= kOffsetMax - offset; }
+bool is_time(const Timestamp& time) {
+  return time.nsec < kNsecPerSecond;
+}
+bool is_range(uint64_t offset, uint64_t length) {
+  return offset <= kOffsetMax && length <= kOffsetMax - offset;
+}
 
 bool is_inode_mode(uint32_t mode) {
   if ((mode & ~(S_IFMT | kPermissionBits)) != 0) return false;
   switch (mode & S_IFMT) {
-    case S_IFREG: case S_IFDIR: case S_IFLNK: case S_IFIFO: case S_IFSOCK: case S_IFCHR: case S_IFBLK: return true;
-    default: return false;
+    case S_IFREG:
+    case S_IFDIR:
+    case S_IFLNK:
+    case S_IFIFO:
+    case S_IFSOCK:
+    case S_IFCHR:
+    case S_IFBLK:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -62,9 +76,15 @@ const char* check(const fs::Create& o) {
   if (o.target.size() > fs::kPathMax || holds(o.target, '\0')) return "target too long or with NUL";
   return check_place(o.parent, o.name, o.inode, o.time);
 }
-const char* check(const fs::Link& o) { return check_place(o.parent, o.name, o.inode, o.time); }
-const char* check(const fs::Unlink& o) { return check_place(o.parent, o.name, o.inode, o.time); }
-const char* check(const fs::Rmdir& o) { return check_place(o.parent, o.name, o.inode, o.time); }
+const char* check(const fs::Link& o) {
+  return check_place(o.parent, o.name, o.inode, o.time);
+}
+const char* check(const fs::Unlink& o) {
+  return check_place(o.parent, o.name, o.inode, o.time);
+}
+const char* check(const fs::Rmdir& o) {
+  return check_place(o.parent, o.name, o.inode, o.time);
+}
 const char* check(const fs::Rename& o) {
   if (o.exchange && !o.replaced) return "an exchange with nothing";
   if (const char* wrong = check_place(o.old_parent, o.old_name, o.inode, o.time)) return wrong;
@@ -110,7 +130,9 @@ const char* check(const fs::Barrier& o) {
 const char* check(const fs::ClaimPrefix& o) {
   return o.prefix >= 1 && o.prefix <= InodeId::kMaxPrefix ? nullptr : "inode prefix of 0 or past 40 bits";
 }
-const char* check(const fs::SetLimits&) { return nullptr; }
+const char* check(const fs::SetLimits&) {
+  return nullptr;
+}
 
 // --- encoding
 
@@ -249,7 +271,9 @@ struct Encoder {
 std::string_view text_of(capnp::Data::Reader data) {
   return {reinterpret_cast<const char*>(data.begin()), data.size()};
 }
-Timestamp time_of(schema::Timestamp::Reader time) { return {.sec = time.getSec(), .nsec = time.getNsec()}; }
+Timestamp time_of(schema::Timestamp::Reader time) {
+  return {.sec = time.getSec(), .nsec = time.getNsec()};
+}
 
 template <class Reader>
 Result<BodyRange> body_range_of(Reader from, ByteView body) {
@@ -263,35 +287,63 @@ Result<BodyRange> body_range_of(Reader from, ByteView body) {
 
 template <class Op, class Reader>
 Op place_of(Reader from, const Timestamp& time) {
-  return {.parent = {from.getParent()}, .name = text_of(from.getName()), .inode = {from.getInode()}, .time = time};
+  return {.parent = {from.getParent()},
+          .name = text_of(from.getName()),
+          .inode = {from.getInode()},
+          .time = time};
 }
 
 fs::Create create_of(schema::Operation::Create::Reader from, const Timestamp& time) {
-  return {.parent = {from.getParent()}, .name = text_of(from.getName()), .inode = {from.getInode()},
-          .mode = from.getMode(), .uid = from.getUid(), .gid = from.getGid(), .rdev = from.getRdev(),
-          .target = text_of(from.getTarget()), .time = time};
+  return {.parent = {from.getParent()},
+          .name = text_of(from.getName()),
+          .inode = {from.getInode()},
+          .mode = from.getMode(),
+          .uid = from.getUid(),
+          .gid = from.getGid(),
+          .rdev = from.getRdev(),
+          .target = text_of(from.getTarget()),
+          .time = time};
 }
 fs::Rename rename_of(schema::Operation::Rename::Reader from, const Timestamp& time) {
-  return {.old_parent = {from.getOldParent()}, .old_name = text_of(from.getOldName()),
-          .new_parent = {from.getNewParent()}, .new_name = text_of(from.getNewName()), .inode = {from.getInode()},
-          .replaced = {from.getReplaced()}, .exchange = from.getExchange(), .time = time};
+  return {.old_parent = {from.getOldParent()},
+          .old_name = text_of(from.getOldName()),
+          .new_parent = {from.getNewParent()},
+          .new_name = text_of(from.getNewName()),
+          .inode = {from.getInode()},
+          .replaced = {from.getReplaced()},
+          .exchange = from.getExchange(),
+          .time = time};
 }
 fs::Allocate allocate_of(schema::Operation::Allocate::Reader from, const Timestamp& time) {
   // A change beyond those known stays beyond them in eight bits, for check_operation to refuse.
   auto change = std::min<uint16_t>(static_cast<uint16_t>(from.getChange()), UINT8_MAX);
-  return {.inode = {from.getInode()}, .change = static_cast<fs::RangeChange>(change), .keep_size = from.getKeepSize(),
-          .offset = from.getOffset(), .length = from.getLength(), .time = time};
+  return {.inode = {from.getInode()},
+          .change = static_cast<fs::RangeChange>(change),
+          .keep_size = from.getKeepSize(),
+          .offset = from.getOffset(),
+          .length = from.getLength(),
+          .time = time};
 }
 fs::CopyRange copy_range_of(schema::Operation::CopyRange::Reader from, const Timestamp& time) {
-  return {.from = {from.getFrom()}, .from_offset = from.getFromOffset(), .to = {from.getTo()},
-          .to_offset = from.getToOffset(), .length = from.getLength(), .time = time};
+  return {.from = {from.getFrom()},
+          .from_offset = from.getFromOffset(),
+          .to = {from.getTo()},
+          .to_offset = from.getToOffset(),
+          .length = from.getLength(),
+          .time = time};
 }
 fs::SetLimits limits_of(schema::Operation::SetLimits::Reader from) {
-  return {.bytes = from.getBytes(), .inodes = from.getInodes(), .file_size = from.getFileSize(),
-          .depth = from.getDepth(), .names_per_directory = from.getNamesPerDirectory()};
+  return {.bytes = from.getBytes(),
+          .inodes = from.getInodes(),
+          .file_size = from.getFileSize(),
+          .depth = from.getDepth(),
+          .names_per_directory = from.getNamesPerDirectory()};
 }
 Result<fs::SetAttributes> set_attributes_of(schema::Operation::SetAttributes::Reader from) {
-  fs::SetAttributes o{.inode = {from.getInode()}, .mask = from.getMask(), .mode = from.getMode(), .uid = from.getUid(),
+  fs::SetAttributes o{.inode = {from.getInode()},
+                      .mask = from.getMask(),
+                      .mode = from.getMode(),
+                      .uid = from.getUid(),
                       .gid = from.getGid()};
   auto times = from.getTimes();
   size_t expected = (o.mask & kTimesMask) != 0 ? 3 : 0;
@@ -305,16 +357,22 @@ Result<fs::SetAttributes> set_attributes_of(schema::Operation::SetAttributes::Re
   }
   return o;
 }
-Result<DecodedOperation> write_of(schema::Operation::Write::Reader from, const Timestamp& time, ByteView body) {
+Result<DecodedOperation> write_of(schema::Operation::Write::Reader from, const Timestamp& time,
+                                  ByteView body) {
   BodyRange range = TRY(body_range_of(from, body));
-  return DecodedOperation{fs::Write{.inode = {from.getInode()}, .offset = from.getOffset(),
-                                    .data = body.subspan(range.offset, range.length), .time = time},
+  return DecodedOperation{fs::Write{.inode = {from.getInode()},
+                                    .offset = from.getOffset(),
+                                    .data = body.subspan(range.offset, range.length),
+                                    .time = time},
                           range};
 }
-Result<DecodedOperation> set_xattr_of(schema::Operation::SetXattr::Reader from, const Timestamp& time, ByteView body) {
+Result<DecodedOperation> set_xattr_of(schema::Operation::SetXattr::Reader from, const Timestamp& time,
+                                      ByteView body) {
   BodyRange range = TRY(body_range_of(from, body));
-  return DecodedOperation{fs::SetXattr{.inode = {from.getInode()}, .name = text_of(from.getName()),
-                                       .value = body.subspan(range.offset, range.length), .time = time},
+  return DecodedOperation{fs::SetXattr{.inode = {from.getInode()},
+                                       .name = text_of(from.getName()),
+                                       .value = body.subspan(range.offset, range.length),
+                                       .time = time},
                           range};
 }
 
@@ -354,31 +412,48 @@ Result<DecodedOperation> decode_operation(schema::Operation::Reader from, ByteVi
   using Kind = schema::Operation::Which;
   Timestamp time = time_of(from.getTime());
   switch (from.which()) {
-    case Kind::CREATE: return DecodedOperation{create_of(from.getCreate(), time), {}};
-    case Kind::LINK: return DecodedOperation{place_of<fs::Link>(from.getLink(), time), {}};
-    case Kind::UNLINK: return DecodedOperation{place_of<fs::Unlink>(from.getUnlink(), time), {}};
-    case Kind::RMDIR: return DecodedOperation{place_of<fs::Rmdir>(from.getRmdir(), time), {}};
-    case Kind::RENAME: return DecodedOperation{rename_of(from.getRename(), time), {}};
-    case Kind::WRITE: return write_of(from.getWrite(), time, body);
+    case Kind::CREATE:
+      return DecodedOperation{create_of(from.getCreate(), time), {}};
+    case Kind::LINK:
+      return DecodedOperation{place_of<fs::Link>(from.getLink(), time), {}};
+    case Kind::UNLINK:
+      return DecodedOperation{place_of<fs::Unlink>(from.getUnlink(), time), {}};
+    case Kind::RMDIR:
+      return DecodedOperation{place_of<fs::Rmdir>(from.getRmdir(), time), {}};
+    case Kind::RENAME:
+      return DecodedOperation{rename_of(from.getRename(), time), {}};
+    case Kind::WRITE:
+      return write_of(from.getWrite(), time, body);
     case Kind::TRUNCATE: {
       auto truncate = from.getTruncate();
       return DecodedOperation{fs::Truncate{{truncate.getInode()}, truncate.getSize(), time}, {}};
     }
-    case Kind::ALLOCATE: return DecodedOperation{allocate_of(from.getAllocate(), time), {}};
-    case Kind::COPY_RANGE: return DecodedOperation{copy_range_of(from.getCopyRange(), time), {}};
-    case Kind::SET_ATTRIBUTES: return DecodedOperation{TRY(set_attributes_of(from.getSetAttributes())), {}};
-    case Kind::SET_XATTR: return set_xattr_of(from.getSetXattr(), time, body);
+    case Kind::ALLOCATE:
+      return DecodedOperation{allocate_of(from.getAllocate(), time), {}};
+    case Kind::COPY_RANGE:
+      return DecodedOperation{copy_range_of(from.getCopyRange(), time), {}};
+    case Kind::SET_ATTRIBUTES:
+      return DecodedOperation{TRY(set_attributes_of(from.getSetAttributes())), {}};
+    case Kind::SET_XATTR:
+      return set_xattr_of(from.getSetXattr(), time, body);
     case Kind::REMOVE_XATTR: {
       auto remove = from.getRemoveXattr();
       return DecodedOperation{fs::RemoveXattr{{remove.getInode()}, text_of(remove.getName()), time}, {}};
     }
-    case Kind::BARRIER: return DecodedOperation{fs::Barrier{text_of(from.getBarrier().getName()), time}, {}};
-    case Kind::CLAIM_PREFIX: return DecodedOperation{fs::ClaimPrefix{from.getClaimPrefix().getPrefix()}, {}};
-    case Kind::SET_LIMITS: return DecodedOperation{limits_of(from.getSetLimits()), {}};
-    case Kind::PUT_INODE: return unsupported("putInode");
-    case Kind::DROP_INODE: return unsupported("dropInode");
-    case Kind::PUT_DENTRY: return unsupported("putDentry");
-    case Kind::DROP_DENTRY: return unsupported("dropDentry");
+    case Kind::BARRIER:
+      return DecodedOperation{fs::Barrier{text_of(from.getBarrier().getName()), time}, {}};
+    case Kind::CLAIM_PREFIX:
+      return DecodedOperation{fs::ClaimPrefix{from.getClaimPrefix().getPrefix()}, {}};
+    case Kind::SET_LIMITS:
+      return DecodedOperation{limits_of(from.getSetLimits()), {}};
+    case Kind::PUT_INODE:
+      return unsupported("putInode");
+    case Kind::DROP_INODE:
+      return unsupported("dropInode");
+    case Kind::PUT_DENTRY:
+      return unsupported("putDentry");
+    case Kind::DROP_DENTRY:
+      return unsupported("dropDentry");
   }
   return unsupported(fmt::format("{}", static_cast<uint16_t>(from.which())));
 }

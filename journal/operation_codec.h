@@ -1,6 +1,7 @@
 // One operation as it lies in a batch: between fs::Operation and the schema's Operation.
 //
-// Values in, values out; no state. What check_operation() accepts is what a batch may hold, on its way in and out.
+// Values in, values out; no state. What check_operation() accepts is what a batch may hold, on its way in and
+// out.
 #pragma once
 
 #include "base/error.h"
@@ -15,8 +16,8 @@ struct BodyRange {
   uint32_t length = 0;
 };
 
-// Null, or what makes this an operation that no batch may hold: a name with '/', an inode id of 0, nanoseconds past a
-// second, … Whether it can be applied to some tree is not asked.
+// Null, or what makes this an operation that no batch may hold: a name with '/', an inode id of 0,
+// nanoseconds past a second, … Whether it can be applied to some tree is not asked.
 const char* check_operation(const fs::Operation& operation);
 
 // The bytes an operation puts in the body: of a Write its data, of a SetXattr its value, otherwise none.
@@ -30,8 +31,8 @@ struct DecodedOperation {
   fs::Operation operation;  // points into the message and the body
   BodyRange body;
 };
-// kCorrupt when it reaches outside the body, kUnsupported for a kind this build does not read. Does not check_operation().
-// Throws kj::Exception when the message's own pointers are wrong.
+// kCorrupt when it reaches outside the body, kUnsupported for a kind this build does not read. Does not
+// check_operation(). Throws kj::Exception when the message's own pointers are wrong.
 Result<DecodedOperation> decode_operation(schema::Operation::Reader from, ByteView body);
 
 }  // namespace reprise::journal

@@ -1,9 +1,9 @@
 #include "journal/position.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <optional>
-
-#include <fmt/format.h>
 
 #include "base/check.h"
 #include "base/hash.h"
@@ -16,7 +16,9 @@ constexpr std::string_view kTokenPrefix = "r0.";
 constexpr size_t kTokenCheckBytes = 4;
 constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-bool by_origin(const Vector::Entry& entry, OriginId origin) { return entry.first < origin; }
+bool by_origin(const Vector::Entry& entry, OriginId origin) {
+  return entry.first < origin;
+}
 
 void append_varint(Bytes& to, uint64_t value) {
   for (; value >= 0x80; value >>= 7) to.push_back(static_cast<std::byte>(value | 0x80));
@@ -65,12 +67,15 @@ std::optional<Bytes> from_base64url(std::string_view text) {
   return one_spelling ? std::optional(std::move(bytes)) : std::nullopt;
 }
 
-uint32_t token_check(ByteView bytes) { return static_cast<uint32_t>(hash64(bytes)); }
+uint32_t token_check(ByteView bytes) {
+  return static_cast<uint32_t>(hash64(bytes));
+}
 
 std::unexpected<Error> bad_token(std::string_view token, std::string_view found) {
-  return fail(Code::kInvalidArgument,
-              fmt::format("\"{}\" is not a position: expected a whole token as `mark` and `stat` print it, found {}",
-                          printable(token), found));
+  return fail(
+      Code::kInvalidArgument,
+      fmt::format("\"{}\" is not a position: expected a whole token as `mark` and `stat` print it, found {}",
+                  printable(token), found));
 }
 
 }  // namespace
@@ -130,17 +135,21 @@ Result<Vector> Vector::decode(ByteView bytes) {
   ByteReader from(bytes);
   uint64_t count = from.value<uint32_t>();
   if (!from.ok() || from.remaining() != count * kEntryBytes) {
-    return fail(Code::kCorrupt, fmt::format("vector: expected a count and that many entries, found {} bytes", bytes.size()));
+    return fail(Code::kCorrupt,
+                fmt::format("vector: expected a count and that many entries, found {} bytes", bytes.size()));
   }
   Vector vector;
   vector.entries_.reserve(count);
   for (uint64_t i = 0; i < count; ++i) {
     OriginId origin{.hi = from.value<uint64_t>(), .lo = from.value<uint64_t>()};
     Lsn lsn = from.value<uint64_t>();
-    bool ascending = vector.entries_.empty() ? static_cast<bool>(origin) : vector.entries_.back().first < origin;
+    bool ascending =
+        vector.entries_.empty() ? static_cast<bool>(origin) : vector.entries_.back().first < origin;
     if (!ascending || lsn == 0) {
-      return fail(Code::kCorrupt, fmt::format("vector: expected ascending origins and no LSN 0, found {} at LSN {} as entry {}",
-                                              origin.to_string(), lsn, i));
+      return fail(
+          Code::kCorrupt,
+          fmt::format("vector: expected ascending origins and no LSN 0, found {} at LSN {} as entry {}",
+                      origin.to_string(), lsn, i));
     }
     vector.entries_.emplace_back(origin, lsn);
   }
@@ -164,7 +173,8 @@ std::string Position::to_token() const {
 Result<Position> Position::parse_token(std::string_view token) {
   if (!token.starts_with(kTokenPrefix)) return bad_token(token, "no \"r0.\" at its start");
   std::optional<Bytes> bytes = from_base64url(token.substr(kTokenPrefix.size()));
-  if (!bytes || bytes->size() < kTokenCheckBytes) return bad_token(token, "characters missing or out of place");
+  if (!bytes || bytes->size() < kTokenCheckBytes)
+    return bad_token(token, "characters missing or out of place");
   ByteView fields = ByteView(*bytes).first(bytes->size() - kTokenCheckBytes);
   if (load_value<uint32_t>(fields.data() + fields.size()) != token_check(fields)) {
     return bad_token(token, "a mistyped or missing character");

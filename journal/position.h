@@ -43,7 +43,8 @@ struct Position {
   Digest128 digest;
 
   bool operator==(const Position&) const = default;
-  // A printable token of the vector and the digest, letters, digits, '-', '_' and '.' only, that starts with "r0.".
+  // A printable token of the vector and the digest, letters, digits, '-', '_' and '.' only, that starts with
+  // "r0.".
   std::string to_token() const;
   static Result<Position> parse_token(std::string_view token);
 };

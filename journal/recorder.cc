@@ -1,12 +1,12 @@
 #include "journal/recorder.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <mutex>
 #include <string>
-
-#include <fmt/format.h>
 
 #include "base/check.h"
 
@@ -29,16 +29,16 @@ struct Recorder::State {
   const OriginId origin;
 
   mutable std::mutex mutex;
-  BatchBuilder open;          // the batch that is being collected
-  std::string label;          // of its operations
-  bool labelled = false;      // it has operations of a call, not only claims of prefixes
-  Vector applied;             // own batches included
-  Vector unsaid;              // what was observed since the last own batch: its successor's dependencies
+  BatchBuilder open;      // the batch that is being collected
+  std::string label;      // of its operations
+  bool labelled = false;  // it has operations of a call, not only claims of prefixes
+  Vector applied;         // own batches included
+  Vector unsaid;          // what was observed since the last own batch: its successor's dependencies
   uint64_t lamport = 0;
   Lsn lsn = 0;
-  LogIndex newest = 0;        // log index of the newest own batch
-  uint64_t prefix = 0;        // of the inode ids handed out
-  uint64_t used = 0;          // ids handed out of it
+  LogIndex newest = 0;  // log index of the newest own batch
+  uint64_t prefix = 0;  // of the inode ids handed out
+  uint64_t used = 0;    // ids handed out of it
   std::optional<Error> failure;
   std::atomic<bool> failed{false};
 
@@ -52,8 +52,8 @@ struct Recorder::State {
   void claim_prefix();
 };
 
-// Encodes and appends. What the tree has and the journal refuses is lost to peers: recording ends here, and reserve()
-// lets no further call through.
+// Encodes and appends. What the tree has and the journal refuses is lost to peers: recording ends here, and
+// reserve() lets no further call through.
 Status Recorder::State::close_batch(BatchKind kind, OriginId previous) {
   if (failure) return std::unexpected(*failure);
   if (open.empty()) return {};
@@ -112,8 +112,9 @@ void Recorder::State::claim_prefix() {
 Recorder::Recorder(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Recorder::~Recorder() = default;
 
-Result<std::unique_ptr<Recorder>> Recorder::begin(Journal& journal, Clock& clock, Random& random, const Vector& applied,
-                                                  uint64_t lamport, OriginId previous_origin) {
+Result<std::unique_ptr<Recorder>> Recorder::begin(Journal& journal, Clock& clock, Random& random,
+                                                  const Vector& applied, uint64_t lamport,
+                                                  OriginId previous_origin) {
   auto state = std::make_unique<State>(journal, clock, random);
   state->applied = applied;
   state->unsaid = applied;
@@ -123,7 +124,9 @@ Result<std::unique_ptr<Recorder>> Recorder::begin(Journal& journal, Clock& clock
   return std::unique_ptr<Recorder>(new Recorder(std::move(state)));
 }
 
-OriginId Recorder::origin() const { return state_->origin; }
+OriginId Recorder::origin() const {
+  return state_->origin;
+}
 
 Vector Recorder::vector() const {
   std::lock_guard lock(state_->mutex);
@@ -172,7 +175,8 @@ void Recorder::record(const fs::Operation& operation, std::string_view label) {
     state.labelled = true;
   }
   state.collect(operation);
-  if (std::holds_alternative<fs::Barrier>(operation)) static_cast<void>(state.close_batch());  // kept in failure
+  if (std::holds_alternative<fs::Barrier>(operation))
+    static_cast<void>(state.close_batch());  // kept in failure
 }
 
 void Recorder::end_call() {

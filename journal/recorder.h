@@ -1,10 +1,11 @@
-// Recorder: writes one origin's stream. Sits behind a Filesystem as its OperationSink, collects operations into batches,
-// and appends each closed batch to the journal.
+// Recorder: writes one origin's stream. Sits behind a Filesystem as its OperationSink, collects operations
+// into batches, and appends each closed batch to the journal.
 //
-// A batch closes at the end of a facade call, when the label changes, at a barrier and at flush(). One call is one batch,
-// unless it records more than a batch may hold (kBatchBodyLimit): only then is it cut into several.
-// Lamport time and dependencies come from `observe`, which the replayer calls for every batch of another origin.
-// Threads: record/end_call/reserve under the filesystem's write lock; the rest from any thread.
+// A batch closes at the end of a facade call, when the label changes, at a barrier and at flush(). One call
+// is one batch, unless it records more than a batch may hold (kBatchBodyLimit): only then is it cut into
+// several. Lamport time and dependencies come from `observe`, which the replayer calls for every batch of
+// another origin. Threads: record/end_call/reserve under the filesystem's write lock; the rest from any
+// thread.
 #pragma once
 
 #include <memory>
@@ -16,10 +17,11 @@ namespace reprise::journal {
 
 class Recorder final : public fs::OperationSink, public fs::InodeIdSource {
  public:
-  // Begins a new origin: mints its id and first prefix, appends the originStart batch. `applied` is what the tree already
-  // has, `lamport` the largest seen. journal and clock must outlive it.
-  static Result<std::unique_ptr<Recorder>> begin(Journal& journal, Clock& clock, Random& random, const Vector& applied,
-                                                 uint64_t lamport, OriginId previous_origin);
+  // Begins a new origin: mints its id and first prefix, appends the originStart batch. `applied` is what the
+  // tree already has, `lamport` the largest seen. journal and clock must outlive it.
+  static Result<std::unique_ptr<Recorder>> begin(Journal& journal, Clock& clock, Random& random,
+                                                 const Vector& applied, uint64_t lamport,
+                                                 OriginId previous_origin);
   ~Recorder() override;
 
   OriginId origin() const;

@@ -1,22 +1,25 @@
 #include "journal/recovery.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 namespace reprise::journal {
 namespace {
 
 constexpr std::string_view kOfferRepair = "; `reprise repair` cuts it off and keeps a copy";
 
-Error corrupt(std::string what) { return Error(Code::kCorrupt, std::move(what) + std::string(kOfferRepair)); }
+Error corrupt(std::string what) {
+  return Error(Code::kCorrupt, std::move(what) + std::string(kOfferRepair));
+}
 
 // Files of segments that were being begun when the process died.
 Status remove_unfinished(Directory& directory) {
   constexpr std::string_view kUnfinished = ".new";
   for (const std::string& name : TRY(directory.list())) {
     if (!name.ends_with(kUnfinished)) continue;
-    if (parse_segment_name(std::string_view(name).substr(0, name.size() - kUnfinished.size()))) TRY(directory.unlink(name));
+    if (parse_segment_name(std::string_view(name).substr(0, name.size() - kUnfinished.size())))
+      TRY(directory.unlink(name));
   }
   return {};
 }
@@ -55,8 +58,8 @@ Result<Frame> read_seal(SegmentReader& reader, LogIndex next_index) {
     if (frame && *frame && (*frame)->header.kind == FrameKind::kSeal) return **frame;
     if (!frame && frame.error().code() != Code::kCorrupt) return std::unexpected(frame.error());
   }
-  return std::unexpected(corrupt(fmt::format("{}: expected a seal at its end, before log index {}, found none", reader.path(),
-                                             next_index)));
+  return std::unexpected(corrupt(fmt::format(
+      "{}: expected a seal at its end, before log index {}, found none", reader.path(), next_index)));
 }
 
 // All but the last: from their headers and seals alone.
@@ -93,8 +96,9 @@ Result<std::optional<Error>> pass_last(SegmentReader& reader, RecoveredLog& log)
   }
   log.batch_bytes = bytes_before + reader.state().summary.batch_bytes;
   if (log.sealed && reader.state().offset < reader.limit()) {
-    return std::optional(Error(Code::kCorrupt, fmt::format("{}: expected its end after the seal at offset {}, found {} bytes",
-                                                           reader.path(), reader.state().offset, reader.limit())));
+    return std::optional(
+        Error(Code::kCorrupt, fmt::format("{}: expected its end after the seal at offset {}, found {} bytes",
+                                          reader.path(), reader.state().offset, reader.limit())));
   }
   return std::optional<Error>();
 }
@@ -128,9 +132,10 @@ Result<std::unique_ptr<SegmentReader>> open_own_segment(Directory& directory, ui
                                                 identity.volume.to_string(), header.volume.to_string()));
   }
   if (header.branch != identity.branch || header.sequence != sequence) {
-    return fail(Code::kCorrupt, fmt::format("{}: expected segment {} of branch {}, found segment {} of branch {}",
-                                            reader->path(), sequence, identity.branch, header.sequence,
-                                            printable(header.branch)));
+    return fail(
+        Code::kCorrupt,
+        fmt::format("{}: expected segment {} of branch {}, found segment {} of branch {}", reader->path(),
+                    sequence, identity.branch, header.sequence, printable(header.branch)));
   }
   return reader;
 }
@@ -139,7 +144,8 @@ Status check_succession(const SegmentReader& next, uint64_t sequence, LogIndex n
   const SegmentHeader& found = next.header();
   if (found.sequence == sequence && found.first_index == next_index && found.previous == chain) return {};
   return std::unexpected(corrupt(fmt::format(
-      "{}: expected segment {} from log index {} after chain value {:016x}, found segment {} from log index {} after {:016x}",
+      "{}: expected segment {} from log index {} after chain value {:016x}, found segment {} from log index "
+      "{} after {:016x}",
       next.path(), sequence, next_index, chain, found.sequence, found.first_index, found.previous)));
 }
 
@@ -147,9 +153,9 @@ Status follow(Vector& vector, const Frame& frame, const std::string& path) {
   const FrameHeader& header = frame.header;
   Lsn expected = vector.get(header.origin) + 1;
   if (header.lsn != expected) {
-    return std::unexpected(corrupt(fmt::format("{}: at offset {}, log index {}: expected LSN {} of origin {}, found {}", path,
-                                               frame.offset, header.index, expected, header.origin.to_short_string(),
-                                               header.lsn)));
+    return std::unexpected(corrupt(
+        fmt::format("{}: at offset {}, log index {}: expected LSN {} of origin {}, found {}", path,
+                    frame.offset, header.index, expected, header.origin.to_short_string(), header.lsn)));
   }
   vector.set(header.origin, header.lsn);
   return {};
@@ -158,16 +164,18 @@ Status follow(Vector& vector, const Frame& frame, const std::string& path) {
 std::optional<Error> damage_below_durable(SegmentReader& reader, const Error& damage, LogIndex durable_hint) {
   const LogIndex lost = reader.state().next_index;  // the first that would be
   if (durable_hint >= lost) {
-    return corrupt(fmt::format("{}; but log index {} is known to be on the disk", damage.message(), durable_hint));
+    return corrupt(
+        fmt::format("{}; but log index {} is known to be on the disk", damage.message(), durable_hint));
   }
   auto frame = reader.find_frame_after(reader.state().offset);
   while (frame && *frame) {
     const FrameHeader& header = (*frame)->header;
     if (header.durable_through >= lost) {
-      return corrupt(fmt::format("{}; but the frame at offset {} says that log index {} was on the disk", damage.message(),
-                                 (*frame)->offset, header.durable_through));
+      return corrupt(fmt::format("{}; but the frame at offset {} says that log index {} was on the disk",
+                                 damage.message(), (*frame)->offset, header.durable_through));
     }
-    // No batch is missing, so what was damaged is a close: always on the disk before anything is put behind it.
+    // No batch is missing, so what was damaged is a close: always on the disk before anything is put behind
+    // it.
     if (header.index <= lost) {
       return corrupt(fmt::format("{}; but log index {} follows at offset {}", damage.message(), header.index,
                                  (*frame)->offset));
@@ -178,19 +186,22 @@ std::optional<Error> damage_below_durable(SegmentReader& reader, const Error& da
   return std::nullopt;
 }
 
-Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& identity, LogIndex durable_hint) {
+Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& identity,
+                                 LogIndex durable_hint) {
   RecoveredLog log;
   TRY(remove_unfinished(directory));
   OpenedSegments opened = TRY(open_segments(directory, identity));
   if (opened.readers.empty()) {
     if (durable_hint == 0) return log;
-    return std::unexpected(Error(Code::kCorrupt, fmt::format("{}: expected segments up to log index {}, found none",
-                                                             directory.path(), durable_hint)));
+    return std::unexpected(Error(
+        Code::kCorrupt,
+        fmt::format("{}: expected segments up to log index {}, found none", directory.path(), durable_hint)));
   }
   for (const auto& reader : opened.readers) {
     if (reader->header().features.read_compat == 0) continue;
-    return fail(Code::kUnsupported, fmt::format("{}: expected no features needed for writing, found bits {:#x}", reader->path(),
-                                                reader->header().features.read_compat));
+    return fail(Code::kUnsupported,
+                fmt::format("{}: expected no features needed for writing, found bits {:#x}", reader->path(),
+                            reader->header().features.read_compat));
   }
   TRY(pass_sealed(opened.readers, log));
   SegmentReader& last = *opened.readers.back();
@@ -201,8 +212,8 @@ Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& id
     if (log.sealed) return std::unexpected(*damage);  // nothing is ever written behind a seal
     TRY(cut_tail(*log.file, last, log.recovery));
   } else if (durable_hint >= last.state().next_index) {
-    return std::unexpected(Error(Code::kCorrupt, fmt::format("{}: expected log index {}, known to be on the disk, found the end at {}",
-                                                             last.path(), durable_hint, last.state().next_index - 1)));
+    return std::unexpected(
+        *damage_below_durable(last, last.damaged("the end of the file").error(), durable_hint));
   }
   // What was read may be in the kernel's cache only; from here on it counts as durable.
   if (!log.recovery.clean_close) TRY(log.file->sync_data());

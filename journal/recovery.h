@@ -1,7 +1,8 @@
-// What is done when a journal is opened: which files belong to it, whether they fit together, and where the log ends.
+// What is done when a journal is opened: which files belong to it, whether they fit together, and where the
+// log ends.
 //
-// A torn tail is cut here; anything worse is kCorrupt and nothing is changed (verify.h repairs). The table of states is in
-// docs/journal-format.md. Runs before any thread of the journal exists.
+// A torn tail is cut here; anything worse is kCorrupt and nothing is changed (verify.h repairs). The table of
+// states is in docs/journal-format.md. Runs before any thread of the journal exists.
 #pragma once
 
 #include <memory>
@@ -29,8 +30,8 @@ struct Segment {
 
   uint64_t sequence = 0;
   LogIndex first_index = 0;
-  Vector covered;                    // before its first batch
-  std::vector<ReadPoint> points;     // ascending, the first at its first frame
+  Vector covered;                       // before its first batch
+  std::vector<ReadPoint> points;        // ascending, the first at its first frame
   uint64_t readable_bytes = kToTheEnd;  // of the file; less than all while it is being written
 
   void note_point(const ReadPoint& point) {
@@ -39,17 +40,18 @@ struct Segment {
 };
 
 struct RecoveredLog {
-  std::vector<Segment> segments;   // none: the journal is new
+  std::vector<Segment> segments;  // none: the journal is new
   SegmentHeader last_header;
-  SegmentState state;              // at the end of the last segment
-  std::unique_ptr<File> file;      // the last segment
-  bool sealed = false;             // it is: another must be begun
-  Vector vector;                   // of everything in the log
-  uint64_t batch_bytes = 0;        // of all batches
+  SegmentState state;          // at the end of the last segment
+  std::unique_ptr<File> file;  // the last segment
+  bool sealed = false;         // it is: another must be begun
+  Vector vector;               // of everything in the log
+  uint64_t batch_bytes = 0;    // of all batches
   Recovery recovery;
 };
 
-Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& identity, LogIndex durable_hint);
+Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& identity,
+                                 LogIndex durable_hint);
 
 // --- shared with verify.cc
 
@@ -62,8 +64,8 @@ Result<std::unique_ptr<SegmentReader>> open_own_segment(Directory& directory, ui
 Status check_succession(const SegmentReader& next, uint64_t sequence, LogIndex next_index, uint64_t chain);
 // LSNs of an origin are dense: adds the frame's to the vector, or kCorrupt.
 Status follow(Vector& vector, const Frame& frame, const std::string& path);
-// `damage` is what reader.next() answered. A torn tail if nothing says that what would be lost was on the disk: else the
-// error to give. Adds why.
+// `damage` is what reader.next() answered. A torn tail if nothing says that what would be lost was on the
+// disk: else the error to give. Adds why.
 std::optional<Error> damage_below_durable(SegmentReader& reader, const Error& damage, LogIndex durable_hint);
 
 }  // namespace reprise::journal

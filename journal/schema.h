@@ -2,8 +2,8 @@
 #pragma once
 
 #ifdef __clang__
-// Cap'n Proto 0.9.2 compares a literal with a kj::StringPtr in a way that clang finds ambiguous from C++20 on unless
-// another candidate is in sight first.
+// Cap'n Proto 0.9.2 compares a literal with a kj::StringPtr in a way that clang finds ambiguous from C++20 on
+// unless another candidate is in sight first.
 namespace kj {
 class StringPtr;
 }

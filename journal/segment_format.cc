@@ -1,8 +1,8 @@
 #include "journal/segment_format.h"
 
-#include <charconv>
-
 #include <fmt/format.h>
+
+#include <charconv>
 
 #include "base/check.h"
 #include "base/hash.h"
@@ -20,19 +20,27 @@ constexpr size_t kPlacementOffset = 64;  // in a frame header
 constexpr size_t kSelfChecksumOffset = 72;
 static_assert(kSelfChecksumOffset + 8 == kFrameHeaderBytes);
 
-size_t padded(size_t bytes) { return (bytes + 7) & ~size_t{7}; }
+size_t padded(size_t bytes) {
+  return (bytes + 7) & ~size_t{7};
+}
 
-std::unexpected<Error> damaged(std::string what) { return fail(Code::kCorrupt, "segment header: " + std::move(what)); }
+std::unexpected<Error> damaged(std::string what) {
+  return fail(Code::kCorrupt, "segment header: " + std::move(what));
+}
 
-void pad_to_8(Bytes& bytes) { bytes.resize(padded(bytes.size())); }
+void pad_to_8(Bytes& bytes) {
+  bytes.resize(padded(bytes.size()));
+}
 
 Status check_features(uint16_t version, const FeatureBits& features) {
   if (version != kSegmentVersion) {
-    return fail(Code::kUnsupported, fmt::format("segment header: expected version {}, found {}", kSegmentVersion, version));
+    return fail(Code::kUnsupported,
+                fmt::format("segment header: expected version {}, found {}", kSegmentVersion, version));
   }
   if (features.incompat != 0) {
-    return fail(Code::kUnsupported, fmt::format("segment header: expected no features needed for reading, found bits {:#x}",
-                                                features.incompat));
+    return fail(Code::kUnsupported,
+                fmt::format("segment header: expected no features needed for reading, found bits {:#x}",
+                            features.incompat));
   }
   return {};
 }
@@ -81,8 +89,8 @@ Result<size_t> segment_header_bytes(ByteView first_16) {
   }
   size_t all = load_value<uint32_t>(first_16.data() + 12);
   if (all < kSegmentFixedBytes + 8 || all % 8 != 0 || all > kSegmentHeaderLimit) {
-    return damaged(fmt::format("expected a length of {} to {} in multiples of 8, found {}", kSegmentFixedBytes + 8,
-                               kSegmentHeaderLimit, all));
+    return damaged(fmt::format("expected a length of {} to {} in multiples of 8, found {}",
+                               kSegmentFixedBytes + 8, kSegmentHeaderLimit, all));
   }
   return all;
 }
@@ -90,7 +98,8 @@ Result<size_t> segment_header_bytes(ByteView first_16) {
 Result<SegmentHeader> decode_segment_header(ByteView bytes) {
   size_t all = TRY(segment_header_bytes(bytes.first(std::min<size_t>(bytes.size(), 16))));
   if (all != bytes.size()) return damaged(fmt::format("expected {} bytes, found {}", all, bytes.size()));
-  if (segment_header_checksum(bytes) != hash64(bytes.first(all - 8))) return damaged("expected a matching checksum, found another");
+  if (segment_header_checksum(bytes) != hash64(bytes.first(all - 8)))
+    return damaged("expected a matching checksum, found another");
 
   ByteReader from(bytes.first(all - 8));
   SegmentHeader header;
@@ -111,8 +120,8 @@ Result<SegmentHeader> decode_segment_header(ByteView bytes) {
   from.value<uint64_t>();
   header.branch = as_text(from.take(branch_bytes));
   from.take(padded(branch_bytes) - branch_bytes);
-  if (!from.ok() || entries != from.remaining() / kVectorEntryBytes || from.remaining() % kVectorEntryBytes != 0 ||
-      header.sequence == 0 || header.first_index == 0) {
+  if (!from.ok() || entries != from.remaining() / kVectorEntryBytes ||
+      from.remaining() % kVectorEntryBytes != 0 || header.sequence == 0 || header.first_index == 0) {
     return damaged("expected a branch name, a vector, a sequence number and a log index that fit");
   }
   OriginId previous;
@@ -126,7 +135,9 @@ Result<SegmentHeader> decode_segment_header(ByteView bytes) {
   return header;
 }
 
-uint64_t segment_header_checksum(ByteView bytes) { return load_value<uint64_t>(bytes.data() + bytes.size() - 8); }
+uint64_t segment_header_checksum(ByteView bytes) {
+  return load_value<uint64_t>(bytes.data() + bytes.size() - 8);
+}
 
 uint64_t placement_seed(SegmentId segment, uint64_t offset) {
   uint64_t place[] = {segment.hi, segment.lo, offset};
@@ -156,7 +167,8 @@ const char* decode_frame_header(ByteView bytes, uint64_t seed, FrameHeader& head
   const std::byte* from = bytes.data();
   if (load_value<uint32_t>(from) != kFrameMagic) return "no frame";
   header.self_checksum = load_value<uint64_t>(from + kSelfChecksumOffset);
-  if (header.self_checksum != hash64(bytes.first(kSelfChecksumOffset))) return "a frame header that was changed";
+  if (header.self_checksum != hash64(bytes.first(kSelfChecksumOffset)))
+    return "a frame header that was changed";
   if (load_value<uint64_t>(from + kPlacementOffset) != hash64(bytes.first(kPlacementOffset), seed)) {
     return "a frame that was written for another place";
   }
@@ -171,8 +183,10 @@ const char* decode_frame_header(ByteView bytes, uint64_t seed, FrameHeader& head
   header.lsn = load_value<uint64_t>(from + 48);
   header.checksum = load_value<uint64_t>(from + 56);
   bool summary = header.kind != FrameKind::kBatch;
-  if (summary && (header.message_bytes != FrameSummary::kBytes || header.body_bytes != 0)) return "a summary of a wrong length";
-  if (header.message_bytes % 8 != 0 || header.body_bytes % 8 != 0) return "a frame of a length that is no multiple of 8";
+  if (summary && (header.message_bytes != FrameSummary::kBytes || header.body_bytes != 0))
+    return "a summary of a wrong length";
+  if (header.message_bytes % 8 != 0 || header.body_bytes % 8 != 0)
+    return "a frame of a length that is no multiple of 8";
   return nullptr;
 }
 
@@ -189,14 +203,17 @@ uint64_t extend_chain(uint64_t chain, const FrameHeader& header) {
   return hash64(std::as_bytes(std::span(&header.self_checksum, 1)), chain);
 }
 
-std::string segment_name(uint64_t sequence) { return fmt::format("{:010}{}", sequence, kSegmentSuffix); }
+std::string segment_name(uint64_t sequence) {
+  return fmt::format("{:010}{}", sequence, kSegmentSuffix);
+}
 
 std::optional<uint64_t> parse_segment_name(std::string_view name) {
   if (!name.ends_with(kSegmentSuffix)) return std::nullopt;
   std::string_view digits = name.substr(0, name.size() - kSegmentSuffix.size());
   uint64_t sequence = 0;
   auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), sequence);
-  bool whole = error == std::errc() && end == digits.data() + digits.size() && digits.size() >= kSegmentNameDigits;
+  bool whole =
+      error == std::errc() && end == digits.data() + digits.size() && digits.size() >= kSegmentNameDigits;
   return whole && sequence > 0 ? std::optional(sequence) : std::nullopt;
 }
 

@@ -1,5 +1,5 @@
-// How a segment lies on disk: its header and the headers of its frames (docs/journal-format.md). Values and pure
-// functions only; segment_writer.h and segment_reader.h do the reading and writing.
+// How a segment lies on disk: its header and the headers of its frames (docs/journal-format.md). Values and
+// pure functions only; segment_writer.h and segment_reader.h do the reading and writing.
 #pragma once
 
 #include <optional>
@@ -13,13 +13,13 @@
 namespace reprise::journal {
 
 inline constexpr uint16_t kSegmentVersion = 0;
-inline constexpr size_t kSegmentFixedBytes = 104;         // header up to the branch name
-inline constexpr size_t kSegmentHeaderLimit = 64 << 20;   // refused by readers beyond this
+inline constexpr size_t kSegmentFixedBytes = 104;        // header up to the branch name
+inline constexpr size_t kSegmentHeaderLimit = 64 << 20;  // refused by readers beyond this
 inline constexpr size_t kFrameHeaderBytes = 80;
-inline constexpr uint32_t kFrameMagic = 0x314d5246;       // "FRM1"
+inline constexpr uint32_t kFrameMagic = 0x314d5246;  // "FRM1"
 
-// Features a reader may not know: those in `compat` do not matter to it, those in `read_compat` keep it from writing,
-// those in `incompat` from reading. None is defined in version 0.
+// Features a reader may not know: those in `compat` do not matter to it, those in `read_compat` keep it from
+// writing, those in `incompat` from reading. None is defined in version 0.
 struct FeatureBits {
   uint32_t compat = 0, read_compat = 0, incompat = 0;
 };
@@ -28,12 +28,12 @@ struct SegmentHeader {
   VolumeId volume;
   SegmentId id;
   std::string branch;
-  uint64_t sequence = 0;    // from 1, one more than the segment before
+  uint64_t sequence = 0;     // from 1, one more than the segment before
   LogIndex first_index = 0;  // of the first batch in it, or to come
-  uint64_t previous = 0;    // chain value of the segment before, at its end; 0 if there is none
-  bool restart = false;     // the log begins anew here: segments before it are no part of it
+  uint64_t previous = 0;     // chain value of the segment before, at its end; 0 if there is none
+  bool restart = false;      // the log begins anew here: segments before it are no part of it
   FeatureBits features;
-  Vector covered;           // what all batches before the first one here add up to
+  Vector covered;  // what all batches before the first one here add up to
 };
 
 Bytes encode_segment_header(const SegmentHeader& header);
@@ -53,12 +53,12 @@ enum class FrameKind : uint16_t {
 struct FrameHeader {
   FrameKind kind = FrameKind::kBatch;
   uint32_t message_bytes = 0, body_bytes = 0;  // a summary's are those of FrameSummary, and 0
-  LogIndex index = 0;        // of the batch; of a close or seal that of the next batch to come
+  LogIndex index = 0;            // of the batch; of a close or seal that of the next batch to come
   LogIndex durable_through = 0;  // known to be on the disk when this was written
-  OriginId origin;           // of the batch
-  Lsn lsn = 0;               // likewise
-  uint64_t checksum = 0;     // of message and body
-  uint64_t self_checksum = 0;  // of the header; filled by encode and decode
+  OriginId origin;               // of the batch
+  Lsn lsn = 0;                   // likewise
+  uint64_t checksum = 0;         // of message and body
+  uint64_t self_checksum = 0;    // of the header; filled by encode and decode
 
   uint64_t frame_bytes() const { return kFrameHeaderBytes + uint64_t{message_bytes} + body_bytes; }
 };
@@ -71,8 +71,8 @@ uint64_t encode_frame_header(const FrameHeader& header, uint64_t seed, std::byte
 // Null if the bytes are a frame header that was written for this place; else what is wrong, for a message.
 const char* decode_frame_header(ByteView bytes, uint64_t seed, FrameHeader& header);
 
-// What a segment holds up to here. The chain is a hash of the segment's header and of every frame's header so far, so
-// of everything: a seal's value goes into the header of the next segment.
+// What a segment holds up to here. The chain is a hash of the segment's header and of every frame's header so
+// far, so of everything: a seal's value goes into the header of the next segment.
 struct FrameSummary {
   uint64_t batches = 0;
   uint64_t batch_bytes = 0;  // messages and bodies

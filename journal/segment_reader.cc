@@ -1,8 +1,8 @@
 #include "journal/segment_reader.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/check.h"
 #include "base/hash.h"
@@ -23,21 +23,26 @@ Result<std::unique_ptr<SegmentReader>> SegmentReader::open(std::unique_ptr<File>
   auto header_bytes = segment_header_bytes(ByteView(first).first(got));
   if (!header_bytes) return in_file(header_bytes.error());
   if (*header_bytes > size) {
-    return in_file(Error(Code::kCorrupt, fmt::format("segment header: expected {} bytes, found {}", *header_bytes, size)));
+    return in_file(Error(Code::kCorrupt,
+                         fmt::format("segment header: expected {} bytes, found {}", *header_bytes, size)));
   }
   Bytes bytes(*header_bytes);
   bytes.resize(TRY(file->pread(bytes, 0)));
   auto header = decode_segment_header(bytes);
   if (!header) return in_file(header.error());
-  SegmentState state{.offset = bytes.size(), .next_index = header->first_index,
+  SegmentState state{.offset = bytes.size(),
+                     .next_index = header->first_index,
                      .summary = {.chain = segment_header_checksum(bytes)}};
   return std::unique_ptr<SegmentReader>(new SegmentReader(std::move(file), *std::move(header), state, size));
 }
 
-SegmentReader::SegmentReader(std::unique_ptr<File> file, SegmentHeader header, const SegmentState& state, uint64_t limit)
+SegmentReader::SegmentReader(std::unique_ptr<File> file, SegmentHeader header, const SegmentState& state,
+                             uint64_t limit)
     : file_(std::move(file)), header_(std::move(header)), state_(state), limit_(limit) {}
 
-void SegmentReader::set_limit(uint64_t bytes) { limit_ = bytes; }
+void SegmentReader::set_limit(uint64_t bytes) {
+  limit_ = bytes;
+}
 
 void SegmentReader::seek(uint64_t offset, LogIndex next_index) {
   state_.offset = offset;
@@ -45,15 +50,20 @@ void SegmentReader::seek(uint64_t offset, LogIndex next_index) {
   chain_known_ = false;
 }
 
-Result<std::optional<Frame>> SegmentReader::next() { return read_frame(true); }
-Result<std::optional<Frame>> SegmentReader::next_header() { return read_frame(false); }
+Result<std::optional<Frame>> SegmentReader::next() {
+  return read_frame(true);
+}
+Result<std::optional<Frame>> SegmentReader::next_header() {
+  return read_frame(false);
+}
 
 Result<std::optional<Frame>> SegmentReader::read_frame(bool with_payload) {
   if (state_.offset >= limit_) return std::optional<Frame>();
   if (limit_ - state_.offset < kFrameHeaderBytes) return damaged("less than a frame header");
   Frame frame{.offset = state_.offset};
   ByteView bytes = TRY(fetch(frame.offset, kFrameHeaderBytes));
-  if (const char* found = decode_frame_header(bytes, placement_seed(header_.id, frame.offset), frame.header)) {
+  if (const char* found =
+          decode_frame_header(bytes, placement_seed(header_.id, frame.offset), frame.header)) {
     return damaged(found);
   }
   if (const char* found = check_frame(frame)) return damaged(found);
@@ -71,7 +81,8 @@ const char* SegmentReader::check_frame(const Frame& frame) const {
   if (frame.header.index != state_.next_index) return "a frame of another log index";
   if (frame.header.durable_through >= frame.header.index) return "a frame that calls itself durable";
   if (frame.is_batch()) {
-    if (frame.header.message_bytes > kBatchMessageLimit || frame.header.body_bytes > kBatchBodyLimit) return "a batch too large";
+    if (frame.header.message_bytes > kBatchMessageLimit || frame.header.body_bytes > kBatchBodyLimit)
+      return "a batch too large";
     if (!frame.header.origin || frame.header.lsn == 0) return "a batch of no origin";
   }
   return nullptr;
@@ -101,15 +112,16 @@ Result<Batch> SegmentReader::batch(const Frame& frame) {
   ByteView payload = whole.subspan(kFrameHeaderBytes);
   auto bytes = std::make_shared<const Bytes>(payload.begin(), payload.end());
   auto in_frame = [&](const Error& error) {
-    return std::unexpected(error.with_context(fmt::format("{}: at offset {}, log index {}, LSN {} of origin {}", path(),
-                                                          frame.offset, frame.header.index, frame.header.lsn,
-                                                          frame.header.origin.to_short_string())));
+    return std::unexpected(error.with_context(
+        fmt::format("{}: at offset {}, log index {}, LSN {} of origin {}", path(), frame.offset,
+                    frame.header.index, frame.header.lsn, frame.header.origin.to_short_string())));
   };
   auto batch = Batch::parse(std::move(bytes), frame.header.message_bytes, frame.header.checksum);
   if (!batch) return in_frame(batch.error());
   if (batch->header().origin != frame.header.origin || batch->header().lsn != frame.header.lsn) {
-    return in_frame(Error(Code::kCorrupt, fmt::format("found a batch of LSN {} of origin {}", batch->header().lsn,
-                                                      batch->header().origin.to_short_string())));
+    return in_frame(
+        Error(Code::kCorrupt, fmt::format("found a batch of LSN {} of origin {}", batch->header().lsn,
+                                          batch->header().origin.to_short_string())));
   }
   return batch;
 }
@@ -138,9 +150,11 @@ Result<ByteView> SegmentReader::fetch(uint64_t offset, size_t bytes) {
 }
 
 std::unexpected<Error> SegmentReader::damaged(const char* found) const {
-  std::string after = last_lsn_ == 0 ? "" : fmt::format(" (after LSN {} of origin {})", last_lsn_, last_origin_.to_short_string());
-  return fail(Code::kCorrupt, fmt::format("{}: at offset {}: expected log index {}{}, found {}", path(), state_.offset,
-                                          state_.next_index, after, found));
+  std::string after =
+      last_lsn_ == 0 ? ""
+                     : fmt::format(" (after LSN {} of origin {})", last_lsn_, last_origin_.to_short_string());
+  return fail(Code::kCorrupt, fmt::format("{}: at offset {}: expected log index {}{}, found {}", path(),
+                                          state_.offset, state_.next_index, after, found));
 }
 
 }  // namespace reprise::journal

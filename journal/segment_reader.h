@@ -1,7 +1,8 @@
 // SegmentReader: reads the frames of one segment file in order, trusting nothing.
 //
-// It serves the cursors of a live journal, recovery, verify, and `reprise log` on a single file. It never reads past a
-// limit given to it, so a writer may append beyond. Nothing is allocated that the file does not hold. One thread's object.
+// It serves the cursors of a live journal, recovery, verify, and `reprise log` on a single file. It never
+// reads past a limit given to it, so a writer may append beyond. Nothing is allocated that the file does not
+// hold. One thread's object.
 //
 //   auto reader = TRY(open_segment(std::move(file)));
 //   while (auto frame = TRY(reader->next())) if (frame->is_batch()) use(TRY(reader->batch(*frame)));
@@ -41,8 +42,8 @@ class SegmentReader {
   // Goes on at a frame whose place is known; the chain is not followed from there on.
   void seek(uint64_t offset, LogIndex next_index);
 
-  // The next frame, whose header and payload verify, whose index is the one to come, and which is not past the limit.
-  // nullopt exactly at the limit. kCorrupt says where and what; asking again says the same.
+  // The next frame, whose header and payload verify, whose index is the one to come, and which is not past
+  // the limit. nullopt exactly at the limit. kCorrupt says where and what; asking again says the same.
   Result<std::optional<Frame>> next();
   // As next(), without looking at the payload.
   Result<std::optional<Frame>> next_header();
@@ -50,6 +51,8 @@ class SegmentReader {
   Result<Batch> batch(const Frame& frame);
   // The first frame after `offset` whose header verifies: to find out what lies behind damage.
   Result<std::optional<Frame>> find_frame_after(uint64_t offset);
+  // The error to give when this, and not the next frame, is what was found.
+  std::unexpected<Error> damaged(const char* found) const;
 
  private:
   SegmentReader(std::unique_ptr<File> file, SegmentHeader header, const SegmentState& state, uint64_t limit);
@@ -57,7 +60,6 @@ class SegmentReader {
   const char* check_frame(const Frame& frame) const;
   const char* check_payload(const Frame& frame, ByteView payload) const;
   Result<ByteView> fetch(uint64_t offset, size_t bytes);
-  std::unexpected<Error> damaged(const char* found) const;
   void pass(const Frame& frame);
 
   std::unique_ptr<File> file_;
@@ -67,7 +69,7 @@ class SegmentReader {
   uint64_t limit_;
   OriginId last_origin_;  // of the last batch passed, for messages
   Lsn last_lsn_ = 0;
-  Bytes window_;          // of the file, from window_offset_
+  Bytes window_;  // of the file, from window_offset_
   uint64_t window_offset_ = 0;
 };
 

@@ -9,7 +9,8 @@ constexpr size_t kWriteBytes = 1 << 20;  // buffered before a write
 
 }  // namespace
 
-Result<std::unique_ptr<SegmentWriter>> SegmentWriter::create(Directory& directory, const SegmentHeader& header) {
+Result<std::unique_ptr<SegmentWriter>> SegmentWriter::create(Directory& directory,
+                                                             const SegmentHeader& header) {
   std::string name = segment_name(header.sequence);
   std::string temporary = name + ".new";
   Bytes bytes = encode_segment_header(header);
@@ -21,7 +22,8 @@ Result<std::unique_ptr<SegmentWriter>> SegmentWriter::create(Directory& director
   TRY(directory.sync());
   // Once more, so that messages call the file by its name.
   file = TRY(directory.open(name, OpenMode::kReadWrite));
-  SegmentState state{.offset = bytes.size(), .next_index = header.first_index,
+  SegmentState state{.offset = bytes.size(),
+                     .next_index = header.first_index,
                      .summary = {.chain = segment_header_checksum(bytes)}};
   return std::make_unique<SegmentWriter>(std::move(file), header.id, state);
 }

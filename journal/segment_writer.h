@@ -1,7 +1,7 @@
 // SegmentWriter: puts frames at the end of one segment file.
 //
-// Frames are collected in a buffer and written in few large calls. It knows nothing of threads, rotation or retention
-// (journal.cc has those), and after a failure it must not be used again.
+// Frames are collected in a buffer and written in few large calls. It knows nothing of threads, rotation or
+// retention (journal.cc has those), and after a failure it must not be used again.
 #pragma once
 
 #include <memory>
@@ -14,15 +14,15 @@ namespace reprise::journal {
 
 // Where a segment stands: what a reader has found up to here, and what a writer needs to go on.
 struct SegmentState {
-  uint64_t offset = 0;       // of the next frame
-  LogIndex next_index = 0;   // of the next batch
+  uint64_t offset = 0;      // of the next frame
+  LogIndex next_index = 0;  // of the next batch
   FrameSummary summary;
 };
 
 class SegmentWriter {
  public:
-  // A new segment file, header and directory entry on the disk when it returns: under its own name there is either a
-  // whole header or no file.
+  // A new segment file, header and directory entry on the disk when it returns: under its own name there is
+  // either a whole header or no file.
   static Result<std::unique_ptr<SegmentWriter>> create(Directory& directory, const SegmentHeader& header);
   // Goes on at `state` in a segment that a reader has read up to there.
   SegmentWriter(std::unique_ptr<File> file, SegmentId id, const SegmentState& state);

@@ -6,11 +6,12 @@
 
 namespace reprise::journal {
 
-Result<std::unique_ptr<SegmentsCursor>> SegmentsCursor::open(Directory& directory, const JournalIdentity& identity, LogIndex from) {
+Result<std::unique_ptr<SegmentsCursor>> SegmentsCursor::open(Directory& directory,
+                                                             const JournalIdentity& identity, LogIndex from) {
   std::unique_ptr<SegmentsCursor> cursor(new SegmentsCursor(directory, identity));
   cursor->from_ = from;
-  // Only headers are looked at to find where to begin: from the last segment back to one that starts early enough, or at
-  // which the log began anew.
+  // Only headers are looked at to find where to begin: from the last segment back to one that starts early
+  // enough, or at which the log began anew.
   std::vector<uint64_t> sequences = TRY(list_segments(directory));
   LogIndex begin = ~LogIndex{0};  // of the segments taken so far
   bool at_restart = false;
@@ -24,7 +25,8 @@ Result<std::unique_ptr<SegmentsCursor>> SegmentsCursor::open(Directory& director
     }
   }
   if (from != 0 && from < cursor->first_) {
-    return fail(Code::kGap, fmt::format("{}: batch {} has been trimmed; the oldest is {}", directory.path(), from, cursor->first_));
+    return fail(Code::kGap, fmt::format("{}: batch {} has been trimmed; the oldest is {}", directory.path(),
+                                        from, cursor->first_));
   }
   if (!cursor->rest_.empty()) TRY(cursor->open_next_segment());
   return cursor;

@@ -1,9 +1,9 @@
-// SegmentsCursor: reads a branch's segment files forward without opening the journal: nothing is repaired, written or
-// locked, so it works beside a live writer and on a store that crashed. For those who only ask.
+// SegmentsCursor: reads a branch's segment files forward without opening the journal: nothing is repaired,
+// written or locked, so it works beside a live writer and on a store that crashed. For those who only ask.
 //
-// It sees what is on the disk when it looks: whoever wants what a live instance has not written yet asks it to sync first.
-// A tail that does not verify is taken for the end of the log in the last segment, and for corruption in any other.
-// One thread's object; the directory must outlive it.
+// It sees what is on the disk when it looks: whoever wants what a live instance has not written yet asks it
+// to sync first. A tail that does not verify is taken for the end of the log in the last segment, and for
+// corruption in any other. One thread's object; the directory must outlive it.
 #pragma once
 
 #include <deque>
@@ -17,7 +17,8 @@ namespace reprise::journal {
 class SegmentsCursor final : public Cursor {
  public:
   // At batch `from` or, with 0, at the oldest there is. kGap if it has been trimmed; kWrongVolume, kCorrupt.
-  static Result<std::unique_ptr<SegmentsCursor>> open(Directory& directory, const JournalIdentity& identity, LogIndex from);
+  static Result<std::unique_ptr<SegmentsCursor>> open(Directory& directory, const JournalIdentity& identity,
+                                                      LogIndex from);
 
   Result<std::optional<Logged>> next() override;
   bool wait(uint32_t) override { return false; }
@@ -27,7 +28,8 @@ class SegmentsCursor final : public Cursor {
   const std::optional<Error>& torn_tail() const { return torn_tail_; }
 
  private:
-  SegmentsCursor(Directory& directory, JournalIdentity identity) : directory_(directory), identity_(std::move(identity)) {}
+  SegmentsCursor(Directory& directory, JournalIdentity identity)
+      : directory_(directory), identity_(std::move(identity)) {}
   Status open_next_segment();
 
   Directory& directory_;

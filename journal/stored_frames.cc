@@ -1,8 +1,8 @@
 #include "journal/stored_frames.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 namespace reprise::journal {
 
@@ -11,7 +11,9 @@ Result<Batch> StoredFrames::read(LogIndex index) {
   return reader_->batch(frame);
 }
 
-Result<Frame> StoredFrames::at(LogIndex index) { return advance_to(index, false); }
+Result<Frame> StoredFrames::at(LogIndex index) {
+  return advance_to(index, false);
+}
 
 Result<uint64_t> StoredFrames::bytes_before(LogIndex index) {
   ReadPoint point = TRY(locate(index));
@@ -36,8 +38,8 @@ Result<Frame> StoredFrames::advance_to(LogIndex index, bool with_payload) {
     if (frame) continue;
     // The end of this segment: the batch is in the next, unless it was just looked up.
     if (located) {
-      return fail(Code::kCorrupt, fmt::format("{}: expected log index {}, found the end of the file at {}", reader_->path(),
-                                              index, reader_->state().offset));
+      return fail(Code::kCorrupt, fmt::format("{}: expected log index {}, found the end of the file at {}",
+                                              reader_->path(), index, reader_->state().offset));
     }
     TRY(locate(index));
     located = true;
@@ -51,8 +53,9 @@ Result<ReadPoint> StoredFrames::locate(LogIndex index) {
   {
     std::lock_guard lock(journal_.mutex_);
     if (index < journal_.first_) return journal_.gap(index);
-    auto segment = std::prev(std::upper_bound(journal_.segments_.begin(), journal_.segments_.end(), index,
-                                              [](LogIndex i, const Segment& s) { return i < s.first_index; }));
+    auto segment =
+        std::prev(std::upper_bound(journal_.segments_.begin(), journal_.segments_.end(), index,
+                                   [](LogIndex i, const Segment& s) { return i < s.first_index; }));
     point = *std::prev(std::upper_bound(segment->points.begin(), segment->points.end(), index,
                                         [](LogIndex i, const ReadPoint& p) { return i < p.index; }));
     sequence = segment->sequence;
@@ -75,7 +78,8 @@ void StoredFrames::follow_limit() {
   if (reader_->state().offset < reader_->limit()) return;
   std::lock_guard lock(journal_.mutex_);
   for (const Segment& segment : journal_.segments_) {
-    if (segment.sequence != reader_->header().sequence || segment.readable_bytes == Segment::kToTheEnd) continue;
+    if (segment.sequence != reader_->header().sequence || segment.readable_bytes == Segment::kToTheEnd)
+      continue;
     reader_->set_limit(segment.readable_bytes);
   }
 }

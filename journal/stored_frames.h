@@ -1,5 +1,5 @@
-// StoredFrames: reads a live FileJournal's segments behind its tail, while the journal goes on writing and trimming.
-// Private to this folder. One thread's object; the journal outlives it.
+// StoredFrames: reads a live FileJournal's segments behind its tail, while the journal goes on writing and
+// trimming. Private to this folder. One thread's object; the journal outlives it.
 #pragma once
 
 #include "journal/file_journal.h"

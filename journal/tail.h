@@ -1,5 +1,5 @@
-// Tail: the newest batches of a log, in memory. A journal in memory is a tail and nothing else; a journal in files keeps
-// what is not written yet and what readers at the head are about to read.
+// Tail: the newest batches of a log, in memory. A journal in memory is a tail and nothing else; a journal in
+// files keeps what is not written yet and what readers at the head are about to read.
 //
 // Not thread-safe: its journal's mutex guards it.
 #pragma once
@@ -18,11 +18,11 @@ class Tail {
 
   void push(const Batch& batch);
   void pop_front();
-  LogIndex first() const { return first_; }                      // end() if there are none
-  LogIndex end() const { return first_ + entries_.size(); }      // one past the newest
+  LogIndex first() const { return first_; }                  // end() if there are none
+  LogIndex end() const { return first_ + entries_.size(); }  // one past the newest
   const Batch& at(LogIndex index) const { return entries_[index - first_].batch; }
-  const Vector& covered() const { return covered_; }             // by everything before first()
-  const Vector& vector() const { return vector_; }               // by everything before end()
+  const Vector& covered() const { return covered_; }  // by everything before first()
+  const Vector& vector() const { return vector_; }    // by everything before end()
   // Encoded bytes of all batches of the journal before index, which is in [first(), end()].
   uint64_t bytes_before(LogIndex index) const;
   // The first index in [from, end()) whose batch the vector does not cover, or end().

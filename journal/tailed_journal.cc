@@ -1,8 +1,8 @@
 #include "journal/tailed_journal.h"
 
-#include <chrono>
-
 #include <fmt/format.h>
+
+#include <chrono>
 
 namespace reprise::journal {
 
@@ -53,16 +53,20 @@ LogIndex TailedJournal::last() const {
   std::lock_guard lock(mutex_);
   return tail_.end() - 1;
 }
-std::unique_ptr<Cursor> TailedJournal::read(LogIndex from) { return std::make_unique<TailCursor>(*this, from); }
+std::unique_ptr<Cursor> TailedJournal::read(LogIndex from) {
+  return std::make_unique<TailCursor>(*this, from);
+}
 
 Status TailedJournal::check_next(const Batch& batch) const {
-  if (closed_) return fail(Code::kInvalidArgument, fmt::format("the journal of branch {} is closed", identity_.branch));
+  if (closed_)
+    return fail(Code::kInvalidArgument, fmt::format("the journal of branch {} is closed", identity_.branch));
   if (!batch) return fail(Code::kInvalidArgument, "expected a batch, found none");
   const BatchHeader& header = batch.header();
   Lsn expected = tail_.vector().get(header.origin) + 1;
   if (header.lsn == expected) return {};
-  return fail(Code::kInvalidArgument, fmt::format("branch {}: expected LSN {} of origin {}, found {}", identity_.branch, expected,
-                                                  header.origin.to_string(), header.lsn));
+  return fail(Code::kInvalidArgument,
+              fmt::format("branch {}: expected LSN {} of origin {}, found {}", identity_.branch, expected,
+                          header.origin.to_string(), header.lsn));
 }
 
 LogIndex TailedJournal::push(const Batch& batch) {
@@ -72,8 +76,8 @@ LogIndex TailedJournal::push(const Batch& batch) {
 }
 
 std::unexpected<Error> TailedJournal::gap(LogIndex index) const {
-  return fail(Code::kGap, fmt::format("branch {}: log index {} has been trimmed, the log begins at {}", identity_.branch, index,
-                                      first_));
+  return fail(Code::kGap, fmt::format("branch {}: log index {} has been trimmed, the log begins at {}",
+                                      identity_.branch, index, first_));
 }
 
 }  // namespace reprise::journal

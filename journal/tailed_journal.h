@@ -1,5 +1,5 @@
-// TailedJournal: what a journal in memory and one in files have in common: the tail, the order of LSNs, and cursors.
-// Private to this folder.
+// TailedJournal: what a journal in memory and one in files have in common: the tail, the order of LSNs, and
+// cursors. Private to this folder.
 #pragma once
 
 #include <condition_variable>
@@ -39,7 +39,7 @@ class TailedJournal : public Journal {
   mutable std::mutex mutex_;
   std::condition_variable arrived_;  // for waiting cursors: a batch, or the end
   Tail tail_;
-  LogIndex first_;                   // of the whole log
+  LogIndex first_;  // of the whole log
   bool closed_ = false;
 
  private:

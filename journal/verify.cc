@@ -1,8 +1,8 @@
 #include "journal/verify.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "journal/recovery.h"
 
@@ -19,7 +19,8 @@ struct Walk {
 
 class Walker {
  public:
-  Walker(Directory& directory, const JournalIdentity& identity, LogIndex durable_hint, const JournalProgress& progress)
+  Walker(Directory& directory, const JournalIdentity& identity, LogIndex durable_hint,
+         const JournalProgress& progress)
       : directory_(directory), identity_(identity), durable_hint_(durable_hint), progress_(progress) {}
 
   Result<Walk> run() {
@@ -27,8 +28,10 @@ class Walker {
     for (size_t i = 0; i < walk_.sequences.size() && !walk_.report.problem; ++i) TRY(pass_segment(i));
     LogIndex end = walk_.report.last + 1;
     if (!walk_.report.problem && durable_hint_ >= end) {
-      walk_.report.problem = Error(Code::kCorrupt, fmt::format("{}: expected log index {}, known to be on the disk, found the end at {}",
-                                                               directory_.path(), durable_hint_, end - 1));
+      walk_.report.problem =
+          Error(Code::kCorrupt,
+                fmt::format("{}: expected log index {}, known to be on the disk, found the end at {}",
+                            last_file(), durable_hint_, end - 1));
       walk_.damaged = walk_.sequences.size();
     }
     return std::move(walk_);
@@ -49,6 +52,11 @@ class Walker {
       all_bytes_ += TRY(file->size());
     }
     return {};
+  }
+
+  std::string last_file() const {
+    std::string path = directory_.path();
+    return walk_.sequences.empty() ? path : path + "/" + segment_name(walk_.sequences.back());
   }
 
   void found(size_t segment, uint64_t offset, Error problem) {
@@ -85,7 +93,9 @@ class Walker {
     Status follows = check_succession(reader, sequence, walk_.report.last + 1, chain_);
     if (!follows) return follows.error();
     if (reader.header().covered == walk_.report.vector) return std::nullopt;
-    return Error(Code::kCorrupt, fmt::format("{}: expected the vector of the batches before it, found another", reader.path()));
+    return Error(
+        Code::kCorrupt,
+        fmt::format("{}: expected the vector of the batches before it, found another", reader.path()));
   }
 
   Status pass_frames(size_t i, SegmentReader& reader) {
@@ -102,8 +112,10 @@ class Walker {
       } else if (!*frame) {
         return {};
       } else if (sealed) {
-        found(i, offset, Error(Code::kCorrupt, fmt::format("{}: expected its end after the seal, found a frame at offset {}",
-                                                           reader.path(), offset)));
+        found(i, offset,
+              Error(Code::kCorrupt,
+                    fmt::format("{}: expected its end after the seal, found a frame at offset {}",
+                                reader.path(), offset)));
       } else {
         sealed = (*frame)->header.kind == FrameKind::kSeal;
         walk_.report.clean_close = (*frame)->header.kind == FrameKind::kClose;
@@ -178,20 +190,23 @@ Status keep_rest(Directory& directory, uint64_t sequence, uint64_t offset, Journ
 
 }  // namespace
 
-Result<JournalReport> verify_journal(Directory& directory, const JournalIdentity& identity, LogIndex durable_hint,
-                                     const JournalProgress& progress) {
+Result<JournalReport> verify_journal(Directory& directory, const JournalIdentity& identity,
+                                     LogIndex durable_hint, const JournalProgress& progress) {
   Walk walk = TRY(Walker(directory, identity, durable_hint, progress).run());
   return std::move(walk.report);
 }
 
-Result<JournalRepair> repair_journal(Directory& directory, const JournalIdentity& identity, const JournalProgress& progress) {
+Result<JournalRepair> repair_journal(Directory& directory, const JournalIdentity& identity,
+                                     const JournalProgress& progress) {
   Walk walk = TRY(Walker(directory, identity, 0, progress).run());
   JournalRepair repair{.first = walk.report.first, .last = walk.report.last, .problem = walk.report.problem};
   if (!walk.report.problem) return repair;
   // Newest first: what is left is an unbroken run of segments at any time.
   size_t whole_from = walk.damaged_offset == 0 ? walk.damaged : walk.damaged + 1;
-  for (size_t i = walk.sequences.size(); i-- > whole_from;) TRY(keep_whole(directory, walk.sequences[i], repair));
-  if (walk.damaged_offset != 0) TRY(keep_rest(directory, walk.sequences[walk.damaged], walk.damaged_offset, repair));
+  for (size_t i = walk.sequences.size(); i-- > whole_from;)
+    TRY(keep_whole(directory, walk.sequences[i], repair));
+  if (walk.damaged_offset != 0)
+    TRY(keep_rest(directory, walk.sequences[walk.damaged], walk.damaged_offset, repair));
   return repair;
 }
 

@@ -42,7 +42,11 @@ RC_GTEST_PROP(Batch, ParseGivesTheOperationsThatWereAdded, ()) {
     expected += "\n" + show(owned.operation);
   }
   std::string label = "request 42, whose label is longer than a short string";
-  BatchHeader header{.origin = kOriginA, .lsn = 9, .lamport = 77, .time = {-5, 999'999'999}, .label = label,
+  BatchHeader header{.origin = kOriginA,
+                     .lsn = 9,
+                     .lamport = 77,
+                     .time = {-5, 999'999'999},
+                     .label = label,
                      .dependencies = {{kOriginB, 3}, {{.hi = 0xc, .lo = 0}, 1}}};
   Batch built = builder.finish(header);
   RC_ASSERT(builder.empty());
@@ -72,7 +76,8 @@ TEST(Batch, BuilderForgetsTheBatchBefore) {
 TEST(Batch, AnOriginStartNamesItsPredecessor) {
   BatchBuilder builder;
   builder.add(fs::ClaimPrefix{12});
-  Batch built = builder.finish({.kind = BatchKind::kOriginStart, .origin = kOriginA, .lsn = 1, .previous_origin = kOriginB});
+  Batch built = builder.finish(
+      {.kind = BatchKind::kOriginStart, .origin = kOriginA, .lsn = 1, .previous_origin = kOriginB});
   auto parsed = Batch::parse(bytes_of(built), built.message().size(), built.checksum());
   ASSERT_TRUE(parsed);
   EXPECT_EQ(parsed->header().kind, BatchKind::kOriginStart);
@@ -117,8 +122,8 @@ TEST(Batch, EveryCutIsRefused) {
 }
 
 RC_GTEST_PROP(Batch, RandomBytesAreRefusedOrReadable, ()) {
-  auto words = *rc::gen::container<std::vector<uint64_t>>(
-      rc::gen::oneOf(rc::gen::arbitrary<uint64_t>(), rc::gen::inRange<uint64_t>(0, 64), rc::gen::just(uint64_t{0})));
+  auto words = *rc::gen::container<std::vector<uint64_t>>(rc::gen::oneOf(
+      rc::gen::arbitrary<uint64_t>(), rc::gen::inRange<uint64_t>(0, 64), rc::gen::just(uint64_t{0})));
   auto bytes = std::make_shared<Bytes>();
   append_value(*bytes, uint32_t{0});
   append_value(*bytes, static_cast<uint32_t>(words.size()));
@@ -157,7 +162,9 @@ TEST(Batch, KindsThisVersionCannotReadAreNamed) {
 
 TEST(Batch, WhatNoTreeCouldTakeIsRefused) {
   using Root = schema::Batch::Builder;
-  auto name = [](std::string_view text) { return capnp::Data::Reader(reinterpret_cast<const kj::byte*>(text.data()), text.size()); };
+  auto name = [](std::string_view text) {
+    return capnp::Data::Reader(reinterpret_cast<const kj::byte*>(text.data()), text.size());
+  };
   auto link = [&](Root batch, uint64_t parent, std::string_view text, uint64_t inode) {
     auto o = batch.initOperations(1)[0].initLink();
     o.setParent(parent);
@@ -185,16 +192,19 @@ TEST(Batch, WhatNoTreeCouldTakeIsRefused) {
       {"256 bytes", [&](Root b) { link(b, 1, std::string(256, 'n'), 2); }},
       {"parent 0", [&](Root b) { link(b, 0, "name", 2); }},
       {"inode 0", [&](Root b) { link(b, 1, "name", 0); }},
-      {"nanoseconds", [&](Root b) {
+      {"nanoseconds",
+       [&](Root b) {
          link(b, 1, "name", 2);
          b.getOperations()[0].initTime().setNsec(1'000'000'000);
        }},
-      {"a range change of 5", [&](Root b) {
+      {"a range change of 5",
+       [&](Root b) {
          auto o = b.initOperations(1)[0].initAllocate();
          o.setInode(2);
          o.setChange(static_cast<schema::Operation::RangeChange>(5));
        }},
-      {"a file type of none", [&](Root b) {
+      {"a file type of none",
+       [&](Root b) {
          auto o = b.initOperations(1)[0].initCreate();
          o.setParent(1);
          o.setName(name("n"));
@@ -202,20 +212,44 @@ TEST(Batch, WhatNoTreeCouldTakeIsRefused) {
          o.setMode(0644);
        }},
       {"prefix 0", [&](Root b) { b.initOperations(1)[0].initClaimPrefix().setPrefix(0); }},
-      {"prefix of 41 bits", [&](Root b) { b.initOperations(1)[0].initClaimPrefix().setPrefix(uint64_t{1} << 40); }},
-      {"bytes within the body", [&](Root b) { b.initOperations(1); write(b, 0, 8, 8); }, true},
-      {"bytes past the body", [&](Root b) { b.initOperations(1); write(b, 0, 8, 9); }},
-      {"bytes that wrap around", [&](Root b) { b.initOperations(1); write(b, 0, UINT32_MAX, 8); }},
-      {"bytes used twice", [&](Root b) { b.initOperations(2); write(b, 0, 0, 16); write(b, 1, 8, 8); }},
+      {"prefix of 41 bits",
+       [&](Root b) { b.initOperations(1)[0].initClaimPrefix().setPrefix(uint64_t{1} << 40); }},
+      {"bytes within the body",
+       [&](Root b) {
+         b.initOperations(1);
+         write(b, 0, 8, 8);
+       },
+       true},
+      {"bytes past the body",
+       [&](Root b) {
+         b.initOperations(1);
+         write(b, 0, 8, 9);
+       }},
+      {"bytes that wrap around",
+       [&](Root b) {
+         b.initOperations(1);
+         write(b, 0, UINT32_MAX, 8);
+       }},
+      {"bytes used twice",
+       [&](Root b) {
+         b.initOperations(2);
+         write(b, 0, 0, 16);
+         write(b, 1, 8, 8);
+       }},
       {"LSN 0", [&](Root b) { b.setLsn(0); }},
       {"no origin", [&](Root b) { b.initOrigin(); }},
       {"a label of 256 bytes", [&](Root b) { b.initLabel(256); }},
-      {"a dependency on itself", [&](Root b) {
+      {"a dependency on itself",
+       [&](Root b) {
          auto d = b.initDependencies(1)[0];
          d.initOrigin().setLo(1);
          d.setLsn(4);
        }},
-      {"a start at LSN 2", [&](Root b) { b.setLsn(2); b.setKind(schema::Batch::Kind::ORIGIN_START); }},
+      {"a start at LSN 2",
+       [&](Root b) {
+         b.setLsn(2);
+         b.setKind(schema::Batch::Kind::ORIGIN_START);
+       }},
   };
   for (const Case& c : cases) {
     auto parsed = parse_crafted(c.fill, Bytes(16));
@@ -232,7 +266,8 @@ TEST(Batch, ManyPointersToOneTextAreRefused) {
   BatchBuilder builder;
   for (uint64_t i = 0; i < 200; ++i) {
     std::string target(i == 0 ? kLong : 1, 't');
-    builder.add(fs::Create{.parent = kRootInode, .name = "name", .inode = {2 + i}, .mode = S_IFLNK | 0777, .target = target});
+    builder.add(fs::Create{
+        .parent = kRootInode, .name = "name", .inode = {2 + i}, .mode = S_IFLNK | 0777, .target = target});
   }
   Batch built = builder.finish({.origin = kOriginA, .lsn = 1});
   auto bytes = bytes_of(built);
@@ -240,7 +275,9 @@ TEST(Batch, ManyPointersToOneTextAreRefused) {
 
   // Words that are pointers to lists of so many bytes; the offset counts from the word after.
   auto word = [&](size_t i) { return load_value<uint64_t>(bytes->data() + i * 8); };
-  auto points_to = [&](size_t i, uint64_t length) { return (word(i) & 3) == 1 && word(i) >> 32 == (length << 3 | 2); };
+  auto points_to = [&](size_t i, uint64_t length) {
+    return (word(i) & 3) == 1 && word(i) >> 32 == (length << 3 | 2);
+  };
   size_t text = 0, changed = 0;
   for (size_t i = 1; i < bytes->size() / 8; ++i) {
     if (points_to(i, kLong)) text = i + 1 + ((word(i) & UINT32_MAX) >> 2);

@@ -34,8 +34,8 @@ class FakeRandom final : public Random {
   uint64_t state_;
 };
 
-// Files in memory that outlive the Directory objects on them. Remembers what was synced, fails writes and syncs at a
-// chosen call, and can be copied to be damaged.
+// Files in memory that outlive the Directory objects on them. Remembers what was synced, fails writes and
+// syncs at a chosen call, and can be copied to be damaged.
 class FakeDisk {
  public:
   struct Content {
@@ -125,7 +125,8 @@ class FakeDirectory final : public Directory {
     auto at = files.find(std::string(name));
     bool must_exist = mode == OpenMode::kRead || mode == OpenMode::kReadWrite;
     if (at == files.end() && must_exist) return std::unexpected(Error::from_errno(2, join(name)));
-    if (at != files.end() && mode == OpenMode::kCreate) return std::unexpected(Error::from_errno(17, join(name)));
+    if (at != files.end() && mode == OpenMode::kCreate)
+      return std::unexpected(Error::from_errno(17, join(name)));
     if (at == files.end()) {
       if (!disk_->allow()) return disk_->refuse(join(name));
       at = files.emplace(name, std::make_shared<FakeDisk::Content>()).first;
@@ -135,7 +136,9 @@ class FakeDirectory final : public Directory {
   Result<std::unique_ptr<Directory>> open_directory(std::string_view) override {
     return fail(Code::kUnsupported, "no directories in a fake one");
   }
-  Status make_directory(std::string_view) override { return fail(Code::kUnsupported, "no directories in a fake one"); }
+  Status make_directory(std::string_view) override {
+    return fail(Code::kUnsupported, "no directories in a fake one");
+  }
   Result<bool> exists(std::string_view name) override {
     std::lock_guard lock(disk_->mutex);
     return disk_->files.contains(std::string(name));

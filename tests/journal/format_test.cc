@@ -1,9 +1,9 @@
 // docs/journal-format.md shows a segment byte by byte: this makes the same segment and compares.
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-
-#include <gtest/gtest.h>
 
 #include "journal/segment_reader.h"
 #include "tests/journal/batches.h"
@@ -26,8 +26,11 @@ Bytes example_segment() {
   auto writer = *SegmentWriter::create(directory, header);
   BatchBuilder builder;
   builder.add(fs::Write{.inode = {2}, .offset = 4096, .data = as_bytes("hi"), .time = {.sec = 1, .nsec = 2}});
-  Batch batch = builder.finish({.origin = {.hi = 0xaaaaaaaaaaaaaaaa, .lo = 0xbbbbbbbbbbbbbbbb}, .lsn = 1, .lamport = 7,
-                                .time = {.sec = 3, .nsec = 4}, .label = "demo"});
+  Batch batch = builder.finish({.origin = {.hi = 0xaaaaaaaaaaaaaaaa, .lo = 0xbbbbbbbbbbbbbbbb},
+                                .lsn = 1,
+                                .lamport = 7,
+                                .time = {.sec = 3, .nsec = 4},
+                                .label = "demo"});
   EXPECT_TRUE(writer->add(batch, 0));
   EXPECT_TRUE(writer->sync());
   EXPECT_TRUE(writer->add_summary(FrameKind::kClose, 1));
@@ -54,7 +57,8 @@ TEST(Format, TheExampleInTheDocumentationIsWhatIsWritten) {
   std::stringstream text;
   text << file.rdbuf();
   std::string expected = dump(example_segment());
-  EXPECT_NE(text.str().find("```hex\n" + expected + "```"), std::string::npos) << "the page should show\n" << expected;
+  EXPECT_NE(text.str().find("```hex\n" + expected + "```"), std::string::npos) << "the page should show\n"
+                                                                               << expected;
 }
 
 TEST(Format, TheExampleReadsBack) {
@@ -80,7 +84,8 @@ TEST(Format, SegmentNamesAreTheirSequenceNumbers) {
   EXPECT_EQ(segment_name(12), "0000000012.seg");
   EXPECT_EQ(parse_segment_name("0000000012.seg"), 12u);
   EXPECT_EQ(parse_segment_name(segment_name(UINT64_MAX)), UINT64_MAX);
-  for (const char* name : {"0000000000.seg", "12.seg", "0000000012.seg.new", "0000000012.seg.cut-1", "000000001x.seg", ".seg", "-000000001.seg"}) {
+  for (const char* name : {"0000000000.seg", "12.seg", "0000000012.seg.new", "0000000012.seg.cut-1",
+                           "000000001x.seg", ".seg", "-000000001.seg"}) {
     EXPECT_FALSE(parse_segment_name(name)) << name;
   }
 }

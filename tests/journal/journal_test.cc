@@ -1,9 +1,10 @@
-// The journal's contract, on a disk in memory: appending, reading, rotation, trimming, durability, failing disks.
+// The journal's contract, on a disk in memory: appending, reading, rotation, trimming, durability, failing
+// disks.
 #include "journal/journal.h"
 
-#include <thread>
-
 #include <gtest/gtest.h>
+
+#include <thread>
 
 #include "base/hash.h"
 #include "journal/segment_format.h"
@@ -26,10 +27,11 @@ using test::show;
 FakeClock fake_clock;
 FakeRandom fake_random;
 
-Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<FakeDisk>& disk, const JournalOptions& options = {},
-                                         LogIndex durable_hint = 0, Recovery* recovery = nullptr) {
-  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, options, fake_clock, fake_random, durable_hint,
-                       recovery);
+Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<FakeDisk>& disk,
+                                         const JournalOptions& options = {}, LogIndex durable_hint = 0,
+                                         Recovery* recovery = nullptr) {
+  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, options, fake_clock, fake_random,
+                       durable_hint, recovery);
 }
 
 // Batches `from` to `to`, log index and LSN of origin A being the same.
@@ -61,8 +63,10 @@ class AnyJournal : public testing::TestWithParam<bool> {
   AnyJournal() {
     // Nothing recent is kept and segments are small, so that reading goes to files.
     JournalOptions options{.segment_bytes = 4096, .recent_bytes = 0};
-    if (GetParam()) journal_ = *open_on(disk_, options);
-    else journal_ = Journal::in_memory(kIdentity, options);
+    if (GetParam())
+      journal_ = *open_on(disk_, options);
+    else
+      journal_ = Journal::in_memory(kIdentity, options);
   }
   std::shared_ptr<FakeDisk> disk_ = FakeDisk::create();
   std::unique_ptr<Journal> journal_;
@@ -179,7 +183,8 @@ TEST_P(AnyJournal, ATrimmedHeadIsAGap) {
   vector.set(kOriginA, *first - 2);
   EXPECT_EQ(journal_->position_of(vector).error().code(), Code::kGap);
 
-  // A cursor that was behind may still have its file; sooner or later it meets the gap, and never another batch.
+  // A cursor that was behind may still have its file; sooner or later it meets the gap, and never another
+  // batch.
   LogIndex expected = 2;
   auto logged = behind->next();
   for (; logged && *logged; logged = behind->next()) EXPECT_EQ((*logged)->index, expected++);
@@ -264,7 +269,8 @@ TEST(Journal, ASegmentIsOnDiskBeforeTheNextOneExists) {
   ASSERT_TRUE(journal->sync(60));
   std::lock_guard lock(disk->mutex);
   ASSERT_GT(disk->files.size(), 3u);
-  for (const auto& [name, content] : disk->files) EXPECT_EQ(content->synced_bytes, content->bytes.size()) << name;
+  for (const auto& [name, content] : disk->files)
+    EXPECT_EQ(content->synced_bytes, content->bytes.size()) << name;
 }
 
 TEST(Journal, ManySyncsAtOnceShareTheDisk) {
@@ -296,7 +302,8 @@ TEST(Journal, LazyReachesTheDiskByItself) {
   auto disk = FakeDisk::create();
   auto journal = *open_on(disk, {.durability = Durability::kLazy, .lazy_interval_ms = 5});
   append_range(*journal, 1, 5);
-  for (int i = 0; i < 2000 && journal->durable() < 5; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  for (int i = 0; i < 2000 && journal->durable() < 5; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   EXPECT_EQ(journal->durable(), 5u);
 }
 
@@ -315,7 +322,8 @@ TEST(Journal, NoneWritesNothingUntilItIsClosed) {
 
 TEST(Journal, ABacklogPastItsBoundIsWorkedOffBeforeMoreIsTaken) {
   auto disk = FakeDisk::create();
-  auto journal = *open_on(disk, {.durability = Durability::kNone, .segment_bytes = 1 << 20, .backlog_bytes = 2000});
+  auto journal =
+      *open_on(disk, {.durability = Durability::kNone, .segment_bytes = 1 << 20, .backlog_bytes = 2000});
   append_range(*journal, 1, 500);  // would wait for ever if nobody wrote
   expect_range(*journal, 1, 500);
 }
@@ -372,17 +380,21 @@ TEST(Journal, AnotherVolumeOrBranchIsRefused) {
   auto disk = FakeDisk::create();
   ASSERT_TRUE((*open_on(disk))->close());
   auto open_as = [&](const JournalIdentity& identity) {
-    return Journal::open(std::make_unique<FakeDirectory>(disk), identity, {}, fake_clock, fake_random, 0, nullptr);
+    return Journal::open(std::make_unique<FakeDirectory>(disk), identity, {}, fake_clock, fake_random, 0,
+                         nullptr);
   };
   EXPECT_EQ(open_as({.volume = {1, 1}, .branch = "main"}).error().code(), Code::kWrongVolume);
   auto other = open_as({.volume = kIdentity.volume, .branch = "other"});
   ASSERT_FALSE(other);
-  EXPECT_NE(other.error().message().find("expected segment 1 of branch other, found segment 1 of branch main"),
-            std::string::npos) << other.error().message();
+  EXPECT_NE(
+      other.error().message().find("expected segment 1 of branch other, found segment 1 of branch main"),
+      std::string::npos)
+      << other.error().message();
 }
 
 TEST(Journal, VersionsAndFeaturesItDoesNotKnowAreNamed) {
-  SegmentHeader header{.volume = kIdentity.volume, .id = {1, 2}, .branch = "main", .sequence = 1, .first_index = 1};
+  SegmentHeader header{
+      .volume = kIdentity.volume, .id = {1, 2}, .branch = "main", .sequence = 1, .first_index = 1};
   auto open_with = [&](const SegmentHeader& h, uint16_t version) {
     Bytes bytes = encode_segment_header(h);
     store_value(bytes.data() + 8, version);
@@ -431,7 +443,8 @@ TEST(JournalFault, WhereverTheDiskFailsNothingAcknowledgedIsLost) {
         auto failure = (*journal)->failure();
         ASSERT_TRUE(failure);
         EXPECT_EQ(failure->code(), k % 2 == 0 ? Code::kNoSpace : Code::kIo);
-        disk->calls_until_failure = -1;  // the disk recovers; the journal does not pretend that nothing happened
+        disk->calls_until_failure =
+            -1;  // the disk recovers; the journal does not pretend that nothing happened
         int calls = disk->calls;
         EXPECT_EQ((*journal)->sync((*journal)->last()).error().message(), failure->message());
         EXPECT_FALSE((*journal)->append(make_batch(kOriginA, (*journal)->last() + 1)));

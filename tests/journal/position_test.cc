@@ -59,10 +59,12 @@ TEST(Vector, DecodeRefusesDisorderAndEveryCut) {
 }
 
 RC_GTEST_PROP(Position, ParseGivesWhatTheTokenSays, ()) {
-  Position position{draw_vector(), {.lo = *rc::gen::arbitrary<uint64_t>(), .hi = *rc::gen::arbitrary<uint64_t>()}};
+  Position position{draw_vector(),
+                    {.lo = *rc::gen::arbitrary<uint64_t>(), .hi = *rc::gen::arbitrary<uint64_t>()}};
   std::string token = position.to_token();
   RC_ASSERT(token.starts_with("r0."));
-  RC_ASSERT(token.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") == std::string::npos);
+  RC_ASSERT(token.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") ==
+            std::string::npos);
   auto parsed = Position::parse_token(token);
   RC_ASSERT(parsed.has_value());
   RC_ASSERT(*parsed == position);

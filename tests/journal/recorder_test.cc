@@ -1,8 +1,8 @@
 #include "journal/recorder.h"
 
-#include <thread>
-
 #include <gtest/gtest.h>
+
+#include <thread>
 
 #include "tests/journal/batches.h"
 #include "tests/journal/fake_world.h"
@@ -148,7 +148,9 @@ TEST_F(RecorderTest, IdsAreNeverRepeatedAndAFurtherPrefixIsClaimedBeforeItsIds) 
   InodeId beyond = recorder->next();
   EXPECT_NE(beyond.prefix(), first);
   EXPECT_NE(beyond.prefix(), 0u);
-  recorder->record(fs::Create{.parent = kRootInode, .name = "n", .inode = beyond, .mode = S_IFREG, .time = {}}, "labelled");
+  recorder->record(
+      fs::Create{.parent = kRootInode, .name = "n", .inode = beyond, .mode = S_IFREG, .time = {}},
+      "labelled");
   recorder->end_call();
   Batch batch = batches().back();
   EXPECT_EQ(batch.header().label, "labelled");
@@ -186,8 +188,8 @@ TEST_F(RecorderTest, OnceTheJournalHasFailedCallsAreRefused) {
   for (int failing_errno : {ENOSPC, EIO}) {
     auto disk = FakeDisk::create();
     disk->failing_errno = failing_errno;
-    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.durability = Durability::kAlways}, clock_,
-                                  random_, 0, nullptr);
+    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
+                                  {.durability = Durability::kAlways}, clock_, random_, 0, nullptr);
     auto recorder = *Recorder::begin(*journal, clock_, random_, {}, 0, {});
     call(*recorder, "good", "");
     disk->calls_until_failure = 0;

@@ -1,4 +1,5 @@
-// What opening makes of damaged files: every cut and every flipped byte, below and above what is known to be durable.
+// What opening makes of damaged files: every cut and every flipped byte, below and above what is known to be
+// durable.
 #include <gtest/gtest.h>
 
 #include "journal/journal.h"
@@ -22,11 +23,14 @@ FakeClock fake_clock;
 FakeRandom fake_random;
 constexpr const char* kFirst = "0000000001.seg";
 
-Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<FakeDisk>& disk, LogIndex durable_hint, Recovery* recovery = nullptr) {
-  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {}, fake_clock, fake_random, durable_hint, recovery);
+Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<FakeDisk>& disk, LogIndex durable_hint,
+                                         Recovery* recovery = nullptr) {
+  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {}, fake_clock, fake_random,
+                       durable_hint, recovery);
 }
 
-// A segment of `batches` batches, the first `synced` of them synced before the rest was appended; cut short of a close.
+// A segment of `batches` batches, the first `synced` of them synced before the rest was appended; cut short
+// of a close.
 struct Sample {
   std::shared_ptr<FakeDisk> disk = FakeDisk::create();
   std::vector<uint64_t> frame_offsets;  // of each batch, then of the end
@@ -127,12 +131,14 @@ TEST(Recovery, EveryFlippedByteGivesAPrefixOrAClearError) {
       auto journal = open_on(disk, 0, &recovery);
       // The frame behind the durable ones says what is durable, unless it is itself what was hit.
       bool below_durable = at < sample.frame_offsets[3];
-      ASSERT_EQ(journal.has_value(), !below_durable) << at << ": " << (journal ? "" : journal.error().message());
+      ASSERT_EQ(journal.has_value(), !below_durable)
+          << at << ": " << (journal ? "" : journal.error().message());
       if (journal) {
         EXPECT_EQ(recovery.last, sample.whole_before(at)) << at;
         expect_prefix(**journal, recovery.last, std::to_string(at));
       } else {
-        EXPECT_TRUE(journal.error().code() == Code::kCorrupt || journal.error().code() == Code::kUnsupported) << at;
+        EXPECT_TRUE(journal.error().code() == Code::kCorrupt || journal.error().code() == Code::kUnsupported)
+            << at;
         EXPECT_NE(journal.error().message().find(kFirst), std::string::npos);
         EXPECT_EQ(to_hex(disk->files.at(kFirst)->bytes), to_hex(before)) << "a refused journal was changed";
       }
@@ -143,8 +149,8 @@ TEST(Recovery, EveryFlippedByteGivesAPrefixOrAClearError) {
 TEST(Recovery, DamageInASealedSegmentIsAnErrorForWhoeverReadsIt) {
   auto disk = FakeDisk::create();
   {
-    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.segment_bytes = 2000}, fake_clock,
-                                  fake_random, 0, nullptr);
+    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.segment_bytes = 2000},
+                                  fake_clock, fake_random, 0, nullptr);
     for (LogIndex i = 1; i <= 20; ++i) ASSERT_TRUE(journal->append(make_batch(kOriginA, i)));
     ASSERT_TRUE(journal->close());
   }
@@ -172,7 +178,9 @@ TEST(Recovery, DamageInASealedSegmentIsAnErrorForWhoeverReadsIt) {
 
 // --- the table of docs/journal-format.md
 
-Bytes zeros(size_t n) { return Bytes(n); }
+Bytes zeros(size_t n) {
+  return Bytes(n);
+}
 
 struct TailCase {
   const char* state;
@@ -189,7 +197,8 @@ TEST_P(TailTable, StateLeadsToAction) {
   c.damage(sample, sample.bytes());
   Recovery recovery;
   auto journal = open_on(sample.disk, c.durable_hint, &recovery);
-  ASSERT_EQ(journal.has_value(), c.last >= 0) << c.state << ": " << (journal ? "opened" : journal.error().message());
+  ASSERT_EQ(journal.has_value(), c.last >= 0)
+      << c.state << ": " << (journal ? "opened" : journal.error().message());
   if (c.last < 0) {
     EXPECT_EQ(journal.error().code(), Code::kCorrupt);
   } else {
@@ -205,11 +214,15 @@ INSTANTIATE_TEST_SUITE_P(
                  [](const Sample& s, Bytes& b) { b.resize(s.frame_offsets[5]); }, 5, 5},
         TailCase{"ends between two frames below the durable mark",
                  [](const Sample& s, Bytes& b) { b.resize(s.frame_offsets[5]); }, 6, -1},
-        TailCase{"ends within a frame", [](const Sample& s, Bytes& b) { b.resize(s.frame_offsets[5] + 40); }, 5, 5},
+        TailCase{"ends within a frame", [](const Sample& s, Bytes& b) { b.resize(s.frame_offsets[5] + 40); },
+                 5, 5},
         TailCase{"goes on with zeros", [](const Sample&, Bytes& b) { append_bytes(b, zeros(4096)); }, 6, 6},
-        TailCase{"goes on with garbage", [](const Sample&, Bytes& b) { append_bytes(b, as_bytes("what is this?")); }, 6, 6},
+        TailCase{"goes on with garbage",
+                 [](const Sample&, Bytes& b) { append_bytes(b, as_bytes("what is this?")); }, 6, 6},
         TailCase{"goes on with a frame from elsewhere",
-                 [](const Sample& s, Bytes& b) { append_bytes(b, Bytes(b.begin() + static_cast<long>(s.frame_offsets[5]), b.end())); },
+                 [](const Sample& s, Bytes& b) {
+                   append_bytes(b, Bytes(b.begin() + static_cast<long>(s.frame_offsets[5]), b.end()));
+                 },
                  6, 6},
         TailCase{"a frame lost, a later one whole, neither synced",
                  [](const Sample& s, Bytes& b) { b[s.frame_offsets[4] + 100] ^= std::byte{1}; }, 3, 4},
@@ -243,8 +256,8 @@ TEST(Recovery, ADamagedCloseInTheMiddleIsNotATornTail) {
 TEST(Recovery, AMissingSegmentIsRefused) {
   auto disk = FakeDisk::create();
   {
-    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.segment_bytes = 1000}, fake_clock,
-                                  fake_random, 0, nullptr);
+    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.segment_bytes = 1000},
+                                  fake_clock, fake_random, 0, nullptr);
     for (LogIndex i = 1; i <= 20; ++i) ASSERT_TRUE(journal->append(make_batch(kOriginA, i)));
     ASSERT_TRUE(journal->close());
   }

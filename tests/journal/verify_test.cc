@@ -21,8 +21,8 @@ FakeClock fake_clock;
 FakeRandom fake_random;
 
 Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<FakeDisk>& disk, LogIndex durable_hint = 0) {
-  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.segment_bytes = 1500}, fake_clock, fake_random,
-                       durable_hint, nullptr);
+  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.segment_bytes = 1500}, fake_clock,
+                       fake_random, durable_hint, nullptr);
 }
 
 constexpr LogIndex kBatches = 12;
@@ -94,7 +94,8 @@ TEST(Verify, EveryFlippedByteIsFoundAndRepairLeavesAPrefix) {
       auto journal = open_on(disk, repair->last);
       ASSERT_TRUE(journal) << journal.error().message();
       auto cursor = (*journal)->read(1);
-      for (LogIndex i = 1; i <= repair->last; ++i) EXPECT_EQ(show((**cursor->next()).batch), show(make_batch(kOriginA, i)));
+      for (LogIndex i = 1; i <= repair->last; ++i)
+        EXPECT_EQ(show((**cursor->next()).batch), show(make_batch(kOriginA, i)));
       EXPECT_FALSE(*cursor->next());
     }
   }
