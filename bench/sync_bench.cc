@@ -126,7 +126,7 @@ class World {
 
  private:
   void write_file(const std::string& path, const std::string& bytes) {
-    must(guest_->write_file("/" + path, as_bytes(bytes)), path);
+    must(guest_->write_file("/" + path, bytes), path);
     int fd = ::open((folder_ + "/new/" + path).c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0 || ::write(fd, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) die("cannot write " + path);
     ::close(fd);

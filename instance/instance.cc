@@ -302,7 +302,27 @@ Status Instance::apply(std::span<const journal::Batch> group) {
   return {};
 }
 
-Status Instance::install(const fs::View& tree, const journal::Position& position, uint64_t lamport) {
+Result<std::vector<replay::Mark>> Instance::marks() {
+  std::vector<store::MarkRecord> records = TRY(store_->catalogue().marks());
+  std::erase_if(records, [&](const store::MarkRecord& record) { return record.branch != options_.branch; });
+  std::sort(records.begin(), records.end(), [](auto& a, auto& b) { return a.log_index < b.log_index; });
+  std::vector<replay::Mark> marks;
+  for (store::MarkRecord& record : records) marks.push_back({std::move(record.name), std::move(record.token)});
+  return marks;
+}
+
+// Marks that came with a snapshot, which stands for where each of them was.
+Status Instance::keep_marks(std::span<const replay::Mark> marks, LogIndex index) {
+  for (const replay::Mark& mark : marks) {
+    TRY(store::Store::check_name("mark", mark.name));
+    TRY(journal::Position::parse_token(mark.token));
+    TRY(store_->catalogue().put_mark({mark.name, options_.branch, index, mark.token, options_.clock.realtime()}));
+  }
+  return {};
+}
+
+Status Instance::install(const fs::View& tree, const journal::Position& position, uint64_t lamport,
+                         std::span<const replay::Mark> marks) {
   if (journal_ == nullptr) return fail(Code::kInvalidArgument, "a snapshot before the volume is known");
   std::lock_guard applying(applying_);
   auto swap = [&]() -> Result<fs::View> { return filesystem_->install(tree); };
@@ -315,6 +335,7 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
   replayer_ = replay::Replayer(position.vector, lamport);
   if (in_memory()) {
     TRY(journal_->restart_at(journal_->last() + 1, position.vector));
+    TRY(keep_marks(marks, journal_->last()));
     publish_vector();
     return {};
   }
@@ -324,6 +345,7 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
   auto record = TRY(capture(pinned, "", true));
   TRY(journal_->restart_at(record.log_index + 1, position.vector));
   TRY(drop_older_checkpoints(record.id));
+  TRY(keep_marks(marks, record.log_index));
   publish_vector();
   return {};
 }

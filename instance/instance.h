@@ -108,7 +108,9 @@ class Instance final : public replay::Member {
   journal::Journal& journal() override;
   Status adopt_volume(VolumeId volume) override;
   Status apply(std::span<const journal::Batch> group) override;
-  Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport) override;
+  Result<std::vector<replay::Mark>> marks() override;
+  Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport,
+                 std::span<const replay::Mark> marks) override;
 
  private:
   explicit Instance(InstanceOptions options);
@@ -118,6 +120,7 @@ class Instance final : public replay::Member {
   Status begin_writing();
   Result<fs::Head> load_newest_snapshot(std::optional<store::SnapshotRecord>* record);
   Status apply_and_journal(std::span<const journal::Batch> group);
+  Status keep_marks(std::span<const replay::Mark> marks, LogIndex index);
   Status note_marks(const journal::Batch& batch);
   Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint);
   Status drop_older_checkpoints(uint64_t newest);

@@ -86,6 +86,11 @@ void put(schema::Control::Builder out, const SnapshotBegin& begin) {
   auto to = out.initSnapshotBegin();
   put(to.initPosition(), begin.position);
   to.setLamport(begin.lamport);
+  auto marks = to.initMarks(static_cast<unsigned>(begin.marks.size()));
+  for (unsigned i = 0; i < marks.size(); i++) {
+    marks[i].setName(begin.marks[i].name.c_str());
+    marks[i].setToken(begin.marks[i].token.c_str());
+  }
 }
 void put(schema::Control::Builder out, const SnapshotEnd& end) {
   auto to = out.initSnapshotEnd();
@@ -117,18 +122,21 @@ Result<journal::Vector> vector_of(capnp::Data::Reader in) {
 Result<journal::Position> position_of(schema::Position::Reader in) {
   return journal::Position{.vector = TRY(vector_of(in.getVector())), .digest = id_of<Digest128>(in.getDigest())};
 }
+constexpr size_t kNameLimit = 64;  // of a branch or a mark
+
+// Below, what TRY may leave early is never inside a braced list behind a member that owns memory: g++ 12 would leak it.
+
 // Text of a peer, safe to print.
 Result<std::string> text_of(capnp::Text::Reader in, size_t limit) {
   if (in.size() > limit) return fail(Code::kCorrupt, fmt::format("a text has {} bytes, expected at most {}", in.size(), limit));
   return printable(std::string_view(in.begin(), in.size()));
 }
 Result<Control> hello_of(schema::Hello::Reader in) {
-  constexpr size_t kBranchLimit = 64;
   if (in.getRole() > schema::Hello::Role::WRITER) return fail(Code::kUnsupported, "unknown role of a peer");
   return Hello{.min_version = in.getMinVersion(),
                .max_version = in.getMaxVersion(),
                .volume = id_of<VolumeId>(in.getVolume()),
-               .branch = TRY(text_of(in.getBranch(), kBranchLimit)),
+               .branch = TRY(text_of(in.getBranch(), kNameLimit)),
                .role = static_cast<Role>(in.getRole()),
                .position = TRY(position_of(in.getPosition())),
                .lamport = in.getLamport(),
@@ -142,7 +150,18 @@ Result<Control> catch_up_of(schema::CatchUp::Reader in) {
   if (in.getSuffixAvailable()) decision.suffix_bytes = in.getSuffixBytes();
   if (decision.tier != Tier::kNothing && decision.tier != Tier::kSuffix && decision.tier != Tier::kSnapshot)
     return fail(Code::kUnsupported, fmt::format("catch-up of kind {}, which this version does not know", in.getTier()));
-  return CatchUp{.decision = std::move(decision), .target = TRY(vector_of(in.getTarget()))};
+  journal::Vector target = TRY(vector_of(in.getTarget()));
+  return CatchUp{.decision = std::move(decision), .target = std::move(target)};
+}
+Result<Control> snapshot_begin_of(schema::SnapshotBegin::Reader in) {
+  SnapshotBegin begin{.position = TRY(position_of(in.getPosition())), .lamport = in.getLamport()};
+  if (in.getMarks().size() > kMarksMax) {
+    return fail(Code::kCorrupt, fmt::format("a snapshot with {} marks, expected at most {}", in.getMarks().size(), kMarksMax));
+  }
+  for (schema::Mark::Reader mark : in.getMarks()) {
+    begin.marks.push_back({TRY(text_of(mark.getName(), kNameLimit)), TRY(text_of(mark.getToken(), kMarksBytesMax))});
+  }
+  return begin;
 }
 template <class T>
 Result<Control> refusal_of(schema::Refuse::Reader in) {
@@ -155,9 +174,7 @@ Result<Control> control_of(schema::Control::Reader in) {
     case Kind::HELLO: return hello_of(in.getHello());
     case Kind::REFUSE: return refusal_of<Refuse>(in.getRefuse());
     case Kind::CATCH_UP: return catch_up_of(in.getCatchUp());
-    case Kind::SNAPSHOT_BEGIN:
-      return SnapshotBegin{.position = TRY(position_of(in.getSnapshotBegin().getPosition())),
-                           .lamport = in.getSnapshotBegin().getLamport()};
+    case Kind::SNAPSHOT_BEGIN: return snapshot_begin_of(in.getSnapshotBegin());
     case Kind::SNAPSHOT_END:
       return SnapshotEnd{.root = id_of<BlobId>(in.getSnapshotEnd().getRoot()), .bytes = in.getSnapshotEnd().getBytes()};
     case Kind::CHECKPOINT: return Checkpoint{.position = TRY(position_of(in.getCheckpoint()))};

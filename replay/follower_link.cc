@@ -8,10 +8,9 @@ namespace reprise::replay {
 
 Result<std::unique_ptr<FollowerLink>> FollowerLink::begin(Member& member, Clock& clock, const SessionOptions& options,
                                                           ResyncBudget& budget, uint64_t tree_limit_bytes) {
-  FollowerFacts facts{.volume = member.volume(),
-                      .branch = member.branch(),
-                      .moment = TRY(member.settle()),
-                      .is_new = member.is_new()};
+  Moment moment = TRY(member.settle());
+  FollowerFacts facts{
+      .volume = member.volume(), .branch = member.branch(), .moment = std::move(moment), .is_new = member.is_new()};
   return std::unique_ptr<FollowerLink>(new FollowerLink(member, clock, options, facts, budget, tree_limit_bytes));
 }
 
@@ -66,7 +65,7 @@ Status FollowerLink::install(const InstallTree& step) {
   if (Digest128 digest = tree->digest(); digest != step.position.digest)
     return fail(Code::kCorrupt, fmt::format("the leader's snapshot has the digest {}, expected {}", digest.to_string(),
                                             step.position.digest.to_string()));
-  TRY(member_.install(*tree, step.position, step.lamport));
+  TRY(member_.install(*tree, step.position, step.lamport, step.marks));
   ++overwrites_;
   return {};
 }

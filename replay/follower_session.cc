@@ -84,7 +84,7 @@ void FollowerSession::handle(Incoming message) {
   } else if (auto* end = std::get_if<SnapshotEnd>(&control)) {
     if (expect_ != Expect::kTree || end->bytes != tree_bytes_) return unexpected("the end of a snapshot");
     received_ = tree_->position.vector;
-    steps_.push_back(InstallTree{.root = end->root, .position = tree_->position, .lamport = tree_->lamport});
+    steps_.push_back(InstallTree{.root = end->root, .position = tree_->position, .lamport = tree_->lamport, .marks = std::move(tree_->marks)});
     expect_ = Expect::kBatches;
   } else if (auto* checkpoint = std::get_if<Checkpoint>(&control)) {
     handle_checkpoint(*checkpoint);

@@ -142,11 +142,27 @@ void LeaderLink::read_from(LogIndex index) {
   checkpoint_at_ms_ = 0;
 }
 
+// Those passed at `position`, the newest of them if there are too many for one message.
+Result<std::vector<Mark>> LeaderLink::marks_before(const journal::Position& position) {
+  std::vector<Mark> passed;
+  size_t bytes = 0;
+  std::vector<Mark> all = TRY(member_.marks());
+  for (auto mark = all.rbegin(); mark != all.rend() && passed.size() < kMarksMax; ++mark) {
+    bytes += mark->name.size() + mark->token.size();
+    if (bytes > kMarksBytesMax) break;
+    journal::Position at = TRY(journal::Position::parse_token(mark->token));
+    if (position.vector.covers(at.vector)) passed.push_back(std::move(*mark));
+  }
+  std::reverse(passed.begin(), passed.end());
+  return passed;
+}
+
 Status LeaderLink::send_snapshot(const Write& write) {
   Pinned pinned = TRY(member_.pin());
+  std::vector<Mark> marks = TRY(marks_before(pinned.moment.position));
   {
     std::lock_guard lock(mutex_);
-    session_.begin_tree(pinned.moment);
+    session_.begin_tree(pinned.moment, std::move(marks));
     ++overwrites_;
   }
   bool sent = false;

@@ -61,6 +61,7 @@ class LeaderLink {
   uint64_t now_ms() { return clock_.monotonic_ns() / 1'000'000; }
   Status flush(const Write& write, bool* sent);
   Status catch_up(const CatchUpRequest& request, const Write& write);
+  Result<std::vector<Mark>> marks_before(const journal::Position& position);
   Status send_snapshot(const Write& write);
   void read_from(LogIndex index);
   void send_batches();

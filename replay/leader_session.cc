@@ -102,9 +102,9 @@ void LeaderSession::send_batch(const journal::Batch& batch) {
   channel_.send(batch);
 }
 
-void LeaderSession::begin_tree(const Moment& moment) {
+void LeaderSession::begin_tree(const Moment& moment, std::vector<Mark> marks) {
   sent_ = moment.position.vector;
-  channel_.send(SnapshotBegin{.position = moment.position, .lamport = moment.lamport});
+  channel_.send(SnapshotBegin{.position = moment.position, .lamport = moment.lamport, .marks = std::move(marks)});
 }
 
 void LeaderSession::end_tree(BlobId root, uint64_t bytes) { channel_.send(SnapshotEnd{.root = root, .bytes = bytes}); }

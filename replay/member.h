@@ -9,6 +9,7 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/ids.h"
@@ -24,6 +25,12 @@ struct Moment {
   journal::Position position;
   uint64_t lamport = 0;    // largest seen
   LogIndex log_index = 0;  // of the newest batch in its journal
+};
+
+// A mark that was passed.
+struct Mark {
+  std::string name;
+  std::string token;  // journal::Position::to_token
 };
 
 // A moment, and the tree at it, pinned.
@@ -49,6 +56,8 @@ class Member {
   virtual Result<Moment> settle() = 0;
   // The same, and keeps the tree of that moment.
   virtual Result<Pinned> pin() = 0;
+  // Marks passed so far, oldest first. A snapshot carries them along: the journal that set them does not reach the peer.
+  virtual Result<std::vector<Mark>> marks() = 0;
   // About how many bytes a snapshot of the tree would take on the wire. Cheap.
   virtual uint64_t estimated_snapshot_bytes() const = 0;
   // As long as the member.
@@ -63,8 +72,9 @@ class Member {
   // snapshot can mend; anything else (kIo, kNoSpace, …) is this member's own trouble.
   virtual Status apply(std::span<const journal::Batch> group) = 0;
   // Replaces the whole tree; readers see the old or the new one, never a mix. The journal goes on after `position`.
-  // The caller has compared the digest of `tree` with the position's.
-  virtual Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport) = 0;
+  // The caller has compared the digest of `tree` with the position's; `marks` are those passed on the way there.
+  virtual Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport,
+                         std::span<const Mark> marks) = 0;
 };
 
 }  // namespace reprise::replay

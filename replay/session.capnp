@@ -81,6 +81,12 @@ struct CatchUp {
 struct SnapshotBegin {
   position @0 :Position;
   lamport @1 :UInt64;
+  marks @2 :List(Mark);        # that lie at or before the position; the newest, if there are very many
+}
+
+struct Mark {
+  name @0 :Text;
+  token @1 :Text;              # journal::Position::to_token
 }
 
 struct SnapshotEnd {

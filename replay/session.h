@@ -108,7 +108,7 @@ class LeaderSession {
   void begin_catch_up(const CatchUpDecision& decision, const Moment& ours);
   // Then, as decided: batches, or a tree and then batches.
   void send_batch(const journal::Batch& batch);
-  void begin_tree(const Moment& moment);
+  void begin_tree(const Moment& moment, std::vector<Mark> marks);
   void count_tree_bytes(size_t framed_bytes) { channel_.count_sent(framed_bytes); }
   void end_tree(BlobId root, uint64_t bytes);
   // The position after exactly the batches sent.
@@ -159,6 +159,7 @@ struct InstallTree {
   BlobId root;
   journal::Position position;
   uint64_t lamport = 0;
+  std::vector<Mark> marks;
 };
 struct CheckPosition {};  // answered by checked() with our own position
 using Step = std::variant<AdoptVolume, ApplyGroup, BeginTree, AddToTree, InstallTree, CheckPosition>;

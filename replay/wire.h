@@ -18,6 +18,7 @@
 #include "base/ids.h"
 #include "journal/batch.h"
 #include "journal/position.h"
+#include "replay/member.h"
 #include "replay/tier.h"
 
 namespace reprise::replay {
@@ -47,9 +48,12 @@ struct CatchUp {
   CatchUpDecision decision;
   journal::Vector target;
 };
+inline constexpr size_t kMarksMax = 1000;       // in one SnapshotBegin
+inline constexpr size_t kMarksBytesMax = 512 << 10;  // of their names and tokens
 struct SnapshotBegin {
   journal::Position position;
   uint64_t lamport = 0;
+  std::vector<Mark> marks;
 };
 struct SnapshotEnd {
   BlobId root;

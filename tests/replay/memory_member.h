@@ -154,8 +154,17 @@ class MemoryMember final : public Member {
     if (diverge_always_) corrupt_silently();
     return {};
   }
-  Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport) override {
+  Result<std::vector<Mark>> marks() override {
     std::lock_guard lock(mutex_);
+    return marks_;
+  }
+  void add_mark(Mark mark) {
+    std::lock_guard lock(mutex_);
+    marks_.push_back(std::move(mark));
+  }
+  Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport, std::span<const Mark> marks) override {
+    std::lock_guard lock(mutex_);
+    marks_.assign(marks.begin(), marks.end());
     head_ = fs::Head(tree);
     replayer_ = Replayer(position.vector, lamport);
     ++installs_;
@@ -176,6 +185,7 @@ class MemoryMember final : public Member {
   fs::Head head_;
   Replayer replayer_;
   std::unique_ptr<journal::Journal> journal_;
+  std::vector<Mark> marks_;
   uint64_t next_inode_ = 2;
   uint32_t disturbed_ = 0;
   std::optional<Error> apply_error_;

@@ -54,6 +54,7 @@ TEST(Wire, ControlMessagesComeBackAsTheyWent) {
   EXPECT_EQ(round_trip(Resync{.code = Code::kDivergence, .reason = "r"}).reason, "r");
   EXPECT_EQ(round_trip(Bye{.code = Code::kCancelled, .reason = "b"}).code, Code::kCancelled);
   EXPECT_EQ(round_trip(SnapshotBegin{.position = position_of(1), .lamport = 2}).position, position_of(1));
+  EXPECT_EQ(round_trip(SnapshotBegin{.position = position_of(1), .lamport = 2, .marks = {{"m", "r0.x"}}}).marks.at(0).token, "r0.x");
   EXPECT_EQ(round_trip(SnapshotEnd{.root = {.lo = 1, .hi = 2}, .bytes = 3}).root, (BlobId{.lo = 1, .hi = 2}));
   EXPECT_EQ(round_trip(Checkpoint{.position = position_of(6)}).position, position_of(6));
   EXPECT_EQ(round_trip(Ack{.vector = position_of(6).vector, .bytes = 77}).bytes, 77u);
