@@ -1,4 +1,7 @@
 // Handlers of extended attributes.
+//
+// ACLs cannot be set here, as on a filesystem mounted without them: nothing would enforce them, and a program that is told
+// its ACL was taken (cp -a sets one that says no more than the mode) does not set the mode any more.
 #include <sys/xattr.h>
 
 #include "adapters/fuse/session.h"
@@ -33,7 +36,10 @@ void on_listxattr(fuse_req_t request, fuse_ino_t inode, size_t room) {
   reply_bytes(request, as_bytes(*names), room);
 }
 
+bool is_acl(std::string_view name) { return name.starts_with("system.posix_acl_"); }
+
 void on_setxattr(fuse_req_t request, fuse_ino_t inode, const char* name, const char* value, size_t size, int flags) {
+  if (is_acl(name)) return reply_error(request, fs::Errno{EOPNOTSUPP});
   fs::XattrMode mode;
   switch (flags) {
     case 0: mode = fs::XattrMode::kAny; break;
