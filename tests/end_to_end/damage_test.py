@@ -1,0 +1,188 @@
+"""Segments cut and bytes flipped: above the durable mark the journal opens at the last whole batch, below it is refused."""
+import random
+import shutil
+import struct
+import unittest
+
+from harness import REPRISE, EndToEnd, execute
+
+FRAME_BYTES = 80
+BATCH, CLOSE = 1, 2
+
+
+class Frame:
+    """A frame of a segment, read as docs/journal-format.md says."""
+
+    def __init__(self, data, offset):
+        magic, self.kind, _, message, body, self.index, self.durable_through = struct.unpack_from("<4sHHIIQQ", data, offset)
+        if magic != b"FRM1":
+            raise ValueError(f"no frame at {offset}")
+        self.offset, self.end = offset, offset + FRAME_BYTES + message + body
+
+
+def frames_of(segment):
+    data = segment.read_bytes()
+    offset, = struct.unpack_from("<I", data, 12)
+    frames = []
+    while offset < len(data):
+        frames.append(Frame(data, offset))
+        offset = frames[-1].end
+    return frames
+
+
+class Damage(EndToEnd):
+    """A store with a clean close after some batches, and then more, until the process was killed."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.chance = random.Random(4)
+
+    def setUp(self):
+        super().setUp()
+        self.store = self.work / "S"
+        self.run_inside(self.store, "for i in 1 2 3 4 5 6; do echo $i > before-$i; done; mkdir d; mv before-1 d; ln -s d l")
+        self.closed_at = self.reprise_json("snapshot", "list", self.store)["log_index"]
+        writer = self.guest(self.store)
+        writer.do("import os\n"
+                  "for i in range(12):\n"
+                  "    with open(f'after-{i}', 'wb') as f:\n"
+                  "        f.write(bytes([i]) * 400 * i)\n"
+                  "        f.flush()\n"
+                  "        if i in (3, 7): os.fsync(f.fileno())\n"
+                  "os.rename('after-0', 'd/moved'); os.unlink('after-1'); os.chmod('after-2', 0o600)\n")
+        self.reprise("stat", self.store)  # asks the live instance to write everything it has
+        writer.kill()
+        self.segment = self.store / "branches/main/journal/0000000001.seg"
+        self.copies = 0
+        self.frames = frames_of(self.segment)
+        self.batches = [frame for frame in self.frames if frame.kind == BATCH]
+        self.assertEqual([frame.index for frame in self.batches], list(range(1, len(self.batches) + 1)))
+        self.assertGreater(len(self.batches), self.closed_at + 20)
+        # What the catalogue knows to be durable is the clean close.
+        self.mark_offset = next(frame.end for frame in self.frames if frame.index == self.closed_at and frame.kind == BATCH)
+        self.contents = {}
+
+    def content_at(self, index):
+        """Content digest of the undamaged store after batch `index`."""
+        if index not in self.contents:
+            self.contents[index] = self.reprise("digest", "--content", f"{self.store}@{index}")
+        return self.contents[index]
+
+    def damaged_copy(self, damage):
+        """Another store with the segment's bytes changed by damage(bytearray), and the path of its segment."""
+        self.copies += 1
+        copy = self.work / f"copy-{self.copies}"
+        shutil.copytree(self.store, copy, ignore=shutil.ignore_patterns("control"))  # the socket of who was killed
+        segment = copy / self.segment.relative_to(self.store)
+        data = bytearray(segment.read_bytes())
+        damage(data)
+        segment.write_bytes(data)
+        return copy, segment
+
+    def cut_copy(self, length):
+        def cut(data):
+            del data[length:]
+        return self.damaged_copy(cut)
+
+    def flipped_copy(self, place):
+        def flip(data):
+            data[place] ^= 1 << self.chance.randrange(8)
+        return self.damaged_copy(flip)
+
+    def check_opens_at(self, store, segment, last):
+        """Opens at the end of batch `last`, says what it cut, and goes on from there."""
+        size = segment.stat().st_size
+        # The close behind the batch, if there is one, is whole too.
+        end = max(frame.end for frame in self.frames
+                  if frame.end <= size and (frame.index <= last or (frame.kind == CLOSE and frame.index == last + 1)))
+        self.reprise("verify", store)
+        self.assertEqual(self.reprise("digest", "--content", store), self.content_at(last))
+        done = execute([REPRISE, "run", "--store", store, "--", "true"])
+        self.assertEqual(done.status, 0, done)
+        expected = (f"reprise: {segment}: cut a torn tail of {size - end} bytes at offset {end}; everything before it is there\n"
+                    if size > end else "")
+        self.assertEqual(done.err, expected)
+        self.assertEqual(self.reprise("digest", "--content", store), self.content_at(last))
+        self.run_inside(store, "echo more > more")
+        self.reprise("verify", store)
+        self.assertNotEqual(self.reprise("digest", "--content", store), self.content_at(last))
+
+    def check_refused(self, store, segment, lost):
+        """Neither opened nor changed, by any command; repair keeps what it cuts, and then it opens."""
+        before = segment.read_bytes()
+        said = self.refused("run", "--store", store, "--", "true", status=125)
+        self.assertIn(f"{segment}: ", said)
+        self.assertRegex(said, rf"log index {lost}\b")
+        if lost > 1:
+            self.assertRegex(said, rf"after LSN \d+ of origin [0-9a-f]+")
+        self.assertIn("reprise repair", said)
+        self.assertIn(str(segment), self.refused("mark", store, "name", status=3))
+        found = self.reprise("verify", store, status=1)
+        self.assertIn("damaged: ", found)
+        self.assertIn(str(segment), found)
+        self.assertEqual(segment.read_bytes(), before)
+
+        self.reprise("repair", store)
+        kept = sorted(segment.parent.glob("*.cut-*"))
+        self.assertEqual(segment.read_bytes() + b"".join(path.read_bytes() for path in kept), before)
+        self.reprise("verify", store)
+        self.run_inside(store, "test -e before-2; echo more > more")
+        self.reprise("verify", store)
+
+    def test_cut_above_the_durable_mark(self):
+        ends = [frame.end for frame in self.frames if frame.end > self.mark_offset]
+        size = self.segment.stat().st_size
+        lengths = {self.mark_offset, self.mark_offset + 1, size - 1, size}
+        for end in self.chance.sample(ends, 8):
+            lengths |= {end - 1, end, min(end + self.chance.choice((1, 8, 79, 80, 81)), size)}
+        lengths |= {self.chance.randrange(self.mark_offset, size) for _ in range(6)}
+        for length in sorted(lengths):
+            with self.subTest(length=length):
+                self.check_opens_at(*self.cut_copy(length), max(frame.index for frame in self.batches if frame.end <= length))
+
+    def test_cut_below_the_durable_mark(self):
+        first = self.frames[0].offset
+        before = [frame.end for frame in self.frames if frame.end < self.mark_offset]
+        for length in sorted({first, self.mark_offset - 1, before[-1], *self.chance.sample(range(first + 1, self.mark_offset), 4)}):
+            with self.subTest(length=length):
+                self.check_refused(*self.cut_copy(length), next(frame.index for frame in self.frames if frame.end > length))
+
+    def test_flip_below_what_later_frames_call_durable(self):
+        durable = max(frame.durable_through for frame in self.frames)
+        self.assertGreater(durable, self.closed_at)  # by an fsync
+        candidates = [frame for frame in self.batches if frame.index <= durable]
+        for frame in [candidates[0], candidates[-1], *self.chance.sample(candidates, 5)]:
+            for place in (self.chance.randrange(frame.offset, frame.offset + FRAME_BYTES),
+                          self.chance.randrange(frame.offset + FRAME_BYTES, frame.end)):
+                with self.subTest(index=frame.index, place=place):
+                    self.check_refused(*self.flipped_copy(place), frame.index)
+
+    def test_flip_above_everything_durable(self):
+        durable = max(frame.durable_through for frame in self.frames)
+        candidates = [frame for frame in self.batches if frame.index > durable]
+        self.assertNotEqual(candidates, [])
+        for frame in {candidates[0], candidates[-1]}:
+            place = self.chance.randrange(frame.offset, frame.end)
+            with self.subTest(index=frame.index, place=place):
+                store, segment = self.flipped_copy(place)
+                self.assertIn("torn tail", self.reprise("verify", store))
+                self.check_opens_at(store, segment, frame.index - 1)
+
+    def test_a_damaged_header_and_a_missing_segment(self):
+        for name, damage in (("header", lambda data: data.__setitem__(40, data[40] ^ 1)),
+                             ("nothing", lambda data: data.clear()),
+                             ("half a header", lambda data: data.__delitem__(slice(50, None)))):
+            with self.subTest(name):
+                store, segment = self.damaged_copy(damage)
+                before = segment.read_bytes()
+                self.assertIn(str(segment), self.refused("run", "--store", store, "--", "true", status=125))
+                self.assertIn("damaged: ", self.reprise("verify", store, status=1))
+                self.assertEqual(segment.read_bytes(), before)
+        store, segment = self.damaged_copy(lambda data: None)
+        segment.unlink()
+        self.assertIn("log index", self.refused("run", "--store", store, "--", "true", status=125))
+        self.assertFalse(segment.exists())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

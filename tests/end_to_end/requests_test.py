@@ -1,0 +1,65 @@
+"""What the kernel has cached is served without a single request to the instance, in a writer and in a follower."""
+import json
+import socket
+import struct
+import unittest
+
+from harness import EndToEnd
+
+# os.open, because open() of Python asks whether a file is a terminal, and every ioctl is passed on by the kernel.
+READ_AGAIN = """
+import os
+def read(path, size, offset):
+    descriptor = os.open(path, os.O_RDONLY)
+    data = os.pread(descriptor, size, offset)
+    os.close(descriptor)
+    return len(data)
+for _ in range(500):
+    result = read('dir/file', 200_000, 0)
+    read('dir/other', 10, 70_000)
+    os.stat('dir/file'); os.stat('dir'); os.path.exists('dir/absent'); os.readlink('link'); os.listdir('dir')
+"""
+
+
+class Requests(EndToEnd):
+    def requests(self, store):
+        """How many requests of the kernel the instance has answered: asked of it directly, past every mount."""
+        question = json.dumps({"ask": "stat"}).encode()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(store / "branches/main/control"))
+            connection.sendall(struct.pack("<I", len(question)) + question)
+            stream = connection.makefile("rb")
+            answer = json.loads(stream.read(struct.unpack("<I", stream.read(4))[0]))
+        return answer["answer"]["fuse_requests"]
+
+    def check_silent(self, guest):
+        self.assertEqual(guest.do(READ_AGAIN), 100_000)  # now the kernel has it
+        before = self.requests(guest.store)
+        self.assertGreater(before, 0)
+        self.assertEqual(guest.do(READ_AGAIN), 100_000)
+        self.assertEqual(self.requests(guest.store), before)
+        # And the count does count.
+        guest.do("os.path.exists('dir/not asked for yet')")
+        self.assertGreater(self.requests(guest.store), before)
+
+    def test_reading_again_asks_nothing(self):
+        a = self.guest(self.work / "A", "--listen", f"unix:{self.work}/s")
+        a.do("import os; os.mkdir('dir'); os.symlink('dir', 'link')\n"
+             "for name in ('file', 'other'): open('dir/' + name, 'wb').write(b'x' * 100_000)")
+        b = self.guest(self.work / "B", "--follow", f"unix:{self.work}/s")
+        self.reprise("mark", self.work / "A", "written")
+        self.reprise("wait-for", self.work / "B", "written")
+        self.check_silent(a)
+        self.check_silent(b)
+
+        # A change elsewhere leaves what is cached alone.
+        before = self.requests(self.work / "B")
+        a.do("open('elsewhere', 'w').write('x')")
+        self.reprise("mark", self.work / "A", "elsewhere")
+        self.reprise("wait-for", self.work / "B", "elsewhere")
+        b.do(READ_AGAIN)
+        self.assertLessEqual(self.requests(self.work / "B") - before, 4)  # looking at the root again
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
