@@ -1,0 +1,312 @@
+// Instances over stores on disk and in memory: what survives closing and crashing, following, snapshots, marks, history.
+#include "instance/instance.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "fs/guest.h"
+#include "instance/control.h"
+#include "instance/history.h"
+#include "instance/host.h"
+
+namespace reprise::instance {
+namespace {
+
+class InstanceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/reprise-instance-XXXXXX";
+    ASSERT_NE(mkdtemp(name), nullptr);
+    folder_ = name;
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string path(std::string_view name) const { return folder_ + "/" + std::string(name); }
+  static InstanceOptions options(bool follower = false) {
+    InstanceOptions options;
+    options.follower = follower;
+    options.holder = {getpid(), "instance_test"};
+    return options;
+  }
+  std::shared_ptr<store::Store> create_store(std::string_view name) {
+    auto store = store::Store::create(path(name), system_random().next_id<VolumeId>());
+    EXPECT_TRUE(store) << store.error().message();
+    return std::move(*store);
+  }
+  std::shared_ptr<store::Store> open_store(std::string_view name) {
+    auto store = store::Store::open(path(name));
+    EXPECT_TRUE(store) << store.error().message();
+    return std::move(*store);
+  }
+  static std::unique_ptr<Instance> open(std::shared_ptr<store::Store> store, bool follower = false) {
+    auto instance = Instance::open(std::move(store), options(follower));
+    EXPECT_TRUE(instance) << instance.error().message();
+    return std::move(*instance);
+  }
+  static void write(Instance& instance, std::string_view path, std::string_view text) {
+    fs::Guest guest(instance.filesystem());
+    auto done = guest.write_file(path, text);
+    ASSERT_TRUE(done) << fs::errno_text(done.error());
+  }
+  static std::string read(Instance& instance, std::string_view path) {
+    fs::Guest guest(instance.filesystem());
+    auto text = guest.read_file(path);
+    return text ? std::string(as_text(as_bytes(*text))) : fs::errno_text(text.error());
+  }
+  // Every batch the journal has from `from` on.
+  static std::vector<journal::Batch> batches(Instance& instance, LogIndex from = 1) {
+    std::vector<journal::Batch> all;
+    auto cursor = instance.journal().read(from);
+    for (;;) {
+      auto logged = cursor->next();
+      EXPECT_TRUE(logged) << logged.error().message();
+      if (!logged || !*logged) return all;
+      all.push_back((*logged)->batch);
+    }
+  }
+
+  std::string folder_;
+};
+
+TEST_F(InstanceTest, AClosedStoreOpensFromItsCheckpointWithNothingToReplay) {
+  Digest128 digest;
+  {
+    auto instance = open(create_store("s"));
+    write(*instance, "/file", "kept");
+    ASSERT_TRUE(instance->close());
+    digest = instance->filesystem().digest();
+  }
+  auto instance = open(open_store("s"));
+  EXPECT_NE(instance->open_report().snapshot, 0u);
+  EXPECT_EQ(instance->open_report().batches_replayed, 0u);
+  EXPECT_TRUE(instance->open_report().recovery.clean_close);
+  EXPECT_EQ(instance->filesystem().digest(), digest);
+  EXPECT_EQ(read(*instance, "/file"), "kept");
+}
+
+TEST_F(InstanceTest, AfterACrashTheJournalBringsBackWhatWasSynced) {
+  {
+    auto instance = open(create_store("s"));
+    for (int i = 0; i < 50; i++) write(*instance, "/file" + std::to_string(i), "text " + std::to_string(i));
+    ASSERT_TRUE(instance->sync());
+  }
+  auto instance = open(open_store("s"));
+  EXPECT_EQ(instance->open_report().snapshot, 0u);
+  EXPECT_GE(instance->open_report().batches_replayed, 50u);
+  for (int i = 0; i < 50; i++) EXPECT_EQ(read(*instance, "/file" + std::to_string(i)), "text " + std::to_string(i));
+}
+
+TEST_F(InstanceTest, EveryOpeningForWritingIsANewOrigin) {
+  journal::Vector first;
+  {
+    auto instance = open(create_store("s"));
+    ASSERT_TRUE(instance->close());
+    first = instance->vector();
+  }
+  auto instance = open(open_store("s"));
+  EXPECT_EQ(first.entries().size(), 1u);
+  EXPECT_EQ(instance->vector().entries().size(), 2u);
+  EXPECT_TRUE(instance->vector().covers(first));
+}
+
+TEST_F(InstanceTest, ABranchHasOneLiveInstance) {
+  auto store = create_store("s");
+  auto instance = open(store);
+  auto second = Instance::open(store, options());
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code(), Code::kBusy);
+  EXPECT_NE(second.error().message().find("instance_test"), std::string::npos) << second.error().message();
+}
+
+TEST_F(InstanceTest, AFollowerAppliesWhatALeaderRecordedAndIsReadOnlyToItsGuests) {
+  auto leader = open(create_store("leader"));
+  write(*leader, "/file", "one");
+  ASSERT_TRUE(leader->settle());
+  auto follower = Instance::open_new_follower(path("follower"), options(true));
+  ASSERT_TRUE(follower) << follower.error().message();
+  ASSERT_FALSE(std::filesystem::exists(path("follower")));
+  ASSERT_TRUE((*follower)->adopt_volume(leader->volume()));
+  auto applied = (*follower)->apply(batches(*leader));
+  ASSERT_TRUE(applied) << applied.error().message();
+  EXPECT_EQ(read(**follower, "/file"), "one");
+  EXPECT_EQ((*follower)->settle()->position, leader->settle()->position);
+
+  {
+    fs::Guest guest((*follower)->filesystem());
+    auto refused = guest.write_file("/file", "two");
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(static_cast<int>(refused.error()), EROFS);
+  }
+
+  // Twice is once.
+  ASSERT_TRUE((*follower)->apply(batches(*leader)));
+  EXPECT_EQ((*follower)->settle()->position, leader->settle()->position);
+  journal::Position position = leader->settle()->position;
+  ASSERT_TRUE((*follower)->close());
+  follower->reset();
+  auto again = open(open_store("follower"), true);
+  EXPECT_EQ(again->settle()->position, position);
+}
+
+TEST_F(InstanceTest, AnOverwriteIsThereAtOnceAndAfterACrash) {
+  auto leader = open(create_store("leader"));
+  write(*leader, "/new", "tree");
+  auto mark = leader->mark("here", "");
+  ASSERT_TRUE(mark) << mark.error().message();
+  auto pinned = leader->pin();
+  ASSERT_TRUE(pinned);
+  auto marks = leader->marks();
+  ASSERT_TRUE(marks);
+  {
+    auto follower = Instance::open_new_follower(path("follower"), options(true));
+    ASSERT_TRUE(follower);
+    ASSERT_TRUE((*follower)->adopt_volume(leader->volume()));
+    auto done = (*follower)->install(pinned->view, pinned->moment.position, pinned->moment.lamport, *marks);
+    ASSERT_TRUE(done) << done.error().message();
+    EXPECT_EQ(read(**follower, "/new"), "tree");
+    EXPECT_TRUE((*follower)->wait_for_mark("here", 0));
+    // What comes after the snapshot goes on from it.
+    LogIndex after = leader->journal().last() + 1;
+    write(*leader, "/new", "tree, grown");
+    ASSERT_TRUE(leader->settle());
+    ASSERT_TRUE((*follower)->apply(batches(*leader, after)));
+    ASSERT_TRUE((*follower)->sync());
+  }
+  auto follower = open(open_store("follower"), true);
+  EXPECT_EQ(read(*follower, "/new"), "tree, grown");
+  EXPECT_EQ(follower->settle()->position, leader->settle()->position);
+}
+
+TEST_F(InstanceTest, MarksArePositionsThatCanBeReadAgain) {
+  auto store = create_store("s");
+  auto instance = open(store);
+  write(*instance, "/file", "before");
+  auto mark = instance->mark("release-1", "");
+  ASSERT_TRUE(mark) << mark.error().message();
+  write(*instance, "/file", "after");
+  ASSERT_TRUE(instance->sync());
+
+  for (std::string position : {std::string("release-1"), mark->token, std::to_string(mark->log_index)}) {
+    auto until = resolve_position(*store, "main", position, system_clock());
+    ASSERT_TRUE(until) << until.error().message();
+    EXPECT_EQ(*until, std::optional(mark->log_index)) << position;
+    auto state = state_at(*store, "main", *until);
+    ASSERT_TRUE(state) << state.error().message();
+    EXPECT_EQ(state->position.to_token(), mark->token);
+    auto file = state->head.lookup(kRootInode, "file");
+    ASSERT_TRUE(file);
+    EXPECT_EQ(state->head.stat(file->inode)->size, std::string_view("before").size());
+  }
+  EXPECT_EQ(resolve_position(*store, "main", "release-2", system_clock()).error().code(), Code::kNotFound);
+  EXPECT_EQ(resolve_position(*store, "main", "{ten}", system_clock()).error().code(), Code::kInvalidArgument);
+  auto head = state_at(*store, "main", std::nullopt);
+  ASSERT_TRUE(head);
+  EXPECT_EQ(head->position, instance->settle()->position);
+}
+
+TEST_F(InstanceTest, TrimmingGoesNoFurtherThanTheNewestSnapshot) {
+  auto store = create_store("s");
+  auto instance = open(store);
+  EXPECT_EQ(instance->trim().error().code(), Code::kNotFound);
+  write(*instance, "/file", "one");
+  auto snapshot = instance->snapshot("kept");
+  ASSERT_TRUE(snapshot) << snapshot.error().message();
+  write(*instance, "/file", "two");
+  auto trimmed = instance->trim();
+  ASSERT_TRUE(trimmed) << trimmed.error().message();
+  EXPECT_LE(trimmed->first, snapshot->log_index + 1);
+  ASSERT_TRUE(instance->sync());
+  instance.reset();
+  EXPECT_EQ(read(*open(store), "/file"), "two");
+}
+
+TEST_F(InstanceTest, ASecondSnapshotStoresOnlyWhatChanged) {
+  auto instance = open(create_store("s"));
+  std::string noise(3'000'000, '\0');
+  for (char& c : noise) c = static_cast<char>(system_random().next());
+  write(*instance, "/noise", noise);
+  auto first = instance->snapshot("first");
+  ASSERT_TRUE(first);
+  write(*instance, "/small", "little");
+  auto second = instance->snapshot("second");
+  ASSERT_TRUE(second);
+  EXPECT_GT(first->stored_bytes, 3'000'000u);
+  EXPECT_LT(second->stored_bytes, first->stored_bytes / 50);
+}
+
+TEST_F(InstanceTest, ADamagedSnapshotIsRefusedNotBelieved) {
+  {
+    auto instance = open(create_store("s"));
+    write(*instance, "/file", std::string(10'000, 'x'));
+    ASSERT_TRUE(instance->close());
+  }
+  std::string pack;
+  for (auto& entry : std::filesystem::directory_iterator(path("s/packs"))) pack = entry.path();
+  auto size = std::filesystem::file_size(pack);
+  {
+    std::fstream file(pack, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(size - 10));
+    file.put('\x5a');
+  }
+  auto instance = Instance::open(open_store("s"), options());
+  ASSERT_FALSE(instance);
+  EXPECT_EQ(instance.error().code(), Code::kCorrupt);
+}
+
+TEST_F(InstanceTest, AHostAnswersOverItsControlSocket) {
+  HostOptions settings{.instance = options(), .store_path = {}, .listen = {}, .follow = {}, .label = {}};
+  settings.store_path = path("s");
+  auto host = Host::open(settings);
+  ASSERT_TRUE(host) << host.error().message();
+  ASSERT_TRUE((*host)->connect(1000));
+  write((*host)->instance(), "/file", "text");
+  std::string socket = (*host)->instance().store()->control_socket_path("main");
+  auto marked = ask(system_network(), socket, {{"ask", "mark"}, {"name", "here"}}, 5000);
+  ASSERT_TRUE(marked) << marked.error().message();
+  auto waited = ask(system_network(), socket, {{"ask", "wait-for"}, {"mark", "here"}, {"timeout_ms", 100}}, 5000);
+  ASSERT_TRUE(waited) << waited.error().message();
+  EXPECT_EQ((*waited)["position"], (*marked)["position"]);
+  auto late = ask(system_network(), socket, {{"ask", "wait-for"}, {"mark", "never"}, {"timeout_ms", 50}}, 5000);
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code(), Code::kTimeout);
+  auto digest = ask(system_network(), socket, {{"ask", "digest"}}, 5000);
+  ASSERT_TRUE(digest) << digest.error().message();
+  EXPECT_EQ((*digest)["digest"], (*host)->instance().filesystem().digest().to_string());
+  auto unknown = ask(system_network(), socket, {{"ask", "dance"}}, 5000);
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().code(), Code::kUnsupported);
+  ASSERT_TRUE((*host)->close());
+  EXPECT_EQ(ask(system_network(), socket, {{"ask", "stat"}}, 1000).error().code(), Code::kUnreachable);
+}
+
+TEST_F(InstanceTest, AFollowersHostAdoptsTheVolumeAndKeepsUp) {
+  Endpoint endpoint{Endpoint::Kind::kUnix, path("socket")};
+  HostOptions leading{.instance = options(), .store_path = {}, .listen = {}, .follow = {}, .label = {}};
+  leading.store_path = path("leader");
+  leading.listen = endpoint;
+  auto leader = Host::open(leading);
+  ASSERT_TRUE(leader) << leader.error().message();
+  ASSERT_TRUE((*leader)->connect(1000));
+  write((*leader)->instance(), "/file", "one");
+
+  HostOptions following{.instance = options(), .store_path = {}, .listen = {}, .follow = {}, .label = {}};
+  following.store_path = path("follower");
+  following.follow = endpoint;
+  auto follower = Host::open(following);
+  ASSERT_TRUE(follower) << follower.error().message();
+  auto connected = (*follower)->connect(10'000);
+  ASSERT_TRUE(connected) << connected.error().message();
+  EXPECT_EQ(read((*follower)->instance(), "/file"), "one");
+  write((*leader)->instance(), "/file", "two");
+  auto position = (*leader)->instance().settle();
+  ASSERT_TRUE(position);
+  ASSERT_TRUE((*follower)->instance().wait_for(position->position.vector, 10'000));
+  EXPECT_EQ(read((*follower)->instance(), "/file"), "two");
+  ASSERT_TRUE((*follower)->close());
+  ASSERT_TRUE((*leader)->close());
+}
+
+}  // namespace
+}  // namespace reprise::instance
