@@ -35,8 +35,13 @@ void on_setattr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted, int m
   Session& session = Session::of(request);
   fs::SetAttributesRequest changes = changes_asked_for(*wanted, mask);
   if (auto allowed = session.owners_.change(changes); !allowed) return reply_error(request, allowed.error());
-  session.reply_attributes(request,
-                           session.filesystem_.set_attributes(session.caller_of(request), InodeId{inode}, changes));
+  auto changed = session.changing_content(request, InodeId{inode}, [&] {
+    return session.filesystem_.set_attributes(session.caller_of(request), InodeId{inode}, changes);
+  });
+  // Its mode may have changed once more.
+  session.reply_attributes(request, changed && request_kills_privileges()
+                                        ? session.filesystem_.get_attributes(InodeId{inode})
+                                        : changed);
 }
 
 void on_readlink(fuse_req_t request, fuse_ino_t inode) {

@@ -30,8 +30,10 @@ void on_read(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset, fu
 // The kernel has resolved O_APPEND: it knows the size, and holds the inode's lock.
 void on_write(fuse_req_t request, fuse_ino_t inode, const char* data, size_t size, off_t offset, fuse_file_info*) {
   Session& session = Session::of(request);
-  auto end = session.filesystem_.write(session.caller_of(request), InodeId{inode}, static_cast<uint64_t>(offset),
-                                       as_bytes({data, size}));
+  auto end = session.changing_content(request, InodeId{inode}, [&] {
+    return session.filesystem_.write(session.caller_of(request), InodeId{inode}, static_cast<uint64_t>(offset),
+                                     as_bytes({data, size}));
+  });
   if (!end) return reply_error(request, end.error());
   fuse_reply_write(request, *end - static_cast<uint64_t>(offset));
 }

@@ -77,6 +77,8 @@ Status KernelCache::replace_all(const std::function<Result<fs::View>()>& install
   return {};
 }
 
+Status KernelCache::drop_attributes(InodeId inode) { return drop_inode({inode, 0, 0}); }
+
 Status KernelCache::drop(const Touched& touched) {
   for (const TouchedName& name : touched.names()) TRY(drop_name(name.parent, name.name));
   for (const TouchedInode& inode : touched.inodes()) TRY(drop_inode(inode));

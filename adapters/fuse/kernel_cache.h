@@ -32,6 +32,10 @@ class KernelCache final : public instance::CoherenceHook {
   Status apply_remotely(std::span<const fs::Operation> operations, const std::function<Status()>& apply) override;
   Status replace_all(const std::function<Result<fs::View>()>& install) override;
 
+  // For a worker that changed an inode's attributes in a request that does not return them: no pages and no names are
+  // dropped, so the kernel takes no lock that the request may hold.
+  Status drop_attributes(InodeId inode);
+
   // The kernel has said hello and waits for the answer: from now on there is something to keep in step. A change under way
   // is waited for, so that none is half seen.
   void connect(fuse_session* session);

@@ -92,10 +92,9 @@ Status Server::Session::start(int fd) {
     ::close(fd);
     return fail(Code::kIo, "libfuse refuses to start a session");
   }
-  // With a path of this form libfuse takes the descriptor as it is and mounts nothing.
-  if (fuse_session_mount(session_, fmt::format("/dev/fd/{}", fd).c_str()) != 0) {
+  if (int error = fuse_session_custom_io(session_, &wire_io(), fd); error != 0) {
     ::close(fd);
-    return fail(Code::kIo, fmt::format("descriptor {} is not an open FUSE device", fd));
+    return fail(Code::kIo, fmt::format("libfuse refuses descriptor {} as a FUSE device", fd));
   }
   install_wake_signal();
   sigset_t all, before;
@@ -142,6 +141,7 @@ void Server::Session::serve(size_t worker) {
       break;
     }
     slot.enter();
+    note_request(buffer);
     counts_.count(static_cast<const fuse_in_header*>(buffer.mem)->opcode);
     fuse_session_process_buf(session_, &buffer);
     slot.leave();
@@ -158,6 +158,19 @@ fs::Caller Server::Session::caller_of(fuse_req_t request) const {
   const fuse_ctx* context = fuse_req_ctx(request);
   Owner owner = owners_.journaled({context->uid, context->gid});
   return {.uid = owner.uid, .gid = owner.gid, .groups = {}, .trusted = true, .label = options_.label};
+}
+
+// In a call of its own, as the kernel does where it sees to it itself. Set-group-id without group execution is no
+// privilege to members of the group; of the caller's groups only the first is known here.
+fs::Outcome<void> Server::Session::revoke_privileges(fuse_req_t request, InodeId inode, uint32_t mode_before) {
+  fs::Attributes file = TRY(filesystem_.get_attributes(inode));
+  uint32_t mode = file.mode & 07777 & ~uint32_t{S_ISUID};
+  bool member = fuse_req_ctx(request)->gid == owners_.shown({file.uid, file.gid}).gid;
+  if ((mode & S_IXGRP) != 0 || !member) mode &= ~uint32_t{S_ISGID};
+  if (mode != (file.mode & 07777)) TRY(filesystem_.set_attributes(caller_of(request), inode, {.mode = mode}));
+  // The kernel leaves this to the server, but does not look whether it was done.
+  if (mode != (mode_before & 07777) && !cache_.drop_attributes(inode)) return fs::errno_of(EIO);
+  return {};
 }
 
 struct stat Server::Session::stat_of(const fs::Attributes& attributes) const {

@@ -15,6 +15,7 @@
 #include "adapters/fuse/lookup_table.h"
 #include "adapters/fuse/server.h"
 #include "adapters/fuse/touched.h"
+#include "adapters/fuse/wire.h"
 
 namespace reprise::fuse {
 
@@ -33,6 +34,15 @@ class Server::Session {
 
   // --- for the handlers
   fs::Caller caller_of(fuse_req_t request) const;
+  // Does `change`, which alters a file, for a request that may say that set-user-id and set-group-id must go (wire.h).
+  template <class Change>
+  auto changing_content(fuse_req_t request, InodeId inode, const Change& change) -> decltype(change()) {
+    if (!request_kills_privileges()) return change();
+    fs::Attributes before = TRY(filesystem_.get_attributes(inode));
+    auto result = TRY(change());
+    TRY(revoke_privileges(request, inode, before.mode));
+    return result;
+  }
   struct stat stat_of(const fs::Attributes& attributes) const;
   double attributes_timeout(InodeId inode) const { return marks_.inode(inode) ? 0 : options_.cache_timeout_s; }
 
@@ -62,6 +72,7 @@ class Server::Session {
 
  private:
   friend class Server;
+  fs::Outcome<void> revoke_privileges(fuse_req_t request, InodeId inode, uint32_t mode_before);
   bool add_to_lookups(const fs::Attributes& attributes);
   void serve(size_t worker);
   void wake_and_join();

@@ -105,6 +105,18 @@ os.fsync(fd); os.fdatasync(fd); assert os.statvfs('.').f_namemax == 255
 os.utime('f', ns=(1, 2)); assert os.stat('f').st_mtime_ns == 2
 EOF
     )sh"},
+    {"WritingTakesSetUserIdAway", R"sh(
+      if test "$(id -u)" != 0; then exit 0; fi
+      umask 0; for f in a b c d; do echo x > $f; chmod 6777 $f; done; chmod 2767 d
+      test "$(stat -c %a a)" = 6777
+      echo more >> a; test "$(stat -c %a a)" = 6777   # root may
+      nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups sh -c "$1"; }
+      nobody 'echo more >> a'; test "$(stat -c %a a)" = 777
+      nobody ': > b'; test "$(stat -c %a b)" = 777
+      chown 1:1 c; test "$(stat -c %a c)" = 777
+      nobody 'echo more >> d'; test "$(stat -c %a d)" = 767
+      echo x > e; chgrp 65534 e; chmod 2767 e; nobody 'echo more >> e'; test "$(stat -c %a e)" = 2767
+    )sh"},
     {"SharedMappings", R"sh(
       $PYTHON -I - <<'EOF'
 import mmap, os
@@ -183,6 +195,16 @@ TEST(Mount, KeepsNothingOfUnlinkedFilesAfterwards) {
   Ran ran = mounted.run("exec 3> gone; echo text >&3; rm gone; mkdir d; rmdir d; echo done");
   EXPECT_EQ(ran.output, "done\n");
   EXPECT_EQ(mounted.filesystem().usage().inodes, before);
+}
+
+TEST(Mount, AWriteIsOneRequest) {
+  Mounted mounted;
+  Guest guest(mounted);
+  guest.ask("write('f', b'x')");
+  uint64_t before = guest.server().requests().total();
+  guest.ask("keep('f', os.open('f', os.O_WRONLY))");
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(guest.ask("pwrite(kept['f'], b'x' * 4096, 0)"), "4096");
+  EXPECT_LE(guest.server().requests().total() - before, 105u);
 }
 
 TEST(Mount, FsyncAsksTheHostAndPassesItsRefusalOn) {

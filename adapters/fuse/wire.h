@@ -1,0 +1,22 @@
+// What the FUSE protocol can say and libfuse 3.14 does not pass on: FUSE_HANDLE_KILLPRIV_V2.
+//
+// With it the kernel leaves it to the server to clear set-user-id and set-group-id when somebody without privileges writes
+// to a file, and says so in the requests concerned. Without it, it asks for the security.capability attribute before
+// every single write: half of all requests of a program that writes.
+//
+// Threads: what is noted of a request belongs to the worker that serves it.
+#pragma once
+
+#include "adapters/fuse/libfuse.h"
+
+namespace reprise::fuse {
+
+// Reads and writes the device as libfuse would, and accepts the offer in the reply to INIT.
+const fuse_custom_io& wire_io();
+
+// `request` is what this worker serves next.
+void note_request(const fuse_buf& request);
+// The request this worker serves must clear set-user-id and set-group-id of the file it changes.
+bool request_kills_privileges();
+
+}  // namespace reprise::fuse
