@@ -133,12 +133,14 @@ Result<std::string> text_of(capnp::Text::Reader in, size_t limit) {
 }
 Result<Control> hello_of(schema::Hello::Reader in) {
   if (in.getRole() > schema::Hello::Role::WRITER) return fail(Code::kUnsupported, "unknown role of a peer");
+  std::string branch = TRY(text_of(in.getBranch(), kNameLimit));
+  journal::Position position = TRY(position_of(in.getPosition()));
   return Hello{.min_version = in.getMinVersion(),
                .max_version = in.getMaxVersion(),
                .volume = id_of<VolumeId>(in.getVolume()),
-               .branch = TRY(text_of(in.getBranch(), kNameLimit)),
+               .branch = std::move(branch),
                .role = static_cast<Role>(in.getRole()),
-               .position = TRY(position_of(in.getPosition())),
+               .position = std::move(position),
                .lamport = in.getLamport(),
                .is_new = in.getIsNew()};
 }
@@ -159,7 +161,9 @@ Result<Control> snapshot_begin_of(schema::SnapshotBegin::Reader in) {
     return fail(Code::kCorrupt, fmt::format("a snapshot with {} marks, expected at most {}", in.getMarks().size(), kMarksMax));
   }
   for (schema::Mark::Reader mark : in.getMarks()) {
-    begin.marks.push_back({TRY(text_of(mark.getName(), kNameLimit)), TRY(text_of(mark.getToken(), kMarksBytesMax))});
+    std::string name = TRY(text_of(mark.getName(), kNameLimit));
+    std::string token = TRY(text_of(mark.getToken(), kMarksBytesMax));
+    begin.marks.push_back({std::move(name), std::move(token)});
   }
   return begin;
 }
