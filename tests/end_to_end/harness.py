@@ -48,7 +48,7 @@ class Guest:
         self.error_path = test.work / f"guest-{len(test.guests)}.err"
         with open(self.error_path, "wb") as errors:
             self.process = subprocess.Popen(
-                [REPRISE, "run", "--store", str(store), *map(str, options), "--", sys.executable, "-u", str(HERE / "guest.py")],
+                [test.program, "run", "--store", str(store), *map(str, options), "--", test.python, "-u", str(test.guest_script)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
                 env={**os.environ, **(env or {})}, **popen)
         test.guests.append(self)
@@ -122,6 +122,7 @@ class EndToEnd(unittest.TestCase):
     """A test with a directory of its own, `work`. In the end nothing is left: no process, no mount, no file."""
 
     maxDiff = 4000
+    program, python, guest_script = REPRISE, sys.executable, HERE / "guest.py"
 
     def setUp(self):
         # Short, because the path of a Unix socket has at most 107 bytes.
