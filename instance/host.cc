@@ -1,6 +1,7 @@
 #include "instance/host.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
@@ -8,6 +9,7 @@ namespace reprise::instance {
 namespace {
 
 constexpr uint32_t kWaitSlice_ms = 50;
+constexpr uint32_t kGreeting_ms = 1000;  // a leader that is there has answered by then
 
 Json catch_up_json(const replay::FollowerStatus& status) {
   const replay::CatchUpDecision& decision = *status.decision;
@@ -86,8 +88,7 @@ Status Host::connect(uint32_t contact_timeout_ms) {
     bool must_wait = instance_->store() == nullptr;
     follower_ = replay::Follower::start(network_, *options_.follow, *instance_, options_.instance.clock);
     if (must_wait) TRY(follower_->wait_caught_up(contact_timeout_ms));
-    // An instance with a history of its own may begin with that while its leader is away, but never with another volume's.
-    if (!must_wait) TRY(check_not_detached());
+    if (!must_wait) TRY(meet_leader());
   }
   if (options_.listen) {
     leader_ = TRY(replay::Leader::listen(network_, *options_.listen, *instance_, options_.instance.clock));
@@ -96,6 +97,14 @@ Status Host::connect(uint32_t contact_timeout_ms) {
   control_ = TRY(ControlServer::listen(network_, path, [this](const Json& question, const std::atomic<bool>& stopping) {
     return answer(question, stopping);
   }));
+  return {};
+}
+
+// An instance with a history of its own may begin with that while its leader is away, but not if the leader refuses it.
+Status Host::meet_leader() {
+  auto met = follower_->wait_connected(kGreeting_ms);
+  TRY(check_not_detached());
+  if (!met) spdlog::warn("{}; beginning with what {} has", met.error().message(), options_.store_path);
   return {};
 }
 

@@ -31,7 +31,8 @@ class Host {
   ~Host();
 
   Instance& instance() { return *instance_; }
-  // Starts following, and waits for first contact where the store is new; then listens, for peers and for control.
+  // Starts following: where the store is new it waits until it is caught up, else a second for the leader's greeting. Then
+  // listens, for peers and for control.
   // kTimeout, kWrongVolume, kBusy …
   Status connect(uint32_t contact_timeout_ms);
   // More for `stat` to say; called on control threads.
@@ -49,6 +50,7 @@ class Host {
   Host(const HostOptions& options, Network& network) : options_(options), network_(network) {}
   Result<Json> answer(const Json& question, const std::atomic<bool>& stopping);
   Result<Json> wait_for(const Json& question, const std::atomic<bool>& stopping);
+  Status meet_leader();
   Status check_not_detached() const;
 
   HostOptions options_;

@@ -1,9 +1,12 @@
 // reprise: the command line.
 #include <fmt/format.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include <csignal>
 #include <cstdio>
 
+#include "base/bytes.h"
 #include "tools/cli/command.h"
 
 namespace {
@@ -20,6 +23,8 @@ int main(int argc, char** argv) {
   using namespace reprise::cli;
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of the write, not the end of us
   CLI::App app{kAbout, "reprise"};
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("reprise"));  // stdout is for answers
+  spdlog::set_pattern("reprise: %v");
   app.set_version_flag("--version", REPRISE_VERSION);
   app.require_subcommand(1);
   app.footer("Exit status: 0 done, 1 the answer is \"no\", 2 wrong usage, 3 failed; `run` ends as its command did.");
@@ -28,6 +33,11 @@ int main(int argc, char** argv) {
   for (auto* add : {add_run, add_log, add_replay, add_snapshot, add_digest, add_ls, add_cat, add_mark, add_wait_for, add_stat,
                     add_verify, add_repair}) {
     add(app, body);
+  }
+  auto is_asked_for = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_asked_for).empty()) {
+    fmt::print(stderr, "reprise: there is no command \"{}\"; `reprise --help` lists those there are\n", reprise::printable(argv[1]));
+    return kUsage;
   }
   try {
     app.parse(argc, argv);
