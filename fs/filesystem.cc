@@ -26,7 +26,9 @@ bool is_mark(std::string_view name) {
 
 }  // namespace
 
-std::unique_ptr<InodeIdSource> local_inode_ids() { return std::make_unique<LocalInodeIds>(); }
+std::unique_ptr<InodeIdSource> local_inode_ids() {
+  return std::make_unique<LocalInodeIds>();
+}
 
 Outcome<void> check_name(std::string_view name) {
   if (name.empty()) return errno_of(ENOENT);
@@ -86,9 +88,13 @@ Filesystem::Call::~Call() {
 Filesystem::Filesystem(Head head, Clock& clock, InodeIdSource& ids, OperationSink* sink)
     : head_(std::move(head)), clock_(clock), ids_(ids), sink_(sink) {}
 
-void Filesystem::set_sink(OperationSink* sink) { sink_.store(sink, std::memory_order_release); }
+void Filesystem::set_sink(OperationSink* sink) {
+  sink_.store(sink, std::memory_order_release);
+}
 
-void Filesystem::set_read_only(bool read_only) { read_only_.store(read_only, std::memory_order_relaxed); }
+void Filesystem::set_read_only(bool read_only) {
+  read_only_.store(read_only, std::memory_order_relaxed);
+}
 
 Outcome<Attributes> Filesystem::stat_handle(InodeId inode) const {
   auto attributes = head_.stat(inode);
@@ -104,7 +110,8 @@ Outcome<Attributes> Filesystem::stat_directory(const Caller& caller, InodeId ino
 }
 
 StatFs Filesystem::stat_fs() {
-  constexpr uint64_t kTotal = kFileSizeMax / kBlockSize;  // what a tree without limits may well be said to hold
+  constexpr uint64_t kTotal =
+      kFileSizeMax / kBlockSize;  // what a tree without limits may well be said to hold
   Usage used = usage();
   auto left = [](uint64_t taken) { return taken < kTotal ? kTotal - taken : 0; };
   return {kTotal, left(used.blocks), kTotal, left(used.inodes)};

@@ -1,9 +1,11 @@
-// Filesystem::Call: one changing call, from reserving room to reaping what it unlinked. For the facade's own sources.
+// Filesystem::Call: one changing call, from reserving room to reaping what it unlinked. For the facade's own
+// sources.
 //
 //   Call call(*this, caller);
 //   TRY(call.begin(bytes));     // room in the journal, then the write lock, which is held until call goes
 //   … validate …
-//   TRY(call.apply(Write{…}));  // only the first operation of a call may fail: after it the call has happened
+//   TRY(call.apply(Write{…}));  // only the first operation of a call may fail: after it the call has
+//   happened
 #pragma once
 
 #include "fs/filesystem.h"
@@ -42,7 +44,11 @@ class Filesystem::Call {
 
 // A name for one entry. ENOENT (empty), ENAMETOOLONG, EINVAL ('/' or NUL in it).
 Outcome<void> check_name(std::string_view name);
-inline bool is_dot(std::string_view name) { return name == "."; }
-inline bool is_dot_dot(std::string_view name) { return name == ".."; }
+inline bool is_dot(std::string_view name) {
+  return name == ".";
+}
+inline bool is_dot_dot(std::string_view name) {
+  return name == "..";
+}
 
 }  // namespace reprise::fs

@@ -12,7 +12,9 @@ namespace {
 
 using TimeChange = SetAttributesRequest::TimeChange;
 
-bool valid(const Timestamp& time) { return time.nsec < 1'000'000'000; }
+bool valid(const Timestamp& time) {
+  return time.nsec < 1'000'000'000;
+}
 
 bool changes_times(const SetAttributesRequest& request) {
   return request.atime_change != TimeChange::kOmit || request.mtime_change != TimeChange::kOmit;
@@ -35,7 +37,8 @@ Outcome<void> check_size(const Caller& caller, const Attributes& file, const Set
   return {};
 }
 
-Outcome<void> check_chown(const Caller& caller, const Attributes& before, const SetAttributesRequest& request) {
+Outcome<void> check_chown(const Caller& caller, const Attributes& before,
+                          const SetAttributesRequest& request) {
   if (caller.trusted || privileged(caller)) return {};
   if (caller.uid != before.uid) return errno_of(EPERM);
   if (request.uid && *request.uid != before.uid) return errno_of(EPERM);
@@ -44,7 +47,8 @@ Outcome<void> check_chown(const Caller& caller, const Attributes& before, const 
 }
 
 // Whoever may write a file may say that it was changed now; only its owner may say anything else.
-Outcome<void> check_times(const Caller& caller, const Attributes& before, const SetAttributesRequest& request) {
+Outcome<void> check_times(const Caller& caller, const Attributes& before,
+                          const SetAttributesRequest& request) {
   bool invalid = (request.atime_change == TimeChange::kSet && !valid(request.atime)) ||
                  (request.mtime_change == TimeChange::kSet && !valid(request.mtime));
   if (invalid) return errno_of(EINVAL);
@@ -53,7 +57,8 @@ Outcome<void> check_times(const Caller& caller, const Attributes& before, const 
   return touch ? check_access(caller, before, W_OK) : errno_of(EPERM);
 }
 
-Outcome<void> check_request(const Caller& caller, const Attributes& before, const SetAttributesRequest& request) {
+Outcome<void> check_request(const Caller& caller, const Attributes& before,
+                            const SetAttributesRequest& request) {
   if (request.size) TRY(check_size(caller, before, request));
   if (request.mode && before.is_symlink()) return errno_of(EOPNOTSUPP);
   if (request.mode && !owns(caller, before)) return errno_of(EPERM);
@@ -74,7 +79,8 @@ uint32_t resulting_mode(const Caller& caller, const Attributes& before, const Se
 }
 
 // The request but for its size as an operation; its mask is 0 if there is nothing left.
-SetAttributes resolve(const Caller& caller, const Attributes& before, const SetAttributesRequest& request, Timestamp now) {
+SetAttributes resolve(const Caller& caller, const Attributes& before, const SetAttributesRequest& request,
+                      Timestamp now) {
   SetAttributes set{.inode = before.inode};
   auto set_time = [&](TimeChange change, Timestamp given, uint32_t bit, Timestamp& time) {
     if (change == TimeChange::kOmit) return;
@@ -129,7 +135,9 @@ Outcome<void> check_allocate(const Attributes& file, const Allocate& range) {
   return errno_of(EINVAL);
 }
 
-bool overlap(uint64_t a, uint64_t b, uint64_t length) { return a < b + length && b < a + length; }
+bool overlap(uint64_t a, uint64_t b, uint64_t length) {
+  return a < b + length && b < a + length;
+}
 
 }  // namespace
 
@@ -138,7 +146,8 @@ Outcome<Attributes> Filesystem::get_attributes(InodeId inode) {
   return stat_handle(inode);
 }
 
-Outcome<Attributes> Filesystem::set_attributes(const Caller& caller, InodeId inode, const SetAttributesRequest& request) {
+Outcome<Attributes> Filesystem::set_attributes(const Caller& caller, InodeId inode,
+                                               const SetAttributesRequest& request) {
   if (changes_nothing(request)) return get_attributes(inode);
   Call call(*this, caller);
   TRY(call.begin(0));
@@ -160,7 +169,8 @@ Outcome<size_t> Filesystem::read(InodeId inode, uint64_t offset, ByteSpan into) 
   return bytes;
 }
 
-Outcome<uint64_t> Filesystem::write(const Caller& caller, InodeId inode, uint64_t offset, ByteView data, bool append) {
+Outcome<uint64_t> Filesystem::write(const Caller& caller, InodeId inode, uint64_t offset, ByteView data,
+                                    bool append) {
   data = data.first(std::min(data.size(), kCallDataMax));
   Call call(*this, caller);
   TRY(call.begin(data.size()));
@@ -226,7 +236,8 @@ Outcome<uint64_t> Filesystem::copy_range(const Caller& caller, InodeId from, uin
   return length;
 }
 
-// A copy from an inode without links, which no replayer may have: as writes of what it holds, and zeros for its holes.
+// A copy from an inode without links, which no replayer may have: as writes of what it holds, and zeros for
+// its holes.
 Outcome<void> Filesystem::copy_recorded(Call& call, const CopyRange& range) {
   Bytes buffer(std::min<uint64_t>(range.length, kRecordedWriteMax));
   const uint64_t end = range.from_offset + range.length;

@@ -1,4 +1,5 @@
-// The facade's calls on names. The order of the checks is Linux's, so that of two possible errors guests see the same.
+// The facade's calls on names. The order of the checks is Linux's, so that of two possible errors guests see
+// the same.
 #include <dirent.h>
 
 #include "fs/filesystem.h"
@@ -7,7 +8,8 @@
 
 namespace reprise::fs {
 
-Outcome<Attributes> Filesystem::lookup(const Caller& caller, InodeId parent, std::string_view name, Hold hold) {
+Outcome<Attributes> Filesystem::lookup(const Caller& caller, InodeId parent, std::string_view name,
+                                       Hold hold) {
   std::shared_lock lock(mutex_);
   Attributes found = TRY(stat_directory(caller, parent, X_OK));
   if (is_dot_dot(name)) {
@@ -34,18 +36,20 @@ bool Filesystem::name_exists(InodeId parent, std::string_view name) {
 }
 
 // The name is free and the caller may make it.
-Outcome<void> Filesystem::check_free(const Caller& caller, const Attributes& directory, std::string_view name) const {
+Outcome<void> Filesystem::check_free(const Caller& caller, const Attributes& directory,
+                                     std::string_view name) const {
   if (is_dot(name) || is_dot_dot(name)) return errno_of(EEXIST);
   auto found = find_entry(directory, name);
   if (found) return errno_of(EEXIST);
-  if (directory.nlink == 0 || found.error() != Errno{ENOENT} || name.empty()) return std::unexpected(found.error());
+  if (directory.nlink == 0 || found.error() != Errno{ENOENT} || name.empty())
+    return std::unexpected(found.error());
   return check_access(caller, directory, W_OK);
 }
 
 // --- making
 
-Outcome<Attributes> Filesystem::create(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
-                                       uint64_t rdev, std::string_view target, Hold hold) {
+Outcome<Attributes> Filesystem::create(const Caller& caller, InodeId parent, std::string_view name,
+                                       uint32_t mode, uint64_t rdev, std::string_view target, Hold hold) {
   Call call(*this, caller);
   if (auto begun = call.begin(name.size() + target.size()); !begun) {
     // `mkdir -p` relies on EEXIST where nothing can be written.
@@ -69,8 +73,8 @@ Outcome<Attributes> Filesystem::create(const Caller& caller, InodeId parent, std
   return head_.stat(inode);
 }
 
-Outcome<Attributes> Filesystem::make_node(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
-                                          uint64_t rdev, Hold hold) {
+Outcome<Attributes> Filesystem::make_node(const Caller& caller, InodeId parent, std::string_view name,
+                                          uint32_t mode, uint64_t rdev, Hold hold) {
   uint32_t type = mode & S_IFMT;
   if (type == 0) type = S_IFREG;
   if (type == S_IFDIR) return errno_of(EPERM);
@@ -80,8 +84,8 @@ Outcome<Attributes> Filesystem::make_node(const Caller& caller, InodeId parent, 
   return create(caller, parent, name, type | (mode & 07777), device ? rdev : 0, {}, hold);
 }
 
-Outcome<Attributes> Filesystem::make_directory(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
-                                               Hold hold) {
+Outcome<Attributes> Filesystem::make_directory(const Caller& caller, InodeId parent, std::string_view name,
+                                               uint32_t mode, Hold hold) {
   return create(caller, parent, name, S_IFDIR | (mode & 01777), 0, {}, hold);
 }
 
@@ -92,18 +96,16 @@ Outcome<Attributes> Filesystem::make_symlink(const Caller& caller, InodeId paren
   return create(caller, parent, name, S_IFLNK | 0777, 0, target, hold);
 }
 
-Outcome<Attributes> Filesystem::make_unlinked(const Caller& caller, InodeId parent, uint32_t mode, bool linkable) {
+Outcome<Attributes> Filesystem::make_unlinked(const Caller& caller, InodeId parent, uint32_t mode,
+                                              bool linkable) {
   Call call(*this, caller);
   TRY(call.begin(0));
   Attributes directory = TRY(stat_directory(caller, parent, W_OK | X_OK));
   if (directory.nlink == 0) return errno_of(ENOENT);
   Inherited inherited = inherit(caller, directory, S_IFREG | (mode & 07777));
   InodeId inode = ids_.next();
-  TRY(head_.add_unlinked(Create{.inode = inode,
-                                .mode = inherited.mode,
-                                .uid = caller.uid,
-                                .gid = inherited.gid,
-                                .time = call.now()}));
+  TRY(head_.add_unlinked(Create{
+      .inode = inode, .mode = inherited.mode, .uid = caller.uid, .gid = inherited.gid, .time = call.now()}));
   pin(inode);
   keep_orphan(inode);
   if (linkable) linkable_.insert(inode);
@@ -112,8 +114,8 @@ Outcome<Attributes> Filesystem::make_unlinked(const Caller& caller, InodeId pare
 
 // --- linking
 
-Outcome<Attributes> Filesystem::link(const Caller& caller, InodeId inode, InodeId new_parent, std::string_view new_name,
-                                     Hold hold) {
+Outcome<Attributes> Filesystem::link(const Caller& caller, InodeId inode, InodeId new_parent,
+                                     std::string_view new_name, Hold hold) {
   Call call(*this, caller);
   TRY(call.begin(new_name.size() + unrecorded_bytes(inode)));
   Attributes file = TRY(stat_handle(inode));
@@ -138,9 +140,10 @@ size_t Filesystem::unrecorded_bytes(InodeId inode) {
   return file && file->nlink == 0 ? file->blocks * kBlockSize : 0;
 }
 
-// What happened to the file before it had a name is not in the journal: its state goes there now. More than one batch can
-// hold goes into several, so that a peer may see such a file grow.
-void Filesystem::record_whole_file(Call& call, const Attributes& file, InodeId parent, std::string_view name) {
+// What happened to the file before it had a name is not in the journal: its state goes there now. More than
+// one batch can hold goes into several, so that a peer may see such a file grow.
+void Filesystem::record_whole_file(Call& call, const Attributes& file, InodeId parent,
+                                   std::string_view name) {
   InodeId inode = file.inode;
   call.record(Create{.parent = parent,
                      .name = name,
@@ -218,8 +221,8 @@ bool Filesystem::is_below(InodeId directory, InodeId ancestor) const {
 }
 
 // May `target`, in `directory`, give its name to `source`?
-Outcome<void> Filesystem::check_replaceable(const Caller& caller, const Attributes& directory, const Attributes& source,
-                                            const Attributes& target) const {
+Outcome<void> Filesystem::check_replaceable(const Caller& caller, const Attributes& directory,
+                                            const Attributes& source, const Attributes& target) const {
   TRY(check_access(caller, directory, W_OK));
   TRY(check_sticky(caller, directory, target));
   if (source.is_directory() && !target.is_directory()) return errno_of(ENOTDIR);
@@ -227,15 +230,16 @@ Outcome<void> Filesystem::check_replaceable(const Caller& caller, const Attribut
   return {};
 }
 
-Outcome<void> Filesystem::rename(const Caller& caller, InodeId old_parent, std::string_view old_name, InodeId new_parent,
-                                 std::string_view new_name, RenameMode mode) {
+Outcome<void> Filesystem::rename(const Caller& caller, InodeId old_parent, std::string_view old_name,
+                                 InodeId new_parent, std::string_view new_name, RenameMode mode) {
   const bool exchange = mode == RenameMode::kExchange, same_parent = old_parent == new_parent;
   Call call(*this, caller);
   TRY(call.begin(old_name.size() + new_name.size()));
   Attributes from = TRY(stat_directory(caller, old_parent, X_OK));
   Attributes to = TRY(stat_directory(caller, new_parent, X_OK));
   if (is_dot(old_name) || is_dot_dot(old_name)) return errno_of(EBUSY);
-  if (is_dot(new_name) || is_dot_dot(new_name)) return errno_of(mode == RenameMode::kNoReplace ? EEXIST : EBUSY);
+  if (is_dot(new_name) || is_dot_dot(new_name))
+    return errno_of(mode == RenameMode::kNoReplace ? EEXIST : EBUSY);
   Dentry old_dentry = TRY(find_entry(from, old_name));
   Attributes source = TRY(head_.stat(old_dentry.inode));
   std::optional<Attributes> target;
@@ -280,7 +284,8 @@ Outcome<std::string> Filesystem::read_link(InodeId inode) {
   return std::string(TRY(head_.read_link(inode)));
 }
 
-Outcome<void> Filesystem::read_directory(const Caller& caller, InodeId directory, uint64_t cookie, bool with_attributes,
+Outcome<void> Filesystem::read_directory(const Caller& caller, InodeId directory, uint64_t cookie,
+                                         bool with_attributes,
                                          const std::function<bool(const Dentry&, const Attributes*)>& visit) {
   std::shared_lock lock(mutex_);
   Attributes self = TRY(stat_directory(caller, directory, R_OK));

@@ -23,7 +23,9 @@ Outcome<Namespace> namespace_of(std::string_view name) {
   return errno_of(EOPNOTSUPP);
 }
 
-bool has_user_xattrs(const Attributes& attributes) { return attributes.is_regular() || attributes.is_directory(); }
+bool has_user_xattrs(const Attributes& attributes) {
+  return attributes.is_regular() || attributes.is_directory();
+}
 
 Outcome<void> check_get(const Caller& caller, const Attributes& attributes, Namespace space) {
   if (space == Namespace::kTrusted && !privileged(caller)) return errno_of(ENODATA);
@@ -32,11 +34,13 @@ Outcome<void> check_get(const Caller& caller, const Attributes& attributes, Name
   return check_access(caller, attributes, R_OK);
 }
 
-Outcome<void> check_change(const Caller& caller, const Attributes& attributes, Namespace space, std::string_view name) {
+Outcome<void> check_change(const Caller& caller, const Attributes& attributes, Namespace space,
+                           std::string_view name) {
   switch (space) {
     case Namespace::kUser:
       if (!has_user_xattrs(attributes)) return errno_of(EPERM);
-      if (attributes.is_directory() && (attributes.mode & S_ISVTX) != 0 && !owns(caller, attributes)) return errno_of(EPERM);
+      if (attributes.is_directory() && (attributes.mode & S_ISVTX) != 0 && !owns(caller, attributes))
+        return errno_of(EPERM);
       return check_access(caller, attributes, W_OK);
     case Namespace::kTrusted:
     case Namespace::kSecurity:
@@ -74,8 +78,8 @@ Outcome<std::string> Filesystem::list_xattrs(const Caller& caller, InodeId inode
   return names;
 }
 
-Outcome<void> Filesystem::set_xattr(const Caller& caller, InodeId inode, std::string_view name, ByteView value,
-                                    XattrMode mode) {
+Outcome<void> Filesystem::set_xattr(const Caller& caller, InodeId inode, std::string_view name,
+                                    ByteView value, XattrMode mode) {
   Namespace space = TRY(namespace_of(name));
   if (value.size() > kXattrValueMax) return errno_of(E2BIG);
   Call call(*this, caller);
@@ -93,7 +97,8 @@ Outcome<void> Filesystem::set_xattr(const Caller& caller, InodeId inode, std::st
   if (exists && mode == XattrMode::kCreate) return errno_of(EEXIST);
   if (!exists && mode == XattrMode::kReplace) return errno_of(ENODATA);
   if (others + name.size() + value.size() > kXattrValueMax) return errno_of(ENOSPC);
-  return call.apply_to(attributes, SetXattr{.inode = inode, .name = name, .value = value, .time = call.now()});
+  return call.apply_to(attributes,
+                       SetXattr{.inode = inode, .name = name, .value = value, .time = call.now()});
 }
 
 Outcome<void> Filesystem::remove_xattr(const Caller& caller, InodeId inode, std::string_view name) {

@@ -11,24 +11,35 @@ using TimeChange = SetAttributesRequest::TimeChange;
 
 Outcome<RangeChange> range_change_of(int mode) {
   switch (mode & ~FALLOC_FL_KEEP_SIZE) {
-    case 0: return RangeChange::kReserve;
-    case FALLOC_FL_PUNCH_HOLE: return RangeChange::kPunch;
-    case FALLOC_FL_ZERO_RANGE: return RangeChange::kZero;
-    case FALLOC_FL_COLLAPSE_RANGE: return RangeChange::kCollapse;
-    case FALLOC_FL_INSERT_RANGE: return RangeChange::kInsert;
-    default: return errno_of(EOPNOTSUPP);
+    case 0:
+      return RangeChange::kReserve;
+    case FALLOC_FL_PUNCH_HOLE:
+      return RangeChange::kPunch;
+    case FALLOC_FL_ZERO_RANGE:
+      return RangeChange::kZero;
+    case FALLOC_FL_COLLAPSE_RANGE:
+      return RangeChange::kCollapse;
+    case FALLOC_FL_INSERT_RANGE:
+      return RangeChange::kInsert;
+    default:
+      return errno_of(EOPNOTSUPP);
   }
 }
 
 }  // namespace
 
-Guest::Guest(Filesystem& filesystem, GuestOptions options) : filesystem_(filesystem), options_(std::move(options)) {
+Guest::Guest(Filesystem& filesystem, GuestOptions options)
+    : filesystem_(filesystem), options_(std::move(options)) {
   filesystem_.pin(working_directory_);
 }
 
-Guest::~Guest() { filesystem_.unpin(working_directory_); }
+Guest::~Guest() {
+  filesystem_.unpin(working_directory_);
+}
 
-uint32_t Guest::set_umask(uint32_t umask) { return std::exchange(options_.umask, umask & 0777); }
+uint32_t Guest::set_umask(uint32_t umask) {
+  return std::exchange(options_.umask, umask & 0777);
+}
 
 Caller Guest::caller() const {
   return {.uid = options_.uid,
@@ -176,14 +187,17 @@ Outcome<void> Guest::fallocate(int fd, int mode, int64_t offset, int64_t length)
                               static_cast<uint64_t>(offset), static_cast<uint64_t>(length));
 }
 
-Outcome<size_t> Guest::copy_file_range(int from, int64_t* from_offset, int to, int64_t* to_offset, size_t length) {
+Outcome<size_t> Guest::copy_file_range(int from, int64_t* from_offset, int to, int64_t* to_offset,
+                                       size_t length) {
   OpenFile* source = TRY(file_to_read(from));
   OpenFile* target = TRY(file_to_write(to));
   if ((target->flags & O_APPEND) != 0) return errno_of(EBADF);
-  if ((from_offset != nullptr && *from_offset < 0) || (to_offset != nullptr && *to_offset < 0)) return errno_of(EINVAL);
+  if ((from_offset != nullptr && *from_offset < 0) || (to_offset != nullptr && *to_offset < 0))
+    return errno_of(EINVAL);
   uint64_t read_at = from_offset == nullptr ? source->position : static_cast<uint64_t>(*from_offset);
   uint64_t write_at = to_offset == nullptr ? target->position : static_cast<uint64_t>(*to_offset);
-  uint64_t copied = TRY(filesystem_.copy_range(caller(), source->inode, read_at, target->inode, write_at, length));
+  uint64_t copied =
+      TRY(filesystem_.copy_range(caller(), source->inode, read_at, target->inode, write_at, length));
   if (from_offset == nullptr) source->position += copied;
   if (from_offset != nullptr) *from_offset += static_cast<int64_t>(copied);
   if (to_offset == nullptr) target->position += copied;
@@ -225,7 +239,9 @@ Outcome<void> Guest::ftruncate(int fd, int64_t size) {
   return set(fd, {.size = static_cast<uint64_t>(size), .opened_for_writing = true});
 }
 
-Outcome<void> Guest::fchmod(int fd, uint32_t mode) { return set(fd, {.mode = mode}); }
+Outcome<void> Guest::fchmod(int fd, uint32_t mode) {
+  return set(fd, {.mode = mode});
+}
 
 // --- directories
 
@@ -268,7 +284,8 @@ Outcome<std::string> Guest::read_file(PathAt path) {
 Outcome<void> Guest::write_file(PathAt path, std::string_view bytes, uint32_t mode) {
   int fd = TRY(open(path, O_WRONLY | O_CREAT | O_TRUNC, mode));
   Outcome<size_t> put = 0;
-  for (ByteView rest = as_bytes(bytes); !rest.empty() && put; rest = rest.subspan(put.value_or(0))) put = write(fd, rest);
+  for (ByteView rest = as_bytes(bytes); !rest.empty() && put; rest = rest.subspan(put.value_or(0)))
+    put = write(fd, rest);
   TRY(close(fd));
   TRY(put);
   return {};

@@ -1,9 +1,9 @@
-// Guest: one interpreter attached to a Filesystem by path: descriptor table, working directory, credentials, umask and
-// label. Calls are POSIX's, flags and errno Linux's (O_…, AT_…, RENAME_…, FALLOC_FL_…, UTIME_…).
+// Guest: one interpreter attached to a Filesystem by path: descriptor table, working directory, credentials,
+// umask and label. Calls are POSIX's, flags and errno Linux's (O_…, AT_…, RENAME_…, FALLOC_FL_…, UTIME_…).
 //
-// Many guests share one Filesystem. One guest is used by one thread at a time; its Filesystem must outlive it. Descriptors
-// and the working directory pin their inodes until they are closed, at the latest with the guest.
-// Not here: pipes, devices and locks. Opening a FIFO, socket or device is ENXIO.
+// Many guests share one Filesystem. One guest is used by one thread at a time; its Filesystem must outlive
+// it. Descriptors and the working directory pin their inodes until they are closed, at the latest with the
+// guest. Not here: pipes, devices and locks. Opening a FIFO, socket or device is ENXIO.
 //
 //   Guest guest(filesystem, {.label = "request 42"});
 //   int fd = TRY(guest.open("/hello", O_CREAT | O_WRONLY));
@@ -33,7 +33,8 @@ struct GuestOptions {
   std::function<Outcome<void>()> on_sync;
 };
 
-// A path as the *at calls take it: from a directory's descriptor, or from the working directory. A bare string will do.
+// A path as the *at calls take it: from a directory's descriptor, or from the working directory. A bare
+// string will do.
 struct PathAt {
   template <class Text>
     requires std::convertible_to<const Text&, std::string_view>
@@ -65,8 +66,8 @@ class Guest {
   Outcome<int> open(PathAt path, int flags, uint32_t mode = 0666);
   Outcome<void> close(int fd);
   Outcome<int> dup(int fd);
-  Outcome<int> dup_to(int fd, int wanted);  // dup2
-  Outcome<int> status_flags(int fd);        // F_GETFL
+  Outcome<int> dup_to(int fd, int wanted);            // dup2
+  Outcome<int> status_flags(int fd);                  // F_GETFL
   Outcome<void> set_status_flags(int fd, int flags);  // F_SETFL: O_APPEND, O_SYNC, O_DSYNC
   Outcome<size_t> read(int fd, ByteSpan into);
   Outcome<size_t> pread(int fd, ByteSpan into, int64_t offset);
@@ -85,7 +86,8 @@ class Guest {
   // Up to max entries from the descriptor's position; none at the end.
   Outcome<std::vector<DirectoryEntry>> read_directory(int fd, size_t max = 256);
 
-  // --- paths. flags: AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW (link), AT_REMOVEDIR, AT_EMPTY_PATH as Linux takes them.
+  // --- paths. flags: AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW (link), AT_REMOVEDIR, AT_EMPTY_PATH as Linux
+  // takes them.
   Outcome<Attributes> stat(PathAt path, int flags = 0);
   Outcome<Attributes> lstat(PathAt path) { return stat(path, AT_SYMLINK_NOFOLLOW); }
   Outcome<void> access(PathAt path, int wanted);
@@ -100,14 +102,17 @@ class Guest {
   Outcome<void> truncate(PathAt path, int64_t size);
   Outcome<void> chmod(PathAt path, uint32_t mode);
   Outcome<void> chown(PathAt path, uint32_t uid, uint32_t gid, int flags = 0);  // UINT32_MAX leaves it
-  Outcome<void> lchown(PathAt path, uint32_t uid, uint32_t gid) { return chown(path, uid, gid, AT_SYMLINK_NOFOLLOW); }
+  Outcome<void> lchown(PathAt path, uint32_t uid, uint32_t gid) {
+    return chown(path, uid, gid, AT_SYMLINK_NOFOLLOW);
+  }
   Outcome<void> utimens(PathAt path, const timespec* times, int flags = 0);  // null: now
   Outcome<void> chdir(std::string_view path);
   Outcome<void> fchdir(int fd);
   Outcome<std::string> working_directory();  // ENOENT when it has been removed
   Outcome<Bytes> get_xattr(PathAt path, std::string_view name, int flags = 0);
   Outcome<std::string> list_xattrs(PathAt path, int flags = 0);
-  Outcome<void> set_xattr(PathAt path, std::string_view name, ByteView value, XattrMode mode = XattrMode::kAny, int flags = 0);
+  Outcome<void> set_xattr(PathAt path, std::string_view name, ByteView value,
+                          XattrMode mode = XattrMode::kAny, int flags = 0);
   Outcome<void> remove_xattr(PathAt path, std::string_view name, int flags = 0);
 
   // --- whole files and directories
@@ -125,7 +130,9 @@ class Guest {
     ~OpenFile() { filesystem.unpin(inode); }
     OpenFile(const OpenFile&) = delete;
     OpenFile& operator=(const OpenFile&) = delete;
-    bool readable() const { return (flags & (O_PATH | O_ACCMODE)) == O_RDONLY || (flags & (O_PATH | O_ACCMODE)) == O_RDWR; }
+    bool readable() const {
+      return (flags & (O_PATH | O_ACCMODE)) == O_RDONLY || (flags & (O_PATH | O_ACCMODE)) == O_RDWR;
+    }
     bool writable() const { return (flags & O_PATH) == 0 && (flags & O_ACCMODE) != O_RDONLY; }
 
     Filesystem& filesystem;
@@ -136,9 +143,9 @@ class Guest {
   };
 
   Caller caller() const;
-  Outcome<OpenFile*> file(int fd) const;            // EBADF
-  Outcome<OpenFile*> file_to_read(int fd) const;    // EBADF, EISDIR
-  Outcome<OpenFile*> file_to_write(int fd) const;   // EBADF
+  Outcome<OpenFile*> file(int fd) const;           // EBADF
+  Outcome<OpenFile*> file_to_read(int fd) const;   // EBADF, EISDIR
+  Outcome<OpenFile*> file_to_write(int fd) const;  // EBADF
   Outcome<int> add(std::shared_ptr<OpenFile> opened);
   Outcome<size_t> write_at(OpenFile& file, ByteView data, uint64_t* position);
   Outcome<void> sync_if_asked(const OpenFile& file);
@@ -154,6 +161,8 @@ class Guest {
   // fs/guest_paths.cc
   Outcome<InodeId> start_of(const PathAt& path) const;
   Outcome<Attributes> find(PathAt path, int flags);
+  Outcome<void> check_rename_slashes(PathWalk& old_walk, const Place& from, PathWalk& new_walk,
+                                     const Place& to, RenameMode mode);
   template <class Make>
   Outcome<void> make(const PathAt& path, bool directory, const Make& make_at);
 

@@ -6,7 +6,9 @@ namespace {
 
 constexpr int kTmpFile = O_TMPFILE & ~O_DIRECTORY;
 
-bool opens_for_writing(int flags) { return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0; }
+bool opens_for_writing(int flags) {
+  return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
+}
 
 Outcome<void> check_flags(int flags) {
   if ((flags & O_ACCMODE) == O_ACCMODE) return errno_of(EINVAL);
@@ -25,7 +27,8 @@ Outcome<int> Guest::open(PathAt path, int flags, uint32_t mode) {
   if ((flags & kTmpFile) != 0) return open_unlinked(path, flags, mode);
   bool created = false;
   Attributes found = TRY(find_to_open(path, flags, mode, created));
-  auto opened = std::make_shared<OpenFile>(filesystem_, found, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC));
+  auto opened =
+      std::make_shared<OpenFile>(filesystem_, found, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC));
   TRY(check_open(found, flags, created));
   int fd = TRY(add(std::move(opened)));
   if ((flags & O_TRUNC) == 0 || created || !found.is_regular()) return fd;
@@ -45,7 +48,8 @@ Outcome<Attributes> Guest::find_to_open(PathAt path, int flags, uint32_t mode, b
   return walk.finish(place, (flags & O_NOFOLLOW) == 0, Hold::kPin);
 }
 
-Outcome<Attributes> Guest::find_or_create(PathWalk& walk, Place place, int flags, uint32_t mode, bool& created) {
+Outcome<Attributes> Guest::find_or_create(PathWalk& walk, Place place, int flags, uint32_t mode,
+                                          bool& created) {
   Caller who = caller();
   const bool exclusive = (flags & O_EXCL) != 0;
   for (;;) {
@@ -62,8 +66,8 @@ Outcome<Attributes> Guest::find_or_create(PathWalk& walk, Place place, int flags
     }
     if (found.error() != Errno{ENOENT}) return found;
     uint32_t permitted = mode & 07777 & ~options_.umask;
-    auto made = walk.settle(place.parent, filesystem_.make_node(who, place.parent, place.name, S_IFREG | permitted, 0,
-                                                                Hold::kPin));
+    auto made = walk.settle(place.parent, filesystem_.make_node(who, place.parent, place.name,
+                                                                S_IFREG | permitted, 0, Hold::kPin));
     if (made) created = true;
     // Somebody else may have been quicker.
     if (made || exclusive || made.error() != Errno{EEXIST}) return made;
@@ -87,7 +91,8 @@ Outcome<int> Guest::open_unlinked(PathAt path, int flags, uint32_t mode) {
   Attributes directory = TRY(find(path, 0));
   Attributes made = TRY(filesystem_.make_unlinked(caller(), directory.inode, mode & 07777 & ~options_.umask,
                                                   (flags & O_EXCL) == 0));
-  return add(std::make_shared<OpenFile>(filesystem_, made, flags & ~(O_TMPFILE | O_EXCL | O_CLOEXEC | O_TRUNC)));
+  return add(
+      std::make_shared<OpenFile>(filesystem_, made, flags & ~(O_TMPFILE | O_EXCL | O_CLOEXEC | O_TRUNC)));
 }
 
 }  // namespace reprise::fs

@@ -18,7 +18,8 @@ TimeChange time_change(const timespec& time) {
 }
 
 Outcome<SetAttributesRequest> times_request(const timespec* times) {
-  if (times == nullptr) return SetAttributesRequest{.atime_change = TimeChange::kNow, .mtime_change = TimeChange::kNow};
+  if (times == nullptr)
+    return SetAttributesRequest{.atime_change = TimeChange::kNow, .mtime_change = TimeChange::kNow};
   SetAttributesRequest request{.atime_change = time_change(times[0]), .mtime_change = time_change(times[1])};
   auto set = [](TimeChange change, const timespec& from, Timestamp& to) -> Outcome<void> {
     if (change != TimeChange::kSet) return {};
@@ -40,10 +41,14 @@ SetAttributesRequest owner_request(uint32_t uid, uint32_t gid) {
 
 Outcome<RenameMode> rename_mode(unsigned flags) {
   switch (flags) {
-    case 0: return RenameMode::kReplace;
-    case RENAME_NOREPLACE: return RenameMode::kNoReplace;
-    case RENAME_EXCHANGE: return RenameMode::kExchange;
-    default: return errno_of(EINVAL);
+    case 0:
+      return RenameMode::kReplace;
+    case RENAME_NOREPLACE:
+      return RenameMode::kNoReplace;
+    case RENAME_EXCHANGE:
+      return RenameMode::kExchange;
+    default:
+      return errno_of(EINVAL);
   }
 }
 
@@ -74,7 +79,9 @@ Outcome<Attributes> Guest::find(PathAt path, int flags) {
   return walk.finish(place, (flags & AT_SYMLINK_NOFOLLOW) == 0);
 }
 
-Outcome<Attributes> Guest::stat(PathAt path, int flags) { return find(path, flags); }
+Outcome<Attributes> Guest::stat(PathAt path, int flags) {
+  return find(path, flags);
+}
 
 Outcome<void> Guest::access(PathAt path, int wanted) {
   if ((wanted & ~(R_OK | W_OK | X_OK)) != 0) return errno_of(EINVAL);
@@ -90,7 +97,8 @@ Outcome<std::string> Guest::readlink(PathAt path) {
 
 // --- making names
 
-// Walks to where a new name goes and hands that to make_at, unless a '/' follows what is not to be a directory.
+// Walks to where a new name goes and hands that to make_at, unless a '/' follows what is not to be a
+// directory.
 template <class Make>
 Outcome<void> Guest::make(const PathAt& path, bool directory, const Make& make_at) {
   InodeId start = TRY(start_of(path));
@@ -156,12 +164,14 @@ Outcome<void> Guest::unlink(PathAt path, int flags) {
 }
 
 // A '/' after a name asks for a directory; after the new name, for what will be there.
-static Outcome<void> check_rename_slashes(PathWalk& old_walk, const Place& from, PathWalk& new_walk, const Place& to,
-                                          RenameMode mode) {
+Outcome<void> Guest::check_rename_slashes(PathWalk& old_walk, const Place& from, PathWalk& new_walk,
+                                          const Place& to, RenameMode mode) {
   const bool exchange = mode == RenameMode::kExchange;
   Attributes source = TRY(old_walk.look(from));
   auto target = new_walk.look(to);
-  if (!target && (target.error() != Errno{ENOENT} || exchange)) return std::unexpected(target.error());
+  Attributes new_parent = TRY(filesystem_.get_attributes(to.parent));
+  bool may_be_made = !exchange && new_parent.nlink > 0;
+  if (!target && (target.error() != Errno{ENOENT} || !may_be_made)) return std::unexpected(target.error());
   if (target && mode == RenameMode::kNoReplace) return errno_of(EEXIST);
   if (exchange && to.slash && !target->is_directory()) return errno_of(ENOTDIR);
   if (!source.is_directory() && (from.slash || (to.slash && !exchange))) return errno_of(ENOTDIR);
@@ -197,13 +207,17 @@ Outcome<void> Guest::truncate(PathAt path, int64_t size) {
   return set(path, 0, {.size = static_cast<uint64_t>(size)});
 }
 
-Outcome<void> Guest::chmod(PathAt path, uint32_t mode) { return set(path, 0, {.mode = mode}); }
+Outcome<void> Guest::chmod(PathAt path, uint32_t mode) {
+  return set(path, 0, {.mode = mode});
+}
 
 Outcome<void> Guest::chown(PathAt path, uint32_t uid, uint32_t gid, int flags) {
   return set(path, flags, owner_request(uid, gid));
 }
 
-Outcome<void> Guest::fchown(int fd, uint32_t uid, uint32_t gid) { return set(fd, owner_request(uid, gid)); }
+Outcome<void> Guest::fchown(int fd, uint32_t uid, uint32_t gid) {
+  return set(fd, owner_request(uid, gid));
+}
 
 Outcome<void> Guest::utimens(PathAt path, const timespec* times, int flags) {
   SetAttributesRequest request = TRY(times_request(times));
@@ -225,7 +239,8 @@ Outcome<std::string> Guest::list_xattrs(PathAt path, int flags) {
   return no_longer_there(filesystem_.list_xattrs(caller(), found.inode));
 }
 
-Outcome<void> Guest::set_xattr(PathAt path, std::string_view name, ByteView value, XattrMode mode, int flags) {
+Outcome<void> Guest::set_xattr(PathAt path, std::string_view name, ByteView value, XattrMode mode,
+                               int flags) {
   Attributes found = TRY(find(path, flags));
   return no_longer_there(filesystem_.set_xattr(caller(), found.inode, name, value, mode));
 }
@@ -264,10 +279,11 @@ Outcome<std::string> Guest::working_directory() {
     if (self.nlink == 0) return errno_of(ENOENT);
     Attributes above = TRY(filesystem_.lookup(trusted, at, ".."));
     std::string name;
-    TRY(filesystem_.read_directory(trusted, above.inode, 2, false, [&](const Dentry& dentry, const Attributes*) {
-      if (dentry.inode == at) name = dentry.name;
-      return name.empty();
-    }));
+    TRY(filesystem_.read_directory(trusted, above.inode, 2, false,
+                                   [&](const Dentry& dentry, const Attributes*) {
+                                     if (dentry.inode == at) name = dentry.name;
+                                     return name.empty();
+                                   }));
     if (name.empty()) return errno_of(ENOENT);  // moved away meanwhile
     path.insert(0, "/" + name);
     at = above.inode;

@@ -23,6 +23,8 @@ struct Name {
 
 }  // namespace
 
-std::string_view operation_name(const Operation& operation) { return std::visit(Name{}, operation); }
+std::string_view operation_name(const Operation& operation) {
+  return std::visit(Name{}, operation);
+}
 
 }  // namespace reprise::fs

@@ -55,7 +55,8 @@ Outcome<Place> PathWalk::through_link(const Place& place, InodeId symlink) {
 }
 
 Outcome<Attributes> PathWalk::look(const Place& place, Hold hold) {
-  if (!place.name.empty()) return settle(place.parent, filesystem_.lookup(caller_, place.parent, place.name, hold));
+  if (!place.name.empty())
+    return settle(place.parent, filesystem_.lookup(caller_, place.parent, place.name, hold));
   auto root = filesystem_.get_attributes(place.parent);
   if (root && hold == Hold::kPin) filesystem_.pin(place.parent);
   return root;

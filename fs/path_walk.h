@@ -1,7 +1,7 @@
 // PathWalk: follows one path through a Filesystem, part by part, as Linux does (path_resolution(7)).
 //
-// For Guest. A walk lives during one call, holds no lock between parts and pins nothing on its way: a directory that is
-// removed meanwhile is a name that does not exist.
+// For Guest. A walk lives during one call, holds no lock between parts and pins nothing on its way: a
+// directory that is removed meanwhile is a name that does not exist.
 #pragma once
 
 #include <string>
@@ -21,18 +21,21 @@ struct Place {
 class PathWalk {
  public:
   // `path` is absolute or begins at the directory `start`, which must be pinned.
-  PathWalk(Filesystem& filesystem, const Caller& caller, InodeId start) : filesystem_(filesystem), caller_(caller), start_(start) {}
+  PathWalk(Filesystem& filesystem, const Caller& caller, InodeId start)
+      : filesystem_(filesystem), caller_(caller), start_(start) {}
 
   // Everything but the last part. ENOENT (empty path), ENAMETOOLONG, ELOOP, ENOTDIR, EACCES, …
   Outcome<Place> to_last(std::string_view path);
-  // What a place leads to, its last part included; a symlink there is followed if `follow`, or if a '/' follows it.
+  // What a place leads to, its last part included; a symlink there is followed if `follow`, or if a '/'
+  // follows it.
   Outcome<Attributes> finish(Place place, bool follow, Hold hold = Hold::kNo);
   // The same for a symlink at a place that is known: where it leads to.
   Outcome<Place> through_link(const Place& place, InodeId symlink);
   // What is at the place itself.
   Outcome<Attributes> look(const Place& place, Hold hold = Hold::kNo);
 
-  // What a call on `at` that found it gone means to the path: a name that does not exist, unless the walk began there.
+  // What a call on `at` that found it gone means to the path: a name that does not exist, unless the walk
+  // began there.
   template <class T>
   Outcome<T> settle(InodeId at, Outcome<T> outcome) const {
     if (!outcome && outcome.error() == Errno{ESTALE} && at != start_) return errno_of(ENOENT);

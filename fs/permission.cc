@@ -3,7 +3,8 @@
 namespace reprise::fs {
 namespace {
 
-// Set-group-id without group execution is no privilege of whoever runs the file: a member of the group keeps it.
+// Set-group-id without group execution is no privilege of whoever runs the file: a member of the group keeps
+// it.
 bool drops_setgid(const Caller& caller, const Attributes& attributes) {
   if ((attributes.mode & S_ISGID) == 0) return false;
   return (attributes.mode & S_IXGRP) != 0 || !(privileged(caller) || has_group(caller, attributes.gid));

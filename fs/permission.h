@@ -1,7 +1,8 @@
-// Who may do what: Linux's rules over owner, group, others and root, as plain functions of a Caller and Attributes.
+// Who may do what: Linux's rules over owner, group, others and root, as plain functions of a Caller and
+// Attributes.
 //
-// For the facade. POSIX ACLs are stored and passed on, not evaluated: an adapter whose kernel evaluates them passes
-// trusted callers. A trusted caller passes every check here; uid 0 stands for all capabilities.
+// For the facade. POSIX ACLs are stored and passed on, not evaluated: an adapter whose kernel evaluates them
+// passes trusted callers. A trusted caller passes every check here; uid 0 stands for all capabilities.
 #pragma once
 
 #include <unistd.h>
@@ -11,7 +12,9 @@
 
 namespace reprise::fs {
 
-inline bool privileged(const Caller& caller) { return caller.uid == 0; }
+inline bool privileged(const Caller& caller) {
+  return caller.uid == 0;
+}
 
 // The groups of a trusted caller are not known here; its kernel has looked.
 inline bool has_group(const Caller& caller, uint32_t gid) {
@@ -28,11 +31,12 @@ inline bool owns(const Caller& caller, const Attributes& attributes) {
 // wanted: any of R_OK, W_OK, X_OK. EACCES.
 Outcome<void> check_access(const Caller& caller, const Attributes& attributes, int wanted);
 
-// In a sticky directory only the owner of a name's inode, or of the directory, may remove or rename it. EPERM.
+// In a sticky directory only the owner of a name's inode, or of the directory, may remove or rename it.
+// EPERM.
 Outcome<void> check_sticky(const Caller& caller, const Attributes& directory, const Attributes& victim);
 
-// Permission bits left after the caller has written to a file, or has changed its owner or group: set-user-id goes,
-// and set-group-id where it means execution.
+// Permission bits left after the caller has written to a file, or has changed its owner or group: set-user-id
+// goes, and set-group-id where it means execution.
 uint32_t mode_after_write(const Caller& caller, const Attributes& file);
 uint32_t mode_after_chown(const Caller& caller, const Attributes& attributes);
 

@@ -134,7 +134,8 @@ TEST_F(Facade, BarriersHaveNamesThatMarksMayHave) {
   EXPECT_TRUE(fs.barrier("", ""));
   EXPECT_TRUE(fs.barrier("release_1.0-rc", "step"));
   EXPECT_EQ(std::get<Barrier>(sink.operations.back()).name, "release_1.0-rc");
-  for (std::string_view name : {"head", "1st", "-x", "a/b", "a b", "\xc3\xa4"}) EXPECT_EQ(error_of(fs.barrier(name, "")), EINVAL) << name;
+  for (std::string_view name : {"head", "1st", "-x", "a/b", "a b", "\xc3\xa4"})
+    EXPECT_EQ(error_of(fs.barrier(name, "")), EINVAL) << name;
   expect_laws();
 }
 
@@ -149,18 +150,27 @@ TEST_F(Facade, EachChangeTouchesTheTimesThatPosixSays) {
   };
   const Row rows[] = {
       {"write", [&] { return fs.write(kTrusted, a, 0, as_bytes("x")).has_value(); }, true, true, false},
-      {"truncate to the same size", [&] { return fs.set_attributes(kTrusted, a, {.size = 1}).has_value(); }, true, true, false},
-      {"chmod", [&] { return fs.set_attributes(kTrusted, a, {.mode = 0600}).has_value(); }, false, true, false},
+      {"truncate to the same size", [&] { return fs.set_attributes(kTrusted, a, {.size = 1}).has_value(); },
+       true, true, false},
+      {"chmod", [&] { return fs.set_attributes(kTrusted, a, {.mode = 0600}).has_value(); }, false, true,
+       false},
       {"chown", [&] { return fs.set_attributes(kTrusted, a, {.uid = 5}).has_value(); }, false, true, false},
-      {"set xattr", [&] { return fs.set_xattr(kTrusted, a, "user.k", as_bytes("v"), XattrMode::kAny).has_value(); }, false, true, false},
-      {"remove xattr", [&] { return fs.remove_xattr(kTrusted, a, "user.k").has_value(); }, false, true, false},
+      {"set xattr",
+       [&] { return fs.set_xattr(kTrusted, a, "user.k", as_bytes("v"), XattrMode::kAny).has_value(); }, false,
+       true, false},
+      {"remove xattr", [&] { return fs.remove_xattr(kTrusted, a, "user.k").has_value(); }, false, true,
+       false},
       {"link", [&] { return fs.link(kTrusted, a, d, "a2").has_value(); }, false, true, true},
       {"rename", [&] { return fs.rename(kTrusted, d, "a2", e, "a3").has_value(); }, false, true, true},
-      {"unlink", [&] { return fs.link(kTrusted, a, d, "a4") && fs.unlink(kTrusted, d, "a4"); }, false, true, true},
+      {"unlink", [&] { return fs.link(kTrusted, a, d, "a4") && fs.unlink(kTrusted, d, "a4"); }, false, true,
+       true},
       {"read", [&] { return bytes_of(a) == "x"; }, false, false, false},
       {"set atime",
        [&] {
-         return fs.set_attributes(kTrusted, a, {.atime_change = SetAttributesRequest::TimeChange::kSet, .atime = {77, 8}}).has_value();
+         return fs
+             .set_attributes(kTrusted, a,
+                             {.atime_change = SetAttributesRequest::TimeChange::kSet, .atime = {77, 8}})
+             .has_value();
        },
        false, true, false},
   };
@@ -220,7 +230,8 @@ TEST_F(Facade, AFileMadeWithoutANameIsRecordedWholeWhenItIsLinked) {
   write(t, 3 * kRecordedWriteMax + 17, std::string(kRecordedWriteMax + 1000, 'm'));
   ASSERT_TRUE(fs.set_attributes(kTrusted, t, {.size = 9 << 20}));
   ASSERT_TRUE(fs.set_xattr(kTrusted, t, "user.k", as_bytes("value"), XattrMode::kAny));
-  ASSERT_TRUE(fs.set_attributes(kTrusted, t, {.atime_change = SetAttributesRequest::TimeChange::kSet, .atime = {5, 6}}));
+  ASSERT_TRUE(fs.set_attributes(kTrusted, t,
+                                {.atime_change = SetAttributesRequest::TimeChange::kSet, .atime = {5, 6}}));
   EXPECT_EQ(recorded(), 0u);
   expect_laws();
   ASSERT_TRUE(fs.link(kTrusted, t, kRootInode, "t"));
@@ -367,14 +378,15 @@ TEST_F(Facade, ReadingADirectoryGoesOnWhereItStopped) {
   uint64_t cookie = 0;
   for (bool more = true; more;) {
     more = false;
-    ASSERT_TRUE(fs.read_directory(kTrusted, d, cookie, true, [&](const Dentry& dentry, const Attributes* attributes) {
-      seen.emplace(dentry.name);
-      cookie = dentry.cookie;
-      more = true;
-      EXPECT_EQ(attributes->inode, dentry.inode);
-      EXPECT_EQ(type_of_mode(attributes->mode), dentry.type);
-      return seen.size() % 7 != 0;
-    }));
+    ASSERT_TRUE(
+        fs.read_directory(kTrusted, d, cookie, true, [&](const Dentry& dentry, const Attributes* attributes) {
+          seen.emplace(dentry.name);
+          cookie = dentry.cookie;
+          more = true;
+          EXPECT_EQ(attributes->inode, dentry.inode);
+          EXPECT_EQ(type_of_mode(attributes->mode), dentry.type);
+          return seen.size() % 7 != 0;
+        }));
     // What goes and comes meanwhile makes nothing else repeat or miss.
     if (seen.size() == 49) {
       ASSERT_TRUE(fs.unlink(kTrusted, d, *seen.rbegin()));

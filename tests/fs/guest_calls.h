@@ -24,7 +24,8 @@ class GuestCallee final : public Callee {
       CHECK(root.chown(path, actors[0].uid, actors[0].gid));
     }
     for (const Credentials& who : actors) {
-      GuestOptions options{.uid = who.uid, .gid = who.gid, .groups = who.groups, .trusted = trusted, .umask = 0};
+      GuestOptions options{
+          .uid = who.uid, .gid = who.gid, .groups = who.groups, .trusted = trusted, .umask = 0};
       guests_.push_back(std::make_unique<Guest>(world.filesystem, options));
       CHECK(guests_.back()->chdir("/n/n/n"));
     }
@@ -33,23 +34,44 @@ class GuestCallee final : public Callee {
   std::string perform(const Call& c) override {
     Guest& guest = *guests_[static_cast<size_t>(c.actor)];
     switch (c.kind) {
-      case Kind::kOpen: return open(guest, c);
-      case Kind::kStat: return shown(guest.stat(c.path));
-      case Kind::kLstat: return shown(guest.lstat(c.path));
-      case Kind::kAccess: return shown(guest.access(c.path, c.flags));
-      case Kind::kTruncate: return shown(guest.truncate(c.path, c.offset));
-      case Kind::kMkdir: return shown(guest.mkdir(c.path, c.mode));
-      case Kind::kMknod: return shown(guest.mknod(c.path, c.mode));
-      case Kind::kUnlink: return shown(guest.unlink(c.path));
-      case Kind::kRmdir: return shown(guest.rmdir(c.path));
-      case Kind::kRename: return shown(guest.rename(c.path, c.other, static_cast<unsigned>(c.flags)));
-      case Kind::kLink: return shown(guest.link(c.path, c.other, c.flags));
-      case Kind::kSymlink: return shown(guest.symlink(c.other, c.path));
-      case Kind::kReadlink: return shown(guest.readlink(c.path));
-      case Kind::kChmod: return shown(guest.chmod(c.path, c.mode));
-      case Kind::kChown: return shown(guest.lchown(c.path, c.mode, c.mode));
-      case Kind::kList: return list(guest, c.path);
-      default: return by_handle(c);
+      case Kind::kOpen:
+        return open(guest, c);
+      case Kind::kStat:
+        return shown(guest.stat(c.path));
+      case Kind::kLstat:
+        return shown(guest.lstat(c.path));
+      case Kind::kAccess:
+        return shown(guest.access(c.path, c.flags));
+      case Kind::kTruncate:
+        return shown(guest.truncate(c.path, c.offset));
+      case Kind::kMkdir:
+        return shown(guest.mkdir(c.path, c.mode));
+      case Kind::kMknod:
+        return shown(guest.mknod(c.path, c.mode));
+      case Kind::kUnlink:
+        return shown(guest.unlink(c.path));
+      case Kind::kRmdir:
+        return shown(guest.rmdir(c.path));
+      case Kind::kRename:
+        return shown(guest.rename(c.path, c.other, static_cast<unsigned>(c.flags)));
+      case Kind::kLink:
+        return shown(guest.link(c.path, c.other, c.flags));
+      case Kind::kSymlink:
+        return shown(guest.symlink(c.other, c.path));
+      case Kind::kReadlink:
+        return shown(guest.readlink(c.path));
+      case Kind::kChmod:
+        return shown(guest.chmod(c.path, c.mode));
+      case Kind::kChown:
+        return shown(guest.lchown(c.path, c.mode, c.mode));
+      case Kind::kList:
+        return list(guest, c.path);
+      case Kind::kTouch: {
+        const timespec times[2] = {{5, c.flags == 2 ? 6 : UTIME_OMIT}, {7, c.flags == 2 ? 8 : UTIME_NOW}};
+        return shown(guest.utimens(c.path, c.flags == 0 ? nullptr : times));
+      }
+      default:
+        return by_handle(c);
     }
   }
 
@@ -69,11 +91,15 @@ class GuestCallee final : public Callee {
     int fd;
   };
 
-  static std::string shown(const Outcome<void>& outcome) { return outcome ? ok() : failed(error_of(outcome)); }
+  static std::string shown(const Outcome<void>& outcome) {
+    return outcome ? ok() : failed(error_of(outcome));
+  }
   static std::string shown(const Outcome<size_t>& outcome) {
     return outcome ? ok(std::to_string(*outcome)) : failed(error_of(outcome));
   }
-  static std::string shown(const Outcome<std::string>& outcome) { return outcome ? ok(*outcome) : failed(error_of(outcome)); }
+  static std::string shown(const Outcome<std::string>& outcome) {
+    return outcome ? ok(*outcome) : failed(error_of(outcome));
+  }
   static std::string shown(const Outcome<Attributes>& outcome) {
     return outcome ? ok(describe(*outcome)) : failed(error_of(outcome));
   }
@@ -82,9 +108,11 @@ class GuestCallee final : public Callee {
   }
 
  public:
-  static std::string describe_attributes(uint32_t mode, uint32_t uid, uint32_t gid, uint64_t nlink, uint64_t size) {
+  static std::string describe_attributes(uint32_t mode, uint32_t uid, uint32_t gid, uint64_t nlink,
+                                         uint64_t size) {
     char text[100];
-    snprintf(text, sizeof text, "%o %u:%u links %lu size %lu", mode, uid, gid, nlink, S_ISDIR(mode) ? 0 : size);
+    snprintf(text, sizeof text, "%o %u:%u links %lu size %lu", mode, uid, gid, nlink,
+             S_ISDIR(mode) ? 0 : size);
     return text;
   }
 
@@ -104,12 +132,27 @@ class GuestCallee final : public Callee {
     auto [guest, fd] = *handle;
     std::string bytes(c.length, c.fill);
     switch (c.kind) {
-      case Kind::kClose: handle.reset(); return shown(guest->close(fd));
-      case Kind::kWrite: return shown(guest->write(fd, as_bytes(bytes)));
-      case Kind::kPwrite: return shown(guest->pwrite(fd, as_bytes(bytes), c.offset));
-      case Kind::kFtruncate: return shown(guest->ftruncate(fd, c.offset));
-      case Kind::kFchmod: return shown(guest->fchmod(fd, c.mode));
-      case Kind::kFstat: return shown(guest->fstat(fd));
+      case Kind::kClose:
+        handle.reset();
+        return shown(guest->close(fd));
+      case Kind::kWrite:
+        return shown(guest->write(fd, as_bytes(bytes)));
+      case Kind::kPwrite:
+        return shown(guest->pwrite(fd, as_bytes(bytes), c.offset));
+      case Kind::kFtruncate:
+        return shown(guest->ftruncate(fd, c.offset));
+      case Kind::kFchmod:
+        return shown(guest->fchmod(fd, c.mode));
+      case Kind::kFallocate:
+        return shown(guest->fallocate(fd, c.flags, c.offset, static_cast<int64_t>(c.length)));
+      case Kind::kLinkHandle:
+        return shown(guest->link({fd, ""}, c.path, AT_EMPTY_PATH));
+      case Kind::kCopyRange: {
+        int64_t from = c.offset, to = c.flags;
+        return shown(guest->copy_file_range(fd, &from, handles_[c.mode]->fd, &to, c.length));
+      }
+      case Kind::kFstat:
+        return shown(guest->fstat(fd));
       case Kind::kSeek: {
         if (auto opened = guest->fstat(fd); opened && opened->is_directory()) return "not compared";
         auto sought = guest->seek(fd, c.offset, c.flags);
@@ -119,7 +162,8 @@ class GuestCallee final : public Callee {
         auto got = guest->read(fd, std::as_writable_bytes(std::span(bytes)));
         return got ? ok(bytes.substr(0, *got)) : failed(error_of(got));
       }
-      default: CHECK(false);
+      default:
+        CHECK(false);
     }
   }
 

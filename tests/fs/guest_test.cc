@@ -34,10 +34,24 @@ TEST_F(Guests, PathsAreWalkedPartByPart) {
     int stat, lstat;
   };
   const Row rows[] = {
-      {"/", 0, 0},           {"//", 0, 0},           {"/..", 0, 0},         {"/../d", 0, 0},        {"d", 0, 0},
-      {"", ENOENT, ENOENT},  {"/d/./e/../f", 0, 0},  {"/d/link", 0, 0},     {"/d/link/", 0, 0},     {"/d/link/../f", 0, 0},
-      {"/d/f/", ENOTDIR, ENOTDIR}, {"/d/f/x", ENOTDIR, ENOTDIR}, {"/d/f/..", ENOTDIR, ENOTDIR}, {"/x/..", ENOENT, ENOENT},
-      {"/absolute", 0, 0},   {"/absolute/", ENOTDIR, ENOTDIR}, {"/dangling", ENOENT, 0}, {"/dangling/", ENOENT, ENOENT},
+      {"/", 0, 0},
+      {"//", 0, 0},
+      {"/..", 0, 0},
+      {"/../d", 0, 0},
+      {"d", 0, 0},
+      {"", ENOENT, ENOENT},
+      {"/d/./e/../f", 0, 0},
+      {"/d/link", 0, 0},
+      {"/d/link/", 0, 0},
+      {"/d/link/../f", 0, 0},
+      {"/d/f/", ENOTDIR, ENOTDIR},
+      {"/d/f/x", ENOTDIR, ENOTDIR},
+      {"/d/f/..", ENOTDIR, ENOTDIR},
+      {"/x/..", ENOENT, ENOENT},
+      {"/absolute", 0, 0},
+      {"/absolute/", ENOTDIR, ENOTDIR},
+      {"/dangling", ENOENT, 0},
+      {"/dangling/", ENOENT, ENOENT},
       {"/dangling/x", ENOENT, ENOENT},
   };
   for (const Row& row : rows) {
@@ -47,6 +61,16 @@ TEST_F(Guests, PathsAreWalkedPartByPart) {
   EXPECT_TRUE(guest.lstat("/d/link")->is_symlink());
   EXPECT_TRUE(guest.lstat("/d/link/")->is_directory());
   EXPECT_EQ(guest.stat("/d/link/../f")->inode, guest.stat("/absolute")->inode);
+}
+
+TEST_F(Guests, TheRootHasNoNameToTakeAway) {
+  ASSERT_TRUE(guest.mkdir("/d"));
+  EXPECT_EQ(error_of(guest.rename("/", "/d/x")), EBUSY);
+  EXPECT_EQ(error_of(guest.rename("/d", "/")), EBUSY);
+  EXPECT_EQ(error_of(guest.rename("/d", "/", RENAME_NOREPLACE)), EEXIST);
+  EXPECT_EQ(error_of(guest.rmdir("/")), EBUSY);
+  EXPECT_EQ(error_of(guest.unlink("/")), EISDIR);
+  EXPECT_EQ(error_of(guest.mkdir("/")), EEXIST);
 }
 
 TEST_F(Guests, FortySymlinksAreFollowedAndNoMore) {

@@ -1,4 +1,5 @@
-// Puts calls to the kernel, in a temporary directory. As root, actors other than the process's own act by setfsuid(2).
+// Puts calls to the kernel, in a temporary directory. As root, actors other than the process's own act by
+// setfsuid(2).
 #pragma once
 
 #include <dirent.h>
@@ -31,7 +32,11 @@ class KernelCallee final : public Callee {
  public:
   explicit KernelCallee(std::vector<Credentials> actors) : actors_(std::move(actors)) {
     umask_ = ::umask(0);
-    std::string made = std::filesystem::temp_directory_path() / "reprise-test-XXXXXX";
+    // The reference is tmpfs where there is one: nlink of directories, O_TMPFILE and exchanges are not on all
+    // the others.
+    bool shared_memory = access("/dev/shm", W_OK | X_OK) == 0;
+    std::filesystem::path base = shared_memory ? "/dev/shm" : std::filesystem::temp_directory_path();
+    std::string made = base / "reprise-test-XXXXXX";
     CHECK(mkdtemp(made.data()) != nullptr);
     top_ = made;
     CHECK(chmod(top_.c_str(), 0755) == 0);
@@ -87,7 +92,8 @@ class KernelCallee final : public Callee {
   static std::string shown(long result) { return result < 0 ? failed(errno) : ok(); }
   static std::string counted(long result) { return result < 0 ? failed(errno) : ok(std::to_string(result)); }
   static std::string describe(const struct stat& st) {
-    return GuestCallee::describe_attributes(st.st_mode, st.st_uid, st.st_gid, st.st_nlink, static_cast<uint64_t>(st.st_size));
+    return GuestCallee::describe_attributes(st.st_mode, st.st_uid, st.st_gid, st.st_nlink,
+                                            static_cast<uint64_t>(st.st_size));
   }
   std::string stat_at(int fd, const std::string& path, int flags) {
     struct stat st;
@@ -98,24 +104,44 @@ class KernelCallee final : public Callee {
     const char* path = c.path.c_str();
     const char* other = c.other.c_str();
     switch (c.kind) {
-      case Kind::kOpen: return open(c);
-      case Kind::kStat: return stat_at(bottom_, c.path, 0);
-      case Kind::kLstat: return stat_at(bottom_, c.path, AT_SYMLINK_NOFOLLOW);
-      case Kind::kAccess: return shown(faccessat(bottom_, path, c.flags, AT_EACCESS));
-      case Kind::kTruncate: return shown(::truncate(path, c.offset));
-      case Kind::kMkdir: return shown(mkdirat(bottom_, path, c.mode));
-      case Kind::kMknod: return shown(mknodat(bottom_, path, c.mode, 0));
-      case Kind::kUnlink: return shown(unlinkat(bottom_, path, 0));
-      case Kind::kRmdir: return shown(unlinkat(bottom_, path, AT_REMOVEDIR));
+      case Kind::kOpen:
+        return open(c);
+      case Kind::kStat:
+        return stat_at(bottom_, c.path, 0);
+      case Kind::kLstat:
+        return stat_at(bottom_, c.path, AT_SYMLINK_NOFOLLOW);
+      case Kind::kAccess:
+        return shown(faccessat(bottom_, path, c.flags, AT_EACCESS));
+      case Kind::kTruncate:
+        return shown(::truncate(path, c.offset));
+      case Kind::kMkdir:
+        return shown(mkdirat(bottom_, path, c.mode));
+      case Kind::kMknod:
+        return shown(mknodat(bottom_, path, c.mode, 0));
+      case Kind::kUnlink:
+        return shown(unlinkat(bottom_, path, 0));
+      case Kind::kRmdir:
+        return shown(unlinkat(bottom_, path, AT_REMOVEDIR));
       case Kind::kRename:
         return shown(syscall(SYS_renameat2, bottom_, path, bottom_, other, static_cast<unsigned>(c.flags)));
-      case Kind::kLink: return shown(linkat(bottom_, path, bottom_, other, c.flags));
-      case Kind::kSymlink: return shown(symlinkat(other, bottom_, path));
-      case Kind::kReadlink: return readlink(c.path);
-      case Kind::kChmod: return shown(fchmodat(bottom_, path, c.mode, 0));
-      case Kind::kChown: return shown(fchownat(bottom_, path, c.mode, c.mode, AT_SYMLINK_NOFOLLOW));
-      case Kind::kList: return list(c.path);
-      default: return by_handle(c);
+      case Kind::kLink:
+        return shown(linkat(bottom_, path, bottom_, other, c.flags));
+      case Kind::kSymlink:
+        return shown(symlinkat(other, bottom_, path));
+      case Kind::kReadlink:
+        return readlink(c.path);
+      case Kind::kChmod:
+        return shown(fchmodat(bottom_, path, c.mode, 0));
+      case Kind::kChown:
+        return shown(fchownat(bottom_, path, c.mode, c.mode, AT_SYMLINK_NOFOLLOW));
+      case Kind::kList:
+        return list(c.path);
+      case Kind::kTouch: {
+        const timespec times[2] = {{5, c.flags == 2 ? 6 : UTIME_OMIT}, {7, c.flags == 2 ? 8 : UTIME_NOW}};
+        return shown(utimensat(bottom_, path, c.flags == 0 ? nullptr : times, 0));
+      }
+      default:
+        return by_handle(c);
     }
   }
 
@@ -139,12 +165,28 @@ class KernelCallee final : public Callee {
     if (handle < 0) return "no handle";
     std::string bytes(c.length, c.fill);
     switch (c.kind) {
-      case Kind::kClose: return shown(::close(std::exchange(handle, -1)));
-      case Kind::kWrite: return counted(::write(handle, bytes.data(), bytes.size()));
-      case Kind::kPwrite: return counted(::pwrite(handle, bytes.data(), bytes.size(), c.offset));
-      case Kind::kFtruncate: return shown(::ftruncate(handle, c.offset));
-      case Kind::kFchmod: return shown(::fchmod(handle, c.mode));
-      case Kind::kFstat: return stat_at(handle, "", AT_EMPTY_PATH);
+      case Kind::kClose:
+        return shown(::close(std::exchange(handle, -1)));
+      case Kind::kWrite:
+        return counted(::write(handle, bytes.data(), bytes.size()));
+      case Kind::kPwrite:
+        return counted(::pwrite(handle, bytes.data(), bytes.size(), c.offset));
+      case Kind::kFtruncate:
+        return shown(::ftruncate(handle, c.offset));
+      case Kind::kFchmod:
+        return shown(::fchmod(handle, c.mode));
+      case Kind::kFallocate:
+        return shown(::fallocate(handle, c.flags, c.offset, static_cast<off_t>(c.length)));
+      case Kind::kLinkHandle: {  // as it is done without capabilities
+        std::string proc = "/proc/self/fd/" + std::to_string(handle);
+        return shown(linkat(AT_FDCWD, proc.c_str(), bottom_, c.path.c_str(), AT_SYMLINK_FOLLOW));
+      }
+      case Kind::kCopyRange: {
+        off_t from = c.offset, to = c.flags;
+        return counted(copy_file_range(handle, &from, handles_[c.mode], &to, c.length, 0));
+      }
+      case Kind::kFstat:
+        return stat_at(handle, "", AT_EMPTY_PATH);
       case Kind::kSeek: {
         struct stat st;
         if (fstat(handle, &st) == 0 && S_ISDIR(st.st_mode)) return "not compared";
@@ -154,7 +196,8 @@ class KernelCallee final : public Callee {
         ssize_t n = ::read(handle, bytes.data(), bytes.size());
         return n < 0 ? failed(errno) : ok(bytes.substr(0, static_cast<size_t>(n)));
       }
-      default: CHECK(false);
+      default:
+        CHECK(false);
     }
   }
 
@@ -192,11 +235,15 @@ class KernelCallee final : public Callee {
       struct stat st;
       CHECK(lstat(full.c_str(), &st) == 0);
       std::string text = describe(st);
+      // Whoever is not root has to let himself in first.
+      bool opens = geteuid() != 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode));
+      if (opens) CHECK(chmod(full.c_str(), 0700) == 0);
       if (S_ISREG(st.st_mode)) text += " bytes " + contents(full);
       if (S_ISLNK(st.st_mode)) text += " to " + std::filesystem::read_symlink(full).string();
       if (!S_ISDIR(st.st_mode)) text += " is " + first_names.try_emplace(st.st_ino, name).first->second;
       found[name] = text;
       if (S_ISDIR(st.st_mode)) describe_below(name, found, first_names);
+      if (opens) CHECK(chmod(full.c_str(), st.st_mode & 07777) == 0);
     }
   }
 
@@ -205,7 +252,8 @@ class KernelCallee final : public Callee {
     int fd = ::open(path.c_str(), O_RDONLY);
     if (fd < 0) return failed(errno);
     char buffer[65536];
-    for (ssize_t n; (n = ::read(fd, buffer, sizeof buffer)) > 0;) bytes.append(buffer, static_cast<size_t>(n));
+    for (ssize_t n; (n = ::read(fd, buffer, sizeof buffer)) > 0;)
+      bytes.append(buffer, static_cast<size_t>(n));
     ::close(fd);
     return bytes;
   }

@@ -1,5 +1,5 @@
-// A filesystem as plain as can be: a graph of nodes with maps of names, no sharing, no permissions (its caller is root and
-// trusted). What a Guest must agree with.
+// A filesystem as plain as can be: a graph of nodes with maps of names, no sharing, no permissions (its
+// caller is root and trusted). What a Guest must agree with.
 #pragma once
 
 #include <sys/stat.h>
@@ -157,18 +157,32 @@ class ModelCallee final : public Callee {
 
   std::string call(const Call& c) {
     switch (c.kind) {
-      case Kind::kOpen: return open(c);
-      case Kind::kStat: return ok(describe(*find(c.path)));
-      case Kind::kLstat: return ok(describe(*find(c.path, false)));
-      case Kind::kAccess: require((c.flags & ~7) == 0, EINVAL); return find(c.path), ok();
-      case Kind::kTruncate: return truncate(c);
-      case Kind::kMkdir: return make_name(c.path, S_IFDIR | (c.mode & 01777), "");
-      case Kind::kMknod: return make_name(c.path, c.mode, "");
-      case Kind::kSymlink: require(!c.other.empty(), ENOENT); return make_name(c.path, S_IFLNK | 0777, c.other);
-      case Kind::kUnlink: return unlink(spot(c.path));
-      case Kind::kRmdir: return rmdir(spot(c.path));
-      case Kind::kRename: return rename(c);
-      case Kind::kLink: return link(c);
+      case Kind::kOpen:
+        return open(c);
+      case Kind::kStat:
+        return ok(describe(*find(c.path)));
+      case Kind::kLstat:
+        return ok(describe(*find(c.path, false)));
+      case Kind::kAccess:
+        require((c.flags & ~7) == 0, EINVAL);
+        return find(c.path), ok();
+      case Kind::kTruncate:
+        return truncate(c);
+      case Kind::kMkdir:
+        return make_name(c.path, S_IFDIR | (c.mode & 01777), "");
+      case Kind::kMknod:
+        return make_name(c.path, c.mode, "");
+      case Kind::kSymlink:
+        require(!c.other.empty(), ENOENT);
+        return make_name(c.path, S_IFLNK | 0777, c.other);
+      case Kind::kUnlink:
+        return unlink(spot(c.path));
+      case Kind::kRmdir:
+        return rmdir(spot(c.path));
+      case Kind::kRename:
+        return rename(c);
+      case Kind::kLink:
+        return link(c);
       case Kind::kReadlink: {
         Node* node = find(c.path, false);
         require(node->is(S_IFLNK), EINVAL);
@@ -179,9 +193,12 @@ class ModelCallee final : public Callee {
         node->mode = (node->mode & S_IFMT) | c.mode;
         return ok();
       }
-      case Kind::kChown: return chown(find(c.path, false), c.mode);
-      case Kind::kList: return list(c.path);
-      default: return by_handle(c);
+      case Kind::kChown:
+        return chown(find(c.path, false), c.mode);
+      case Kind::kList:
+        return list(c.path);
+      default:
+        return by_handle(c);
     }
   }
 
@@ -330,8 +347,10 @@ class ModelCallee final : public Callee {
     const bool readable = !path_only && (handle->flags & O_ACCMODE) != O_WRONLY;
     const bool writable = !path_only && (handle->flags & O_ACCMODE) != O_RDONLY;
     switch (c.kind) {
-      case Kind::kClose: return handle.reset(), ok();
-      case Kind::kFstat: return ok(describe(node));
+      case Kind::kClose:
+        return handle.reset(), ok();
+      case Kind::kFstat:
+        return ok(describe(node));
       case Kind::kFchmod:
         require(!path_only, EBADF);
         node.mode = (node.mode & S_IFMT) | c.mode;
@@ -363,12 +382,15 @@ class ModelCallee final : public Callee {
         if (node.is(S_IFDIR)) return "not compared";
         require(!path_only, EBADF);
         require(c.flags == SEEK_SET || c.flags == SEEK_CUR || c.flags == SEEK_END, EINVAL);
-        int64_t base = c.flags == SEEK_CUR ? handle->position : c.flags == SEEK_END ? static_cast<int64_t>(node.bytes.size()) : 0;
+        int64_t base = c.flags == SEEK_CUR   ? handle->position
+                       : c.flags == SEEK_END ? static_cast<int64_t>(node.bytes.size())
+                                             : 0;
         require(base + c.offset >= 0, EINVAL);
         handle->position = base + c.offset;
         return ok(std::to_string(handle->position));
       }
-      default: CHECK(false);
+      default:
+        CHECK(false);
     }
   }
 
@@ -384,10 +406,11 @@ class ModelCallee final : public Callee {
   // --- showing
 
   static std::string describe(const Node& node) {
-    return GuestCallee::describe_attributes(node.mode, node.uid, node.gid, static_cast<uint64_t>(node.shown_links()),
-                                            node.bytes.size());
+    return GuestCallee::describe_attributes(node.mode, node.uid, node.gid,
+                                            static_cast<uint64_t>(node.shown_links()), node.bytes.size());
   }
-  static void describe_below(Node* directory, const std::string& path, std::map<std::string, std::string>& found,
+  static void describe_below(Node* directory, const std::string& path,
+                             std::map<std::string, std::string>& found,
                              std::map<Node*, std::string>& first_names) {
     for (auto& [entry, node] : directory->names) {
       std::string name = path + "/" + entry, text = describe(*node);

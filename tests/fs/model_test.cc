@@ -1,4 +1,5 @@
-// Random calls on guests of one filesystem: they agree with a plain model, and the laws of the tree hold after each.
+// Random calls on guests of one filesystem: they agree with a plain model, and the laws of the tree hold
+// after each.
 #include "tests/fs/model.h"
 
 #include <gtest/gtest.h>
@@ -21,13 +22,15 @@ void expect_unchanged(const std::vector<Kept>& kept) {
 }
 
 // Above a removed directory that was in a removed directory there is nothing; the model still has it.
-bool removes_twice(const Call& call) { return call.kind == Kind::kRmdir && call.path == "../../n"; }
+bool removes_twice(const Call& call) {
+  return call.kind == Kind::kRmdir && call.path == "../../n";
+}
 
 RC_GTEST_PROP(Model, GuestsAgreeWithItAndTheLawsHold, ()) {
   ModelCallee model;
   GuestCallee guest({{0, 0, {}}}, true);
   std::vector<Kept> kept;
-  auto calls = *rc::gen::container<std::vector<Call>>(gen_call({}));
+  auto calls = *gen_calls({});
   for (const Call& call : calls) {
     if (removes_twice(call)) continue;
     std::string expected = model.perform(call), got = guest.perform(call);
@@ -43,8 +46,8 @@ RC_GTEST_PROP(Model, GuestsAgreeWithItAndTheLawsHold, ()) {
 
 RC_GTEST_PROP(Model, AForkAndItsOriginGoTheirOwnWays, ()) {
   GuestCallee guest({{0, 0, {}}}, true);
-  auto before = *rc::gen::container<std::vector<Call>>(gen_call({}));
-  auto after = *rc::gen::container<std::vector<Call>>(gen_call({}));
+  auto before = *gen_calls({});
+  auto after = *gen_calls({});
   for (const Call& call : before) guest.perform(call);
   Recorded fork;
   View at_fork = guest.world.filesystem.view();
@@ -56,7 +59,10 @@ RC_GTEST_PROP(Model, AForkAndItsOriginGoTheirOwnWays, ()) {
   fork.filesystem.replay([&](Head& head) {
     for (uint64_t i = 0; i < 20; ++i) {
       std::string name = "forked" + std::to_string(i);
-      RC_ASSERT(head.apply(Create{.parent = kRootInode, .name = name, .inode = InodeId::make(7, static_cast<uint32_t>(i + 1)), .mode = S_IFREG | 0644})
+      RC_ASSERT(head.apply(Create{.parent = kRootInode,
+                                  .name = name,
+                                  .inode = InodeId::make(7, static_cast<uint32_t>(i + 1)),
+                                  .mode = S_IFREG | 0644})
                     .has_value());
     }
   });

@@ -1,4 +1,5 @@
-// Who may do what: the facade's checks of untrusted callers, and what becomes of setuid, setgid and sticky bits.
+// Who may do what: the facade's checks of untrusted callers, and what becomes of setuid, setgid and sticky
+// bits.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -20,9 +21,11 @@ struct Permission : testing::Test, Recorded {
   Filesystem& fs = filesystem;
 
   // Owned by kOwner and group 20, or as told.
-  InodeId make(std::string_view name, uint32_t mode, uint32_t uid = 10, uint32_t gid = 20, InodeId parent = kRootInode) {
+  InodeId make(std::string_view name, uint32_t mode, uint32_t uid = 10, uint32_t gid = 20,
+               InodeId parent = kRootInode) {
     bool directory = S_ISDIR(mode);
-    auto made = directory ? fs.make_directory(kTrusted, parent, name, mode) : fs.make_node(kTrusted, parent, name, mode, 0);
+    auto made = directory ? fs.make_directory(kTrusted, parent, name, mode)
+                          : fs.make_node(kTrusted, parent, name, mode, 0);
     EXPECT_TRUE(made);
     EXPECT_TRUE(fs.set_attributes(kTrusted, made->inode, {.uid = uid, .gid = gid}));
     EXPECT_TRUE(fs.set_attributes(kTrusted, made->inode, {.mode = mode & 07777}));
@@ -38,13 +41,19 @@ TEST_F(Permission, TheFirstClassThatFitsDecides) {
     int wanted, error;
   };
   const Row rows[] = {
-      {0600, 20, &kOwner, R_OK | W_OK, 0},    {0600, 20, &kOwner, X_OK, EACCES},
+      {0600, 20, &kOwner, R_OK | W_OK, 0},
+      {0600, 20, &kOwner, X_OK, EACCES},
       {0077, 20, &kOwner, R_OK, EACCES},  // though others may
-      {0640, 20, &kMember, R_OK, 0},          {0640, 20, &kMember, W_OK, EACCES},
-      {0607, 20, &kMember, R_OK, EACCES},     {0640, 31, &kByExtraGroup, R_OK, 0},
-      {0640, 32, &kByExtraGroup, R_OK, EACCES}, {0604, 20, &kStranger, R_OK, 0},
-      {0660, 20, &kStranger, R_OK, EACCES},   {0000, 20, &kRoot, R_OK | W_OK, 0},
-      {0666, 20, &kRoot, X_OK, EACCES},       {0001, 20, &kRoot, X_OK, 0},
+      {0640, 20, &kMember, R_OK, 0},
+      {0640, 20, &kMember, W_OK, EACCES},
+      {0607, 20, &kMember, R_OK, EACCES},
+      {0640, 31, &kByExtraGroup, R_OK, 0},
+      {0640, 32, &kByExtraGroup, R_OK, EACCES},
+      {0604, 20, &kStranger, R_OK, 0},
+      {0660, 20, &kStranger, R_OK, EACCES},
+      {0000, 20, &kRoot, R_OK | W_OK, 0},
+      {0666, 20, &kRoot, X_OK, EACCES},
+      {0001, 20, &kRoot, X_OK, 0},
       {0000, 20, &kTrusted, R_OK | W_OK | X_OK, 0},
   };
   int number = 0;
@@ -110,15 +119,24 @@ TEST_F(Permission, WritingAndChangingOwnersRevokesSetuid) {
     std::function<bool(InodeId, const Caller&)> change;
   };
   auto write = [&](InodeId i, const Caller& c) { return fs.write(c, i, 0, as_bytes("x")).has_value(); };
-  auto truncate = [&](InodeId i, const Caller& c) { return fs.set_attributes(c, i, {.size = 3, .opened_for_writing = true}).has_value(); };
+  auto truncate = [&](InodeId i, const Caller& c) {
+    return fs.set_attributes(c, i, {.size = 3, .opened_for_writing = true}).has_value();
+  };
   auto chown = [&](InodeId i, const Caller& c) { return fs.set_attributes(c, i, {.gid = 20}).has_value(); };
-  auto reserve = [&](InodeId i, const Caller& c) { return fs.allocate(c, i, RangeChange::kReserve, false, 0, 9).has_value(); };
+  auto reserve = [&](InodeId i, const Caller& c) {
+    return fs.allocate(c, i, RangeChange::kReserve, false, 0, 9).has_value();
+  };
   const Row rows[] = {
-      {"write", &kStranger, 06777, 0777, write},          {"write as root", &kRoot, 06777, 06777, write},
-      {"write, setgid alone", &kMember, 02666, 02666, write}, {"write, a stranger to the group", &kStranger, 02666, 0666, write},
-      {"truncate", &kStranger, 06777, 0777, truncate},    {"truncate as root", &kRoot, 04777, 04777, truncate},
-      {"allocate", &kStranger, 06777, 0777, reserve},     {"chown", &kOwner, 06755, 0755, chown},
-      {"chown as root", &kRoot, 06755, 0755, chown},      {"chown, nothing to run as", &kRoot, 02644, 02644, chown},
+      {"write", &kStranger, 06777, 0777, write},
+      {"write as root", &kRoot, 06777, 06777, write},
+      {"write, setgid alone", &kMember, 02666, 02666, write},
+      {"write, a stranger to the group", &kStranger, 02666, 0666, write},
+      {"truncate", &kStranger, 06777, 0777, truncate},
+      {"truncate as root", &kRoot, 04777, 04777, truncate},
+      {"allocate", &kStranger, 06777, 0777, reserve},
+      {"chown", &kOwner, 06755, 0755, chown},
+      {"chown as root", &kRoot, 06755, 0755, chown},
+      {"chown, nothing to run as", &kRoot, 02644, 02644, chown},
   };
   int number = 0;
   for (const Row& row : rows) {
@@ -183,7 +201,8 @@ TEST_F(Permission, XattrsFollowTheirNamespaces) {
   make("f", S_IFREG | 0644);
   make("d", S_IFDIR | 0755);
   make("sticky", S_IFDIR | 01777);
-  ASSERT_TRUE(fs.make_symlink(kOwner, kRootInode, "l", "f") || fs.make_symlink(kTrusted, kRootInode, "l", "f"));
+  ASSERT_TRUE(fs.make_symlink(kOwner, kRootInode, "l", "f") ||
+              fs.make_symlink(kTrusted, kRootInode, "l", "f"));
   struct Row {
     const char* file;
     const char* name;
@@ -215,7 +234,8 @@ TEST_F(Permission, XattrsFollowTheirNamespaces) {
     InodeId inode = fs.lookup(kTrusted, kRootInode, row.file)->inode;
     EXPECT_EQ(error_of(fs.set_xattr(*row.caller, inode, row.name, as_bytes("v"), XattrMode::kAny)), row.set)
         << row.file << " " << row.name << " uid " << row.caller->uid;
-    EXPECT_EQ(error_of(fs.get_xattr(*row.caller, inode, row.name)), row.get) << row.file << " " << row.name << " uid " << row.caller->uid;
+    EXPECT_EQ(error_of(fs.get_xattr(*row.caller, inode, row.name)), row.get)
+        << row.file << " " << row.name << " uid " << row.caller->uid;
   }
   InodeId f = fs.lookup(kTrusted, kRootInode, "f")->inode;
   std::string for_root = *fs.list_xattrs(kRoot, f), for_owner = *fs.list_xattrs(kOwner, f);

@@ -1,4 +1,5 @@
-// What facade tests share: a clock that ticks, a sink that keeps operations, and the laws that hold after every call.
+// What facade tests share: a clock that ticks, a sink that keeps operations, and the laws that hold after
+// every call.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,7 +12,9 @@
 
 namespace reprise::fs {
 
-inline int code(Errno value) { return static_cast<int>(value); }
+inline int code(Errno value) {
+  return static_cast<int>(value);
+}
 template <class T>
 int error_of(const Outcome<T>& outcome) {
   return outcome ? 0 : static_cast<int>(outcome.error());
@@ -38,7 +41,8 @@ class RecordingSink final : public OperationSink {
     operations.push_back(operation);
     labels.emplace_back(label);
     std::visit([this](auto& op) { own(op); }, operations.back());
-    if (auto* write = std::get_if<Write>(&operations.back())) largest_write = std::max(largest_write, write->data.size());
+    if (auto* write = std::get_if<Write>(&operations.back()))
+      largest_write = std::max(largest_write, write->data.size());
   }
   void end_call() override { ends.push_back(operations.size()); }
 
