@@ -81,6 +81,7 @@ void Follower::run() {
       stream->reset();  // not kept open while we pause
     } else {
       note_failure(stream.error());
+      again = stream.error().code() != Code::kInvalidArgument;  // the endpoint's name; it will not become another
     }
     if (!again) break;
     pause(retry_ms);

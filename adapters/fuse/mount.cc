@@ -195,6 +195,9 @@ Error explain(const Report& report, const LaunchOptions& options) {
                                  options.device));
     case Step::kMount:
       if (report.error == ENODEV) return Error(Code::kUnsupported, "this kernel has no FUSE", report.error);
+      if (report.error == EINVAL) {
+        return because(fmt::format("mounting at {}; expected a FUSE device at {}", options.mountpoint, options.device));
+      }
       return because(fmt::format("mounting at {}", options.mountpoint));
     case Step::kDirectory: return because(fmt::format("changing to {}", options.mountpoint));
     case Step::kExec: return because(options.command[0]);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <fnmatch.h>
 
+#include <algorithm>
 #include <ctime>
 #include <filesystem>
 
@@ -133,8 +134,12 @@ Result<int> log_store(const Options& options) {
   LogIndex first = history.cursor().first();
   PathIndex paths;
   if (first > 1) {
-    instance::State state = TRY(instance::state_at(*open.store, open.target.branch, first - 1));
-    paths = PathIndex(state.head);
+    auto state = instance::state_at(*open.store, open.target.branch, first - 1);
+    if (state) {
+      paths = PathIndex(state->head);
+    } else if (state.error().code() != Code::kGap) {
+      return std::unexpected(state.error());
+    }
   }
   Printer printer(options, std::move(paths));
   while (auto logged = TRY(history.cursor().next())) {
@@ -152,7 +157,7 @@ Result<int> log_segments(const Options& options) {
   Printer printer(options, PathIndex());
   for (const std::string& path : options.what) {
     size_t slash = path.rfind('/');
-    auto directory = TRY(open_host_directory(slash == std::string::npos ? "." : path.substr(0, slash + 1)));
+    auto directory = TRY(open_host_directory(slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1))));
     auto file = TRY(directory->open(slash == std::string::npos ? path : path.substr(slash + 1), OpenMode::kRead));
     auto reader = TRY(journal::open_segment(std::move(file)));
     while (auto frame = TRY(reader->next())) {

@@ -1,6 +1,7 @@
 // replay: a journal applied from its beginning, and put into a directory.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "instance/snapshots.h"
@@ -32,7 +33,7 @@ class SegmentFiles final : public journal::Cursor {
     SegmentFiles files;
     for (const std::string& path : paths) {
       size_t slash = path.rfind('/');
-      auto directory = TRY(open_host_directory(slash == std::string::npos ? "." : path.substr(0, slash + 1)));
+      auto directory = TRY(open_host_directory(slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1))));
       auto file = TRY(directory->open(slash == std::string::npos ? path : path.substr(slash + 1), OpenMode::kRead));
       files.readers_.push_back(TRY(journal::open_segment(std::move(file))));
     }

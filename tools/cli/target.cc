@@ -41,6 +41,10 @@ Result<OpenTarget> open_target(const Target& target) {
   TRY(store::Store::check_name("branch", target.branch));
   OpenTarget open{.target = target};
   open.store = TRY(store::Store::open(target.store));
+  std::error_code ignored;
+  if (target.branch != "main" && !std::filesystem::exists(fmt::format("{}/branches/{}", target.store, target.branch), ignored)) {
+    return fail(Code::kNotFound, fmt::format("{}: there is no branch {}", target.store, target.branch));
+  }
   open.live = TRY(open.store->lock_holder(target.branch));
   if (open.live) TRY(ask_live(open, {{"ask", "sync"}}));
   return open;
