@@ -58,8 +58,9 @@ class Damage(EndToEnd):
         self.batches = [frame for frame in self.frames if frame.kind == BATCH]
         self.assertEqual([frame.index for frame in self.batches], list(range(1, len(self.batches) + 1)))
         self.assertGreater(len(self.batches), self.closed_at + 20)
-        # What the catalogue knows to be durable is the clean close.
-        self.mark_offset = next(frame.end for frame in self.frames if frame.index == self.closed_at and frame.kind == BATCH)
+        # What the catalogue knows to be durable is the clean close, and perhaps the start of the next origin, which is on the
+        # disk before anything else is done.
+        self.below, self.above = (self.batches[index - 1].end for index in (self.closed_at, self.closed_at + 1))
         self.contents = {}
 
     def content_at(self, index):
@@ -130,20 +131,20 @@ class Damage(EndToEnd):
         self.reprise("verify", store)
 
     def test_cut_above_the_durable_mark(self):
-        ends = [frame.end for frame in self.frames if frame.end > self.mark_offset]
+        ends = [frame.end for frame in self.frames if frame.end > self.above]
         size = self.segment.stat().st_size
-        lengths = {self.mark_offset, self.mark_offset + 1, size - 1, size}
+        lengths = {self.above, self.above + 1, size - 1, size}
         for end in self.chance.sample(ends, 8):
             lengths |= {end - 1, end, min(end + self.chance.choice((1, 8, 79, 80, 81)), size)}
-        lengths |= {self.chance.randrange(self.mark_offset, size) for _ in range(6)}
+        lengths |= {self.chance.randrange(self.above, size) for _ in range(6)}
         for length in sorted(lengths):
             with self.subTest(length=length):
                 self.check_opens_at(*self.cut_copy(length), max(frame.index for frame in self.batches if frame.end <= length))
 
     def test_cut_below_the_durable_mark(self):
         first = self.frames[0].offset
-        before = [frame.end for frame in self.frames if frame.end < self.mark_offset]
-        for length in sorted({first, self.mark_offset - 1, before[-1], *self.chance.sample(range(first + 1, self.mark_offset), 4)}):
+        before = [frame.end for frame in self.frames if frame.end < self.below]
+        for length in sorted({first, self.below - 1, before[-1], *self.chance.sample(range(first + 1, self.below), 4)}):
             with self.subTest(length=length):
                 self.check_refused(*self.cut_copy(length), next(frame.index for frame in self.frames if frame.end > length))
 

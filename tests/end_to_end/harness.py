@@ -8,6 +8,8 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -186,6 +188,18 @@ class EndToEnd(unittest.TestCase):
 
     def stat(self, store):
         return self.reprise_json("stat", store)
+
+    def ask(self, store, **question):
+        """Asks a live instance through its control socket, past every mount and without a process of its own."""
+        text = json.dumps(question).encode()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(TIMEOUT_S)
+            connection.connect(str(pathlib.Path(store) / "branches/main/control"))
+            connection.sendall(struct.pack("<I", len(text)) + text)
+            stream = connection.makefile("rb")
+            answer = json.loads(stream.read(struct.unpack("<I", stream.read(4))[0]))
+        self.assertIn("answer", answer)
+        return answer["answer"]
 
     def digests(self, store):
         """State digest and content digest, counted from the bytes."""

@@ -1,7 +1,4 @@
 """What the kernel has cached is served without a single request to the instance, in a writer and in a follower."""
-import json
-import socket
-import struct
 import unittest
 
 from harness import EndToEnd
@@ -23,14 +20,8 @@ for _ in range(500):
 
 class Requests(EndToEnd):
     def requests(self, store):
-        """How many requests of the kernel the instance has answered: asked of it directly, past every mount."""
-        question = json.dumps({"ask": "stat"}).encode()
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(store / "branches/main/control"))
-            connection.sendall(struct.pack("<I", len(question)) + question)
-            stream = connection.makefile("rb")
-            answer = json.loads(stream.read(struct.unpack("<I", stream.read(4))[0]))
-        return answer["answer"]["fuse_requests"]
+        """How many requests of the kernel the instance has answered."""
+        return self.ask(store, ask="stat")["fuse_requests"]
 
     def check_silent(self, guest):
         self.assertEqual(guest.do(READ_AGAIN), 100_000)  # now the kernel has it
