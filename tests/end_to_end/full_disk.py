@@ -48,7 +48,9 @@ def run(*command):
     return subprocess.run([reprise, "run", "--store", store, "--", *command], capture_output=True, text=True, timeout=50)
 
 
-subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], check=True)
+with open(f"{disk}/ballast", "wb") as ballast:
+    ballast.write(bytes(10 << 20))
 first = run("python3", "-c", WRITER)
 expect(first.stdout, f"the writer said nothing: {first}")
 told = json.loads(first.stdout)
@@ -63,7 +65,7 @@ expect("space" in first.stderr or "No space" in first.stderr, f"expected a word 
 second = run("true")
 expect(second.returncode in (0, 125), f"on the full disk: {second}")
 # With space again everything acknowledged is there.
-subprocess.run(["mount", "-o", "remount,size=60m", disk], check=True)
+os.unlink(f"{disk}/ballast")
 third = run("python3", "-c", CHECK, str(told["safe"]))
 expect(third.returncode == 0, f"with space again: {third}")
 verified = subprocess.run([reprise, "verify", store], capture_output=True, text=True)

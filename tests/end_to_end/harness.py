@@ -6,6 +6,7 @@ A test's instances are real processes of `reprise run`. What one of them should 
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import socket
@@ -15,6 +16,8 @@ import sys
 import tempfile
 import time
 import unittest
+
+from guest import modes_below
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPRISE = os.environ.get("REPRISE", "")
@@ -211,20 +214,16 @@ class EndToEnd(unittest.TestCase):
         found = {str(store): self.digests(store) for store in stores}
         self.assertEqual(len(set(found.values())), 1, found)
 
-    def assert_same_tree(self, one, other, *exclude):
-        """By what `diff` sees, and by types and modes."""
-        self.succeed("diff", "-r", "--no-dereference", *[f"--exclude={name}" for name in exclude], one, other)
-        self.assertEqual(modes_below(one), modes_below(other))
-
-
-def modes_below(top):
-    """Path → type and mode of everything below a directory, and of itself."""
-    found = {}
-    for folder, names, files in os.walk(top):
-        for name in [".", *names, *files]:
-            path = os.path.join(folder, name)
-            found[os.path.relpath(path, top)] = f"{os.lstat(path).st_mode:o}"
-    return found
+    def assert_same_tree(self, one, other, *exclude, inside=None):
+        """By what `diff` sees, and by types and modes. `inside`: a guest in whose mount `other` is."""
+        diff = ["diff", "-r", "--no-dereference", *[f"--exclude={name}" for name in exclude], str(one), str(other)]
+        if inside is None:
+            self.succeed(*diff)
+            modes = modes_below(other)
+        else:
+            inside.sh(shlex.join(diff))
+            modes = inside.do(f"result = modes_below({str(other)!r})")
+        self.assertEqual(modes_below(one), modes)
 
 
 if __name__ == "__main__":
