@@ -1,11 +1,14 @@
 // Changes that do not come through the mount, seen by guests that had cached what was there before.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <fstream>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "adapters/fuse/in_flight.h"
 #include "adapters/fuse/touched.h"
 #include "tests/fuse/mounted.h"
 
@@ -25,8 +28,8 @@ class Remote {
       filesystem_.replay([&](fs::Head& head) {
         for (const fs::Operation& operation : operations) {
           if (auto done = head.apply(operation); !done) {
-            status = fail(Code::kDivergence, std::string(fs::operation_name(operation)) + ": " +
-                                                 fs::errno_text(done.error()));
+            status = fail(Code::kDivergence,
+                          std::string(fs::operation_name(operation)) + ": " + fs::errno_text(done.error()));
           }
         }
       });
@@ -35,7 +38,8 @@ class Remote {
     ASSERT_TRUE(applied) << applied.error().message();
   }
 
-  InodeId create(InodeId parent, std::string_view name, std::string_view text, uint32_t mode = S_IFREG | 0644) {
+  InodeId create(InodeId parent, std::string_view name, std::string_view text,
+                 uint32_t mode = S_IFREG | 0644) {
     InodeId inode{++next_};
     std::vector<fs::Operation> operations{
         fs::Create{.parent = parent, .name = name, .inode = inode, .mode = mode, .time = kTime}};
@@ -59,6 +63,21 @@ class Coherence : public ::testing::Test {
  protected:
   Coherence() : guest(mounted), remote(mounted.filesystem(), guest.coherence()) {}
 
+  // Three processes of their own, so that the lookups of one are the cache of another, which do `body`
+  // without a pause.
+  void start_readers(const std::string& body) {
+    std::string program = mounted.outside() / "reader.py";
+    std::ofstream(program) << "import os\nwhile os.path.exists('go'):\n    try:\n"
+                           << body << "\n    except FileNotFoundError: pass\n";
+    EXPECT_EQ(guest.ask("write('go', b'x')"), "1");
+    guest.ask("keep('readers', [subprocess.Popen([sys.executable, '-I', '" + program +
+              "']) for _ in range(3)])");
+  }
+  void stop_readers() {
+    guest.ask("unlink('go')");
+    EXPECT_EQ(guest.ask("[reader.wait() for reader in kept['readers']]"), "[0, 0, 0]");
+  }
+
   Mounted mounted;
   Guest guest;
   Remote remote;
@@ -81,7 +100,8 @@ TEST_F(Coherence, BytesGrowShrinkAndChangeInPlace) {
   EXPECT_EQ(guest.ask("[size('f'), read('f') == b'a' * 100 + b'B' + b'a' * 4899]"), "[5000, True]");
   remote.apply({fs::Truncate{.inode = f, .size = 20'000, .time = kTime}});
   EXPECT_EQ(guest.ask("[size('f'), read('f')[5000:] == bytes(15000)]"), "[20000, True]");
-  remote.apply({fs::Allocate{.inode = f, .change = fs::RangeChange::kPunch, .keep_size = true, .length = 4096}});
+  remote.apply(
+      {fs::Allocate{.inode = f, .change = fs::RangeChange::kPunch, .keep_size = true, .length = 4096}});
   EXPECT_EQ(guest.ask("read('f')[:4096] == bytes(4096)"), "True");
 }
 
@@ -114,8 +134,13 @@ TEST_F(Coherence, NamesAreReplacedRemovedAndMadeAgain) {
   EXPECT_EQ(guest.ask("[read('d/f'), ls('d'), ls('d')]"), "[b'old', ['f', 'new'], ['f', 'new']]");
   guest.ask("keep('open', os.open('d/f', 0))");
 
-  remote.apply({fs::Rename{.old_parent = d, .old_name = "new", .new_parent = d, .new_name = "f", .inode = new_file,
-                           .replaced = old_file, .time = kTime}});
+  remote.apply({fs::Rename{.old_parent = d,
+                           .old_name = "new",
+                           .new_parent = d,
+                           .new_name = "f",
+                           .inode = new_file,
+                           .replaced = old_file,
+                           .time = kTime}});
   EXPECT_EQ(guest.ask("[read('d/f'), ls('d'), exists('d/new')]"), "[b'new', ['f'], False]");
   EXPECT_EQ(guest.ask("pread(kept['open'], 10, 0)"), "b'old'");
 
@@ -131,8 +156,12 @@ TEST_F(Coherence, DirectoriesMoveAndGo) {
   InodeId f = remote.create(b, "f", "text");
   EXPECT_EQ(guest.ask("[read('a/b/f'), exists('c')]"), "[b'text', False]");
   guest.ask("chdir('a/b')");
-  remote.apply({fs::Rename{.old_parent = kRootInode, .old_name = "a", .new_parent = kRootInode, .new_name = "c",
-                           .inode = a, .time = kTime}});
+  remote.apply({fs::Rename{.old_parent = kRootInode,
+                           .old_name = "a",
+                           .new_parent = kRootInode,
+                           .new_name = "c",
+                           .inode = a,
+                           .time = kTime}});
   EXPECT_EQ(guest.ask("[read('f'), read('../b/f'), exists('../../a'), ls('../..')]"),
             "[b'text', b'text', False, ['c']]");
   remote.apply({fs::Unlink{.parent = b, .name = "f", .inode = f, .time = kTime},
@@ -148,7 +177,8 @@ TEST_F(Coherence, AnOverwriteShowsTheNewTreeOnly) {
   InodeId replaced = remote.create(kRootInode, "replaced", "old");
   guest.ask("chdir('d')");
   guest.ask("keep('open', os.open('kept', 0))");
-  EXPECT_EQ(guest.ask("[read('kept'), read('goes'), read('../replaced'), exists('comes'), exists('../top'), ls(), ls('..')]"),
+  EXPECT_EQ(guest.ask("[read('kept'), read('goes'), read('../replaced'), exists('comes'), exists('../top'), "
+                      "ls(), ls('..')]"),
             "[b'old bytes', b'x', b'old', False, False, ['goes', 'kept'], ['d', 'replaced']]");
 
   fs::View now = mounted.filesystem().view();
@@ -159,15 +189,21 @@ TEST_F(Coherence, AnOverwriteShowsTheNewTreeOnly) {
            fs::Truncate{.inode = kept, .size = 3, .time = kTime},
            fs::Unlink{.parent = d, .name = "goes", .inode = goes, .time = kTime},
            fs::Create{.parent = d, .name = "comes", .inode = comes, .mode = S_IFREG | 0644, .time = kTime},
-           fs::Create{.parent = kRootInode, .name = "top", .inode = top, .mode = S_IFDIR | 0755, .time = kTime},
+           fs::Create{
+               .parent = kRootInode, .name = "top", .inode = top, .mode = S_IFDIR | 0755, .time = kTime},
            fs::Unlink{.parent = kRootInode, .name = "replaced", .inode = replaced, .time = kTime},
-           fs::Create{.parent = kRootInode, .name = "replaced", .inode = other, .mode = S_IFREG | 0644, .time = kTime}}) {
+           fs::Create{.parent = kRootInode,
+                      .name = "replaced",
+                      .inode = other,
+                      .mode = S_IFREG | 0644,
+                      .time = kTime}}) {
     ASSERT_TRUE(next.apply(operation));
   }
   Status done = guest.coherence().replace_all(
       [&]() -> Result<fs::View> { return mounted.filesystem().install(next.view()); });
   ASSERT_TRUE(done) << done.error().message();
-  EXPECT_EQ(guest.ask("[read('kept'), exists('goes'), read('../replaced'), exists('comes'), exists('../top'), ls(), ls('..')]"),
+  EXPECT_EQ(guest.ask("[read('kept'), exists('goes'), read('../replaced'), exists('comes'), "
+                      "exists('../top'), ls(), ls('..')]"),
             "[b'new', False, b'', True, True, ['comes', 'kept'], ['d', 'replaced', 'top']]");
   EXPECT_EQ(guest.ask("pread(kept['open'], 10, 0)"), "b'new'");
 }
@@ -185,24 +221,16 @@ TEST_F(Coherence, ARefusedChangeIsReportedAndLeavesNoMarks) {
   EXPECT_EQ(guest.server().requests().total(), before);
 }
 
-// Readers that never pause beside a writer that never pauses: every answer that begins after apply() returned must show
-// what apply() did, and no reader may ever hang or see a torn name.
+// Readers that never pause beside a writer that never pauses: every answer that begins after apply() returned
+// must show what apply() did, and no reader may ever hang or see a torn name.
 TEST_F(Coherence, HoldsUnderReadersThatNeverPause) {
   InodeId d = remote.mkdir(kRootInode, "d");
   std::vector<InodeId> files;
   for (int i = 0; i < 8; ++i) files.push_back(remote.create(d, "f" + std::to_string(i), "0"));
-  // Readers in processes of their own, so that the lookups of one are the cache of another.
-  std::string program = mounted.outside() / "reader.py";
-  std::ofstream(program) << R"python(
-import os
-while os.path.exists('go'):
-    for i in range(8):
-        try:
+  start_readers(R"python(
+        for i in range(8):
             os.stat(f'd/f{i}'); fd = os.open(f'd/f{i}', 0); os.read(fd, 9); os.close(fd); os.listdir('d')
-        except FileNotFoundError: pass
-)python";
-  EXPECT_EQ(guest.ask("write('go', b'x')"), "1");
-  guest.ask("keep('readers', [subprocess.Popen([sys.executable, '-I', '" + program + "']) for _ in range(3)])");
+)python");
   std::mt19937 random(20);
   for (int round = 1; round <= 400; ++round) {
     size_t i = random() % files.size();
@@ -215,14 +243,20 @@ while os.path.exists('go'):
       }
       case 1: {
         remote.apply({fs::Unlink{.parent = d, .name = name, .inode = files[i], .time = kTime}});
-        ASSERT_EQ(guest.ask("[exists('d/" + name + "'), '" + name + "' in ls('d')]"), "[False, False]") << round;
+        ASSERT_EQ(guest.ask("[exists('d/" + name + "'), '" + name + "' in ls('d')]"), "[False, False]")
+            << round;
         files[i] = remote.create(d, name, text);
         break;
       }
       case 2: {
         InodeId replacement = remote.create(d, "new", text);
-        remote.apply({fs::Rename{.old_parent = d, .old_name = "new", .new_parent = d, .new_name = name,
-                                 .inode = replacement, .replaced = files[i], .time = kTime}});
+        remote.apply({fs::Rename{.old_parent = d,
+                                 .old_name = "new",
+                                 .new_parent = d,
+                                 .new_name = name,
+                                 .inode = replacement,
+                                 .replaced = files[i],
+                                 .time = kTime}});
         files[i] = replacement;
         break;
       }
@@ -231,8 +265,45 @@ while os.path.exists('go'):
               "[b'" + text + "', " + std::to_string(text.size()) + ", 8]")
         << round;
   }
-  guest.ask("unlink('go')");
-  EXPECT_EQ(guest.ask("[reader.wait() for reader in kept['readers']]"), "[0, 0, 0]");
+  stop_readers();
+}
+
+// A file that is written right after it appeared: the reply to somebody's first lookup of it is still on its
+// way into the kernel's cache, with the old size, when the write drops an inode that the kernel does not have
+// yet.
+TEST_F(Coherence, AnInodeOnItsWayIntoTheCacheIsNotMissed) {
+  start_readers("        os.stat('x')\n");
+  std::mt19937 random(4);
+  for (int round = 0; round < 1000; ++round) {
+    InodeId x = remote.create(kRootInode, "x", "");
+    for (auto spins = random() % 20'000; spins > 0; --spins)
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    remote.write(x, 0, "text");
+    ASSERT_EQ(guest.ask("size('x')"), "4") << round;
+    remote.apply({fs::Unlink{.parent = kRootInode, .name = "x", .inode = x, .time = kTime}});
+  }
+  stop_readers();
+}
+
+TEST(InFlight, DrainWaitsForThoseWhoEnteredBeforeAndForNobodyElse) {
+  InFlight in_flight(3, system_clock());
+  in_flight.drain();
+  in_flight.slot(0).enter();
+  in_flight.slot(2).enter();
+  in_flight.slot(2).leave();
+  std::atomic<bool> left = false;
+  std::thread worker([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    left = true;
+    in_flight.slot(0).leave();
+    in_flight.slot(0).enter();  // the next request: nobody waits for that
+  });
+  in_flight.drain();
+  EXPECT_TRUE(left);
+  worker.join();
+  in_flight.slot(0).leave();
+  in_flight.slot(0).leave();  // twice is once
+  in_flight.drain();
 }
 
 TEST(TouchedBy, RangesOfOneInodeAreJoinedAndNamesKeptOnce) {

@@ -15,7 +15,9 @@ struct Script {
   const char* name;
   const char* text;
 };
-void PrintTo(const Script& script, std::ostream* out) { *out << script.name; }
+void PrintTo(const Script& script, std::ostream* out) {
+  *out << script.name;
+}
 
 class Guests : public ::testing::TestWithParam<Script> {};
 
@@ -241,7 +243,8 @@ TEST(Mount, ReadOnlyRefusesToOpenForWriting) {
 std::string requests_by_kind(const RequestCounts& counts) {
   std::string text;
   for (uint32_t opcode = 0; opcode < RequestCounts::kOpcodes; ++opcode) {
-    if (counts.of(opcode) != 0) text += "opcode " + std::to_string(opcode) + ": " + std::to_string(counts.of(opcode)) + "\n";
+    if (counts.of(opcode) != 0)
+      text += "opcode " + std::to_string(opcode) + ": " + std::to_string(counts.of(opcode)) + "\n";
   }
   return text;
 }

@@ -25,9 +25,10 @@ TEST(Launch, ExitsAsEnvDoes) {
   };
   Mounted mounted;
   ASSERT_EQ(mounted.run("printf 'not a program' > text; chmod 644 text; mkdir directory").status, 0);
-  for (const Case& c : {Case{{"true"}, 0}, Case{{"sh", "-c", "exit 7"}, 7}, Case{{"sh", "-c", "kill -TERM $$"}, 143},
-                        Case{{"sh", "-c", "kill -KILL $$"}, 137}, Case{{"no-such-command"}, 127},
-                        Case{{"./no-such-file"}, 127}, Case{{"./text"}, 126}, Case{{"./directory"}, 126}}) {
+  for (const Case& c :
+       {Case{{"true"}, 0}, Case{{"sh", "-c", "exit 7"}, 7}, Case{{"sh", "-c", "kill -TERM $$"}, 143},
+        Case{{"sh", "-c", "kill -KILL $$"}, 137}, Case{{"no-such-command"}, 127},
+        Case{{"./no-such-file"}, 127}, Case{{"./text"}, 126}, Case{{"./directory"}, 126}}) {
     EXPECT_EQ(mounted.run_command(c.command).status, c.status) << c.command.back();
   }
 }
@@ -59,7 +60,8 @@ TEST(Launch, NamesWhatTheMachineLacks) {
   EXPECT_NE(no_device.message().find("modprobe fuse"), std::string::npos) << no_device.message();
 
   Error wrong_device = refusal({.command = {"true"}, .mountpoint = outside.path(), .device = "/dev/null"});
-  EXPECT_NE(wrong_device.message().find("mounting at " + outside.path()), std::string::npos) << wrong_device.message();
+  EXPECT_NE(wrong_device.message().find("mounting at " + outside.path()), std::string::npos)
+      << wrong_device.message();
 
   Error no_command = refusal({.mountpoint = outside.path()});
   EXPECT_EQ(no_command.code(), Code::kInvalidArgument);
@@ -96,11 +98,13 @@ TEST(Launch, PassesSignalsOn) {
 TEST(Launch, WhatOutlivesTheCommandLosesTheMount) {
   Mounted mounted;
   Ran ran = mounted.run(
-      "{ while test ! -e $OUT/stopped; do sleep 0.01; done; cat f 2> $OUT/left || :; : > $OUT/end; } >/dev/null & echo x > f");
+      "{ while test ! -e $OUT/stopped; do sleep 0.01; done; cat f 2> $OUT/left || :; : > $OUT/end; } "
+      ">/dev/null & echo x > f");
   EXPECT_EQ(ran.status, 0);
   std::ofstream(mounted.outside() / "stopped");
   while (::access((mounted.outside() / "end").c_str(), F_OK) != 0) ::usleep(1000);
-  EXPECT_NE(read_host_file(mounted.outside() / "left").find("Transport endpoint is not connected"), std::string::npos);
+  EXPECT_NE(read_host_file(mounted.outside() / "left").find("Transport endpoint is not connected"),
+            std::string::npos);
 }
 
 TEST(Launch, RootSeesAndGivesTrueOwners) {

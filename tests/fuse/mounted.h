@@ -1,4 +1,5 @@
-// A filesystem in this process, served to a command in a mount of its own: what the tests of adapters/fuse share.
+// A filesystem in this process, served to a command in a mount of its own: what the tests of adapters/fuse
+// share.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -39,8 +40,8 @@ class Mounted {
  public:
   explicit Mounted(bool read_only = false);
 
-  // Runs a shell script in the root of the mount, up to the first command that fails. `fails COMMAND` is a command that
-  // must. $OUT is a directory outside the mount, $PYTHON a Python.
+  // Runs a shell script in the root of the mount, up to the first command that fails. `fails COMMAND` is a
+  // command that must. $OUT is a directory outside the mount, $PYTHON a Python.
   Ran run(const std::string& script);
   // Runs a command, which may not exist.
   Ran run_command(std::vector<std::string> command);
@@ -61,9 +62,9 @@ class Mounted {
   ServerOptions options_;
 };
 
-// A guest that does one thing at a time on request: a Python inside the mount, which evaluates what it is asked.
-// Functions: read(path), write(path, data), size(path), ls(path), exists(path), keep(name, value) for later use as
-// kept[name], and those of the module os; an OSError is answered by name.
+// A guest that does one thing at a time on request: a Python inside the mount, which evaluates what it is
+// asked. Functions: read(path), write(path, data), size(path), ls(path), exists(path), keep(name, value) for
+// later use as kept[name], and those of the module os; an OSError is answered by name.
 class Guest {
  public:
   explicit Guest(Mounted& mounted);

@@ -53,7 +53,9 @@ TemporaryDirectory::TemporaryDirectory() {
   path_ = path;
 }
 
-TemporaryDirectory::~TemporaryDirectory() { std::filesystem::remove_all(path_); }
+TemporaryDirectory::~TemporaryDirectory() {
+  std::filesystem::remove_all(path_);
+}
 
 std::string read_host_file(const std::string& path) {
   std::stringstream text;
@@ -74,7 +76,8 @@ Mounted::Mounted(bool read_only)
 
 Ran Mounted::run(const std::string& script) {
   constexpr char kFails[] = R"sh(fails() { if "$@"; then echo "should have failed: $*"; exit 1; fi; })sh";
-  return run_command({"sh", "-c", std::string(kFails) + "\n{ set -e\n" + script + "\n} >\"$OUT/output\" 2>&1"});
+  return run_command(
+      {"sh", "-c", std::string(kFails) + "\n{ set -e\n" + script + "\n} >\"$OUT/output\" 2>&1"});
 }
 
 Ran Mounted::run_command(std::vector<std::string> command) {
