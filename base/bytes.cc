@@ -26,7 +26,8 @@ std::string format_bytes(uint64_t bytes) {
 
 namespace {
 
-// Length of the valid UTF-8 sequence at the start of text that is not a control character; 0 if there is none.
+// Length of the valid UTF-8 sequence at the start of text that is not a control character; 0 if there is
+// none.
 size_t printable_sequence(std::string_view text) {
   auto at = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   unsigned char first = at(0);
@@ -40,7 +41,7 @@ size_t printable_sequence(std::string_view text) {
   }
   static constexpr uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
   bool surrogate = point >= 0xd800 && point < 0xe000;
-  bool control = point < 0xa0;                                            // C1
+  bool control = point < 0xa0;  // C1
   bool direction = (point >= 0x202a && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069);
   return point < kSmallest[length] || point > 0x10ffff || surrogate || control || direction ? 0 : length;
 }

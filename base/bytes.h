@@ -39,15 +39,17 @@ void store_value(std::byte* to, const T& value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-inline void append_bytes(Bytes& to, ByteView bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); }
+inline void append_bytes(Bytes& to, ByteView bytes) {
+  to.insert(to.end(), bytes.begin(), bytes.end());
+}
 template <class T>
 void append_value(Bytes& to, const T& value) {
   static_assert(std::is_trivially_copyable_v<T>);
   append_bytes(to, {reinterpret_cast<const std::byte*>(&value), sizeof value});
 }
 
-// Takes fields off the front of untrusted bytes. After a read past the end ok() is false, every further read gives
-// zero or an empty span, and nothing outside the span was touched.
+// Takes fields off the front of untrusted bytes. After a read past the end ok() is false, every further read
+// gives zero or an empty span, and nothing outside the span was touched.
 class ByteReader {
  public:
   explicit ByteReader(ByteView bytes) : rest_(bytes) {}

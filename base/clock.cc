@@ -33,7 +33,8 @@ class SystemRandom final : public Random {
  public:
   uint64_t next() override {
     uint64_t value;
-    CHECK(getrandom(&value, sizeof value, 0) == sizeof value);  // small requests are never cut short or interrupted
+    CHECK(getrandom(&value, sizeof value, 0) ==
+          sizeof value);  // small requests are never cut short or interrupted
     return value;
   }
 };

@@ -1,5 +1,5 @@
-// Time and chance from outside, injected so that the simulator can supply its own. No other folder reads a clock or
-// draws randomness. Implementations are safe from any thread.
+// Time and chance from outside, injected so that the simulator can supply its own. No other folder reads a
+// clock or draws randomness. Implementations are safe from any thread.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,8 @@
 
 namespace reprise {
 
-// A point in time as Unix filesystems keep it: seconds since 1970-01-01 UTC, of any sign, and 0…999,999,999 ns.
+// A point in time as Unix filesystems keep it: seconds since 1970-01-01 UTC, of any sign, and 0…999,999,999
+// ns.
 struct Timestamp {
   int64_t sec = 0;
   uint32_t nsec = 0;
@@ -18,8 +19,8 @@ struct Timestamp {
 class Clock {
  public:
   virtual ~Clock() = default;
-  virtual Timestamp realtime() = 0;       // may go backwards
-  virtual uint64_t monotonic_ns() = 0;    // never does
+  virtual Timestamp realtime() = 0;     // may go backwards
+  virtual uint64_t monotonic_ns() = 0;  // never does
   virtual void sleep_ns(uint64_t ns) = 0;
 };
 

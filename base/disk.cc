@@ -6,8 +6,8 @@ Result<Bytes> Directory::read_file(std::string_view name, uint64_t limit) {
   auto file = TRY(open(name, OpenMode::kRead));
   uint64_t size = TRY(file->size());
   if (size > limit) {
-    return fail(Code::kCorrupt, file->path() + ": expected at most " + std::to_string(limit) + " bytes, found " +
-                                    std::to_string(size));
+    return fail(Code::kCorrupt, file->path() + ": expected at most " + std::to_string(limit) +
+                                    " bytes, found " + std::to_string(size));
   }
   Bytes bytes(size);
   bytes.resize(TRY(file->pread(bytes, 0)));

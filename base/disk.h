@@ -1,9 +1,10 @@
 // Files and folders on the host's disk, behind an interface so that tests can drop, cut and refuse writes.
 //
-// Not a filesystem for guests (that is fs/): only what stores, journals and packs need of the disk. A name is a path
-// relative to the Directory, with '/' between parts and no part "." or ".."; the caller vouches for that.
-// Atomicity and durability are separate: rename() is atomic at once and durable after sync() of the directory; bytes are
-// durable after sync_data(). Thread rules: a File may be used from several threads at disjoint ranges.
+// Not a filesystem for guests (that is fs/): only what stores, journals and packs need of the disk. A name is
+// a path relative to the Directory, with '/' between parts and no part "." or ".."; the caller vouches for
+// that. Atomicity and durability are separate: rename() is atomic at once and durable after sync() of the
+// directory; bytes are durable after sync_data(). Thread rules: a File may be used from several threads at
+// disjoint ranges.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,8 @@ class File {
   virtual Status pwrite(ByteView bytes, uint64_t offset) = 0;
   virtual Result<uint64_t> size() const = 0;
   virtual Status resize(uint64_t bytes) = 0;
-  // Returns when the bytes and the size are on the disk. After a failure nothing may be assumed about any byte written
-  // since the last success: never retry as if nothing had happened.
+  // Returns when the bytes and the size are on the disk. After a failure nothing may be assumed about any
+  // byte written since the last success: never retry as if nothing had happened.
   virtual Status sync_data() = 0;
   // What messages call it: its path.
   virtual const std::string& path() const = 0;
@@ -45,7 +46,7 @@ class Directory {
   virtual ~Directory() = default;
   virtual Result<std::unique_ptr<File>> open(std::string_view name, OpenMode mode) = 0;
   virtual Result<std::unique_ptr<Directory>> open_directory(std::string_view name) = 0;
-  // Creates name and what is missing above it; succeeds if it is there already.
+  // Creates name and what is missing above it, durably; succeeds if it is there already.
   virtual Status make_directory(std::string_view name) = 0;
   virtual Result<bool> exists(std::string_view name) = 0;
   virtual Status rename(std::string_view from, std::string_view to) = 0;

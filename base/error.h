@@ -1,7 +1,7 @@
 // Error and Result: how everything outside fs/ says that something did not work. (fs/ answers with Errno.)
 //
-// A Code is something some caller branches on; the message is for a person: it names the file or peer, what was
-// expected and what was found. Values only: an Error owns its text and may cross threads.
+// A Code is something some caller branches on; the message is for a person: it names the file or peer, what
+// was expected and what was found. Values only: an Error owns its text and may cross threads.
 //
 //   Result<Segment> open_segment(…);
 //   auto segment = TRY(open_segment(…));   // returns the Error from the enclosing function
@@ -71,10 +71,10 @@ inline std::unexpected<Error> fail(Code code, std::string message) {
 
 // TRY(expression): the value of an expected, or return its error from the enclosing function. Works for every
 // std::expected, so for Result, Status and fs::Outcome alike.
-#define TRY(...)                                                                    \
-  ({                                                                                \
-    auto&& try_result_ = (__VA_ARGS__);                                             \
-    if (!try_result_) [[unlikely]]                                                  \
+#define TRY(...)                                                                        \
+  ({                                                                                    \
+    auto&& try_result_ = (__VA_ARGS__);                                                 \
+    if (!try_result_) [[unlikely]]                                                      \
       return std::unexpected(std::forward<decltype(try_result_)>(try_result_).error()); \
-    *std::forward<decltype(try_result_)>(try_result_);                              \
+    *std::forward<decltype(try_result_)>(try_result_);                                  \
   })

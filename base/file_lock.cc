@@ -28,11 +28,13 @@ Result<std::unique_ptr<FileLock>> FileLock::acquire(const std::string& path, con
   std::unique_ptr<FileLock> held(new FileLock(fd));
   struct flock lock = whole_file(F_WRLCK);
   if (::fcntl(fd, F_OFD_SETLK, &lock) != 0) {
-    if (errno == EAGAIN || errno == EACCES) return fail(Code::kBusy, path + ": expected it free, found it locked");
+    if (errno == EAGAIN || errno == EACCES)
+      return fail(Code::kBusy, path + ": expected it free, found it locked");
     return failed(path, "lock");
   }
   if (::ftruncate(fd, 0) != 0) return failed(path, "truncate");
-  if (::pwrite(fd, holder.data(), holder.size(), 0) != static_cast<ssize_t>(holder.size())) return failed(path, "write");
+  if (::pwrite(fd, holder.data(), holder.size(), 0) != static_cast<ssize_t>(holder.size()))
+    return failed(path, "write");
   return held;
 }
 
@@ -52,6 +54,8 @@ Result<std::optional<std::string>> FileLock::holder(const std::string& path) {
   return std::string(buffer, static_cast<size_t>(n));
 }
 
-FileLock::~FileLock() { ::close(fd_); }
+FileLock::~FileLock() {
+  ::close(fd_);
+}
 
 }  // namespace reprise

@@ -37,7 +37,8 @@ class HostFile final : public File {
   Result<size_t> pread(ByteSpan into, uint64_t offset) const override {
     size_t done = 0;
     while (done < into.size()) {
-      ssize_t n = ::pread(fd_.get(), into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
+      ssize_t n =
+          ::pread(fd_.get(), into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return failed(path_, "read");
       if (n == 0) break;
@@ -48,7 +49,8 @@ class HostFile final : public File {
   Status pwrite(ByteView bytes, uint64_t offset) override {
     size_t done = 0;
     while (done < bytes.size()) {
-      ssize_t n = ::pwrite(fd_.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+      ssize_t n =
+          ::pwrite(fd_.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return failed(path_, "write");
       done += static_cast<size_t>(n);
@@ -82,10 +84,18 @@ class HostDirectory final : public Directory {
   Result<std::unique_ptr<File>> open(std::string_view name, OpenMode mode) override {
     int flags = O_CLOEXEC;
     switch (mode) {
-      case OpenMode::kRead: flags |= O_RDONLY; break;
-      case OpenMode::kReadWrite: flags |= O_RDWR; break;
-      case OpenMode::kCreate: flags |= O_RDWR | O_CREAT | O_EXCL; break;
-      case OpenMode::kCreateOrOpen: flags |= O_RDWR | O_CREAT; break;
+      case OpenMode::kRead:
+        flags |= O_RDONLY;
+        break;
+      case OpenMode::kReadWrite:
+        flags |= O_RDWR;
+        break;
+      case OpenMode::kCreate:
+        flags |= O_RDWR | O_CREAT | O_EXCL;
+        break;
+      case OpenMode::kCreateOrOpen:
+        flags |= O_RDWR | O_CREAT;
+        break;
     }
     int fd = ::openat(fd_.get(), std::string(name).c_str(), flags, 0644);
     if (fd < 0) return failed(join(name), "open");
@@ -97,9 +107,13 @@ class HostDirectory final : public Directory {
     return std::make_unique<HostDirectory>(fd, join(name));
   }
   Status make_directory(std::string_view name) override {
-    for (size_t end = name.find('/'); ; end = name.find('/', end + 1)) {
+    for (size_t end = name.find('/');; end = name.find('/', end + 1)) {
       std::string part(name.substr(0, end));
-      if (::mkdirat(fd_.get(), part.c_str(), 0755) != 0 && errno != EEXIST) return failed(join(part), "create");
+      if (::mkdirat(fd_.get(), part.c_str(), 0755) == 0) {
+        TRY(sync_parent(part));
+      } else if (errno != EEXIST) {
+        return failed(join(part), "create");
+      }
       if (end == std::string_view::npos) break;
     }
     struct stat st;
@@ -154,6 +168,13 @@ class HostDirectory final : public Directory {
 
  private:
   std::string join(std::string_view name) const { return path_ + "/" + std::string(name); }
+  // A folder that was just made is as lasting as what will be kept in it.
+  Status sync_parent(std::string_view name) {
+    size_t slash = name.rfind('/');
+    if (slash == std::string_view::npos) return sync();
+    auto parent = TRY(open_directory(name.substr(0, slash)));
+    return parent->sync();
+  }
 
   Descriptor fd_;
   std::string path_;
@@ -163,7 +184,7 @@ class HostDirectory final : public Directory {
 
 Result<std::unique_ptr<Directory>> open_host_directory(const std::string& path, bool create) {
   if (create) {
-    for (size_t end = path.find('/', 1); ; end = path.find('/', end + 1)) {
+    for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
       if (::mkdir(path.substr(0, end).c_str(), 0755) != 0 && errno != EEXIST) return failed(path, "create");
       if (end == std::string::npos) break;
     }

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -12,8 +13,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "base/check.h"
 
@@ -39,7 +38,9 @@ std::unexpected<Error> failed(const std::string& path, std::string_view doing) {
   return std::unexpected(Error::from_errno(code, fmt::format("{}: cannot {}", printable(path), doing)));
 }
 
-timespec to_timespec(Timestamp t) { return {.tv_sec = t.sec, .tv_nsec = static_cast<long>(t.nsec)}; }
+timespec to_timespec(Timestamp t) {
+  return {.tv_sec = t.sec, .tv_nsec = static_cast<long>(t.nsec)};
+}
 
 HostEntry to_entry(const struct stat& st) {
   HostEntry entry;
@@ -60,7 +61,9 @@ std::string parent_of(const std::string& path) {
   size_t slash = path.rfind('/');
   return slash == std::string::npos ? "" : path.substr(0, slash);
 }
-std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+std::string name_of(const std::string& path) {
+  return path.substr(path.rfind('/') + 1);
+}
 
 Result<std::vector<std::string>> list_descriptor(Descriptor directory, const std::string& path) {
   DIR* stream = ::fdopendir(directory.get());
@@ -88,7 +91,8 @@ class OpenFile final : public HostTreeFile {
   Result<size_t> pread(ByteSpan into, uint64_t offset) override {
     size_t done = 0;
     while (done < into.size()) {
-      ssize_t n = ::pread(fd_.get(), into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
+      ssize_t n =
+          ::pread(fd_.get(), into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return failed(path_, "read");
       if (n == 0) break;
@@ -99,7 +103,8 @@ class OpenFile final : public HostTreeFile {
   Status pwrite(ByteView bytes, uint64_t offset) override {
     size_t done = 0;
     while (done < bytes.size()) {
-      ssize_t n = ::pwrite(fd_.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+      ssize_t n =
+          ::pwrite(fd_.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return failed(path_, "write");
       done += static_cast<size_t>(n);
@@ -151,7 +156,8 @@ class OpenTree final : public HostTree {
     Descriptor fd = TRY(open_beneath(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, "open"));
     auto file = std::make_unique<OpenFile>(std::move(fd), shown(path));
     if (!S_ISREG(TRY(file->stat()).mode)) {
-      return fail(Code::kInvalidArgument, printable(shown(path)) + ": expected a regular file, found something else");
+      return fail(Code::kInvalidArgument,
+                  printable(shown(path)) + ": expected a regular file, found something else");
     }
     return file;
   }
@@ -175,7 +181,8 @@ class OpenTree final : public HostTree {
   }
   Status make_symlink(const std::string& path, const std::string& target) override {
     Descriptor parent = TRY(open_parent(path));
-    if (::symlinkat(target.c_str(), parent.get(), name_of(path).c_str()) != 0) return failed(shown(path), "create");
+    if (::symlinkat(target.c_str(), parent.get(), name_of(path).c_str()) != 0)
+      return failed(shown(path), "create");
     return {};
   }
   Status make_node(const std::string& path, uint32_t mode, uint64_t rdev) override {
@@ -203,7 +210,8 @@ class OpenTree final : public HostTree {
     Descriptor fd = TRY(open_beneath(path, O_PATH | O_NOFOLLOW, "change the mode of"));
     struct stat st;
     if (::fstat(fd.get(), &st) != 0) return failed(shown(path), "stat");
-    if (S_ISLNK(st.st_mode)) return fail(Code::kInvalidArgument, shown(path) + ": a symbolic link has no mode");
+    if (S_ISLNK(st.st_mode))
+      return fail(Code::kInvalidArgument, shown(path) + ": a symbolic link has no mode");
     if (::chmod(fmt::format("/proc/self/fd/{}", fd.get()).c_str(), mode) != 0) {
       return failed(shown(path), "change the mode of");
     }
@@ -230,7 +238,8 @@ class OpenTree final : public HostTree {
   std::string shown(const std::string& path) const { return path.empty() ? path_ : path_ + "/" + path; }
   static std::string last_part(const std::string& path) { return path.empty() ? "." : name_of(path); }
 
-  Result<Descriptor> open_beneath(const std::string& path, uint64_t flags, std::string_view doing, uint64_t mode = 0) {
+  Result<Descriptor> open_beneath(const std::string& path, uint64_t flags, std::string_view doing,
+                                  uint64_t mode = 0) {
     open_how how = {};
     how.flags = flags | O_CLOEXEC;
     how.mode = mode;
@@ -292,8 +301,9 @@ class Staged final : public StagedHostTree {
     // A directory may be renamed over an empty one, and over nothing else.
     if (::renameat(parent_.get(), temporary_.c_str(), parent_.get(), name_.c_str()) != 0) {
       if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR) {
-        return fail(Code::kAlreadyExists, fmt::format("{}/{}: expected a new path or an empty directory, found other files",
-                                                      parent_path_, name_));
+        return fail(Code::kAlreadyExists,
+                    fmt::format("{}/{}: expected a new path or an empty directory, found other files",
+                                parent_path_, name_));
       }
       return failed(parent_path_ + "/" + name_, "put in place");
     }
@@ -336,7 +346,8 @@ Result<std::unique_ptr<StagedHostTree>> StagedHostTree::begin(const std::string&
   while (trimmed.size() > 1 && trimmed.back() == '/') trimmed.pop_back();
   std::string name = name_of(trimmed);
   if (name.empty() || name == "." || name == "..") {
-    return fail(Code::kInvalidArgument, path + ": expected the path of a directory to make, found one without a name");
+    return fail(Code::kInvalidArgument,
+                path + ": expected the path of a directory to make, found one without a name");
   }
   size_t slash = trimmed.rfind('/');
   std::string parent_path = slash == std::string::npos ? "." : slash == 0 ? "/" : trimmed.substr(0, slash);
@@ -352,11 +363,14 @@ Result<std::unique_ptr<StagedHostTree>> StagedHostTree::begin(const std::string&
       if (!TRY(list_descriptor(std::move(there), trimmed)).empty()) found = "a directory with files in it";
     }
     if (!found.empty()) {
-      return fail(Code::kAlreadyExists, fmt::format("{}: expected a new path or an empty directory, found {}", trimmed, found));
+      return fail(Code::kAlreadyExists,
+                  fmt::format("{}: expected a new path or an empty directory, found {}", trimmed, found));
     }
   }
-  std::string temporary = fmt::format(".{}.reprise-{:08x}", name.substr(0, 200), static_cast<uint32_t>(random.next()));
-  if (::mkdirat(parent.get(), temporary.c_str(), 0700) != 0) return failed(parent_path + "/" + temporary, "create");
+  std::string temporary =
+      fmt::format(".{}.reprise-{:08x}", name.substr(0, 200), static_cast<uint32_t>(random.next()));
+  if (::mkdirat(parent.get(), temporary.c_str(), 0700) != 0)
+    return failed(parent_path + "/" + temporary, "create");
   auto staged = std::make_unique<Staged>(std::move(parent), temporary, name, parent_path);
   TRY(staged->open_tree());
   return staged;

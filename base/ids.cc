@@ -1,8 +1,8 @@
 #include "base/ids.h"
 
-#include <charconv>
-
 #include <fmt/format.h>
+
+#include <charconv>
 
 namespace reprise {
 namespace {
@@ -36,7 +36,9 @@ template struct Id128<VolumeTag>;
 template struct Id128<OriginTag>;
 template struct Id128<SegmentTag>;
 
-std::string Digest128::to_string() const { return fmt::format("{:016x}{:016x}", hi, lo); }
+std::string Digest128::to_string() const {
+  return fmt::format("{:016x}{:016x}", hi, lo);
+}
 
 std::optional<Digest128> Digest128::parse(std::string_view hex) {
   auto parts = parse_hex_128(hex);

@@ -1,4 +1,5 @@
-// The identities of a volume and its parts (docs/data-model.md). All are values, compared bit by bit; none is reused.
+// The identities of a volume and its parts (docs/data-model.md). All are values, compared bit by bit; none is
+// reused.
 #pragma once
 
 #include <compare>
@@ -27,14 +28,16 @@ using VolumeId = Id128<struct VolumeTag>;
 using OriginId = Id128<struct OriginTag>;
 using SegmentId = Id128<struct SegmentTag>;
 
-// An inode of a volume: a 40-bit random prefix claimed in an origin's stream and a 24-bit counter. 0 is none; the root
-// directory is 1 in every volume (prefix 0, which nobody may claim).
+// An inode of a volume: a 40-bit random prefix claimed in an origin's stream and a 24-bit counter. 0 is none;
+// the root directory is 1 in every volume (prefix 0, which nobody may claim).
 struct InodeId {
   uint64_t value = 0;
 
   static constexpr int kCounterBits = 24;
   static constexpr uint64_t kMaxPrefix = (uint64_t{1} << 40) - 1;
-  static constexpr InodeId make(uint64_t prefix, uint32_t counter) { return {prefix << kCounterBits | counter}; }
+  static constexpr InodeId make(uint64_t prefix, uint32_t counter) {
+    return {prefix << kCounterBits | counter};
+  }
   constexpr uint64_t prefix() const { return value >> kCounterBits; }
   constexpr uint32_t counter() const { return static_cast<uint32_t>(value & ((1u << kCounterBits) - 1)); }
 

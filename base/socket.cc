@@ -2,6 +2,7 @@
 #include "base/socket.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -17,8 +18,6 @@
 #include <chrono>
 #include <thread>
 #include <utility>
-
-#include <fmt/format.h>
 
 namespace reprise {
 namespace {
@@ -110,7 +109,9 @@ class HostStream final : public Stream {
   const std::string& peer() const override { return peer_; }
 
  private:
-  std::unexpected<Error> cancelled() const { return fail(Code::kCancelled, peer_ + ": the stream was shut down"); }
+  std::unexpected<Error> cancelled() const {
+    return fail(Code::kCancelled, peer_ + ": the stream was shut down");
+  }
 
   ssize_t send_some(std::span<const ByteView> pieces, size_t skip) {
     std::array<iovec, kPiecesAtOnce> vector;
@@ -146,7 +147,8 @@ struct UnixAddress {
       shown = fmt::format("/proc/self/fd/{}/{}", out.directory.get(), path.substr(slash + 1));
     }
     if (shown.size() >= sizeof out.address.sun_path)
-      return fail(Code::kInvalidArgument, fmt::format("unix:{}: the name of the socket is longer than 80 bytes", path));
+      return fail(Code::kInvalidArgument,
+                  fmt::format("unix:{}: the name of the socket is longer than 80 bytes", path));
     out.address.sun_family = AF_UNIX;
     shown.copy(out.address.sun_path, shown.size());
     return out;
@@ -180,7 +182,8 @@ class HostListener final : public Listener {
       if (peer) return connected(std::move(peer));
       if (errno == EINTR || errno == ECONNABORTED) continue;
       if (errno != EAGAIN && errno != EWOULDBLOCK) return failed(name, "accept a connection");
-      std::array<pollfd, 2> entries{pollfd{.fd = fd_.get(), .events = POLLIN}, pollfd{.fd = wake_.get(), .events = POLLIN}};
+      std::array<pollfd, 2> entries{pollfd{.fd = fd_.get(), .events = POLLIN},
+                                    pollfd{.fd = wake_.get(), .events = POLLIN}};
       if (::poll(entries.data(), entries.size(), -1) < 0 && errno != EINTR) return failed(name, "wait");
     }
   }
@@ -192,7 +195,8 @@ class HostListener final : public Listener {
     [[maybe_unused]] ssize_t written = ::write(wake_.get(), &one, sizeof one);
     // Only our own file: somebody may have replaced it after it was removed by hand.
     struct stat now;
-    if (::lstat(endpoint_.path.c_str(), &now) == 0 && now.st_ino == made_.st_ino && now.st_dev == made_.st_dev)
+    if (::lstat(endpoint_.path.c_str(), &now) == 0 && now.st_ino == made_.st_ino &&
+        now.st_dev == made_.st_dev)
       ::unlink(endpoint_.path.c_str());
     ::shutdown(fd_.get(), SHUT_RDWR);  // refuses who is still in the backlog
   }
@@ -237,12 +241,16 @@ class HostNetwork final : public Network {
     std::string name = endpoint.to_string();
     UnixAddress address = TRY(UnixAddress::of(endpoint.path));
     switch (TRY(occupant_of(endpoint, address))) {
-      case Occupant::kNobody: break;
-      case Occupant::kAlive: return fail(Code::kBusy, name + ": somebody listens there already");
+      case Occupant::kNobody:
+        break;
+      case Occupant::kAlive:
+        return fail(Code::kBusy, name + ": somebody listens there already");
       case Occupant::kOther:
-        return fail(Code::kAlreadyExists, name + ": expected no file or an unused socket there, found another kind of file");
+        return fail(Code::kAlreadyExists,
+                    name + ": expected no file or an unused socket there, found another kind of file");
       case Occupant::kStale:
-        if (::unlink(endpoint.path.c_str()) != 0 && errno != ENOENT) return failed(name, "replace the unused socket");
+        if (::unlink(endpoint.path.c_str()) != 0 && errno != ENOENT)
+          return failed(name, "replace the unused socket");
     }
     Descriptor fd = TRY(open_socket(name));
     if (::bind(fd.get(), address.get(), sizeof address.address) != 0) {
@@ -267,7 +275,8 @@ class HostNetwork final : public Network {
         enlarge_buffers(fd.get());
         return std::make_unique<HostStream>(std::move(fd), name);
       }
-      if (errno == ENOENT || errno == ECONNREFUSED) return fail(Code::kUnreachable, name + ": nobody listens there");
+      if (errno == ENOENT || errno == ECONNREFUSED)
+        return fail(Code::kUnreachable, name + ": nobody listens there");
       if (errno != EAGAIN && errno != EINTR) return failed(name, "connect");
       if (std::chrono::steady_clock::now() >= deadline)
         return fail(Code::kTimeout, fmt::format("{}: did not accept within {} ms", name, timeout_ms));
@@ -284,11 +293,14 @@ Result<Endpoint> Endpoint::parse(std::string_view text) {
     return fail(Code::kUnsupported, fmt::format("endpoint \"{}\": expected unix:PATH", printable(text)));
   Endpoint out{.kind = Kind::kUnix, .path = std::string(text.substr(kUnixPrefix.size()))};
   if (out.path.empty() || out.path.find('\0') != std::string::npos)
-    return fail(Code::kInvalidArgument, fmt::format("endpoint \"{}\": expected a path after unix:", printable(text)));
+    return fail(Code::kInvalidArgument,
+                fmt::format("endpoint \"{}\": expected a path after unix:", printable(text)));
   return out;
 }
 
-std::string Endpoint::to_string() const { return "unix:" + path; }
+std::string Endpoint::to_string() const {
+  return "unix:" + path;
+}
 
 Network& system_network() {
   static HostNetwork network;

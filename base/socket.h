@@ -1,10 +1,11 @@
 // Streams between processes, behind an interface so that a simulator can put its own network here.
 //
-// An Endpoint is where somebody listens, as people write it: "unix:PATH". A Stream is a connected, ordered, reliable
-// pair of byte streams; what the bytes mean is for replay/ to say. Nothing here retries: a caller that wants to try again
-// does so.
+// An Endpoint is where somebody listens, as people write it: "unix:PATH". A Stream is a connected, ordered,
+// reliable pair of byte streams; what the bytes mean is for replay/ to say. Nothing here retries: a caller
+// that wants to try again does so.
 //
-// Threads: one reader and one writer at a time per Stream, which may be two threads; shut_down() and close() from any.
+// Threads: one reader and one writer at a time per Stream, which may be two threads; shut_down() and close()
+// from any.
 #pragma once
 
 #include <cstdint>
@@ -32,11 +33,11 @@ struct Endpoint {
 class Stream {
  public:
   virtual ~Stream() = default;  // closes
-  // Waits for bytes and reads 1 to into.size() of them; 0 when the other side has closed. kTimeout when nothing came
-  // within timeout_ms, kCancelled after shut_down().
+  // Waits for bytes and reads 1 to into.size() of them; 0 when the other side has closed. kTimeout when
+  // nothing came within timeout_ms, kCancelled after shut_down().
   virtual Result<size_t> read(ByteSpan into, uint32_t timeout_ms) = 0;
-  // Writes all pieces, in order. kTimeout when the other side took nothing for timeout_ms: the stream is then useless, as
-  // nobody knows how much of the pieces has gone.
+  // Writes all pieces, in order. kTimeout when the other side took nothing for timeout_ms: the stream is then
+  // useless, as nobody knows how much of the pieces has gone.
   virtual Status write(std::span<const ByteView> pieces, uint32_t timeout_ms) = 0;
   // Ends both directions at once; a read or write that waits returns.
   virtual void shut_down() = 0;
@@ -56,8 +57,8 @@ class Listener {
 class Network {
  public:
   virtual ~Network() = default;
-  // kBusy when somebody listens there already. A socket file that nobody listens on any more (its process was killed) is
-  // replaced; any other file at that path is left alone: kAlreadyExists.
+  // kBusy when somebody listens there already. A socket file that nobody listens on any more (its process was
+  // killed) is replaced; any other file at that path is left alone: kAlreadyExists.
   virtual Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint) = 0;
   // kUnreachable when nobody listens there, kTimeout.
   virtual Result<std::unique_ptr<Stream>> connect(const Endpoint& endpoint, uint32_t timeout_ms) = 0;

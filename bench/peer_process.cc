@@ -60,7 +60,8 @@ std::unique_ptr<instance::Instance> new_instance() {
         write_all(to, &done, 1);
         break;
       case 'c': {
-        follower = replay::Follower::start(system_network(), {Endpoint::Kind::kUnix, socket}, *instance, system_clock());
+        follower = replay::Follower::start(system_network(), {Endpoint::Kind::kUnix, socket}, *instance,
+                                           system_clock());
         must(follower->wait_caught_up(kPatience_ms));
         replay::FollowerStatus status = follower->status();
         PeerProcess::CaughtUp caught_up{status.catch_up_bytes, status.overwrites > 0};

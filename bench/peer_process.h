@@ -1,5 +1,5 @@
-// PeerProcess: another process with a follower in it, told what to do over a pipe; so that what is measured crosses a
-// process boundary, as it does in use. Made before the measuring process has threads.
+// PeerProcess: another process with a follower in it, told what to do over a pipe; so that what is measured
+// crosses a process boundary, as it does in use. Made before the measuring process has threads.
 #pragma once
 
 #include <sys/types.h>
@@ -23,7 +23,8 @@ class PeerProcess {
     uint64_t received_bytes = 0;
     bool by_snapshot = false;
   };
-  // Connects and returns when the peer has what the leader had at that moment, all bytes readable. Stays connected.
+  // Connects and returns when the peer has what the leader had at that moment, all bytes readable. Stays
+  // connected.
   CaughtUp catch_up();
   void disconnect();
   // Of its tree, recomputed from the bytes.

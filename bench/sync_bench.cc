@@ -1,9 +1,11 @@
-// How long until a peer process has the changes: by replay, by full overwrite, and with the tools one would use instead.
+// How long until a peer process has the changes: by replay, by full overwrite, and with the tools one would
+// use instead.
 //
-// All rows begin with a peer that has the old tree and end when every byte of the new one can be read there. The tree has
-// 3,000 files, about 60 MB, and a 5 MB database; what changes between two measurements is the argument: N files rewritten,
-// or one page of the database (two blocks: the page and the header). Ours keep both trees in memory in two processes;
-// tar and rsync keep both on tmpfs, where their bytes never touch a disk either.
+// All rows begin with a peer that has the old tree and end when every byte of the new one can be read there.
+// The tree has 3,000 files, about 60 MB, and a 5 MB database; what changes between two measurements is the
+// argument: N files rewritten, or one page of the database (two blocks: the page and the header). Ours keep
+// both trees in memory in two processes; tar and rsync keep both on tmpfs, where their bytes never touch a
+// disk either.
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -29,8 +31,9 @@ constexpr int kOnePage = 0;  // the argument that stands for "one page of the da
 
 // Text that compresses like source code does; different for every seed.
 std::string text(uint64_t seed, size_t bytes) {
-  static constexpr std::string_view kWords[] = {"function", " return", " $this->", "array(", "'post'", ");\n", "    ", "public ",
-                                                "static ", "if (", ") {\n", "}\n\n", "foreach", " as ", "null", "true"};
+  static constexpr std::string_view kWords[] = {
+      "function", " return", " $this->", "array(", "'post'",  ");\n", "    ", "public ",
+      "static ",  "if (",    ") {\n",    "}\n\n",  "foreach", " as ", "null", "true"};
   std::mt19937_64 random(seed);
   std::string out;
   out.reserve(bytes + 16);
@@ -43,7 +46,9 @@ std::string text(uint64_t seed, size_t bytes) {
   return out;
 }
 
-std::string path_of(int file) { return fmt::format("d{:03}/f{:04}.php", file / kFilesPerDirectory, file); }
+std::string path_of(int file) {
+  return fmt::format("d{:03}/f{:04}.php", file / kFilesPerDirectory, file);
+}
 
 // Sizes as in a real tree: many small, few large, 20 kB on average.
 size_t size_of(int file) {
@@ -66,7 +71,8 @@ void must(const fs::Outcome<T>& outcome, std::string_view what) {
   if (!outcome) die(fmt::format("{}: {}", what, fs::errno_text(outcome.error())));
 }
 
-// Both worlds with the same tree: ours (a leader here, a follower in the peer process), and two directories on tmpfs.
+// Both worlds with the same tree: ours (a leader here, a follower in the peer process), and two directories
+// on tmpfs.
 class World {
  public:
   World() {
@@ -87,8 +93,8 @@ class World {
       write_file(path_of(file), text(static_cast<uint64_t>(file), size_of(file)));
     }
     write_file("site.sqlite", text(77, kDatabaseBytes));
-    leader_ = must(replay::Leader::listen(system_network(), {Endpoint::Kind::kUnix, folder_ + "/leader"}, *leader_instance_,
-                                          system_clock()));
+    leader_ = must(replay::Leader::listen(system_network(), {Endpoint::Kind::kUnix, folder_ + "/leader"},
+                                          *leader_instance_, system_clock()));
     peer_->catch_up();
     peer_->disconnect();
     shell("cp -a new old");
@@ -128,7 +134,8 @@ class World {
   void write_file(const std::string& path, const std::string& bytes) {
     must(guest_->write_file("/" + path, bytes), path);
     int fd = ::open((folder_ + "/new/" + path).c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0 || ::write(fd, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) die("cannot write " + path);
+    if (fd < 0 || ::write(fd, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
+      die("cannot write " + path);
     ::close(fd);
   }
   void write_at(const std::string& path, uint64_t offset, const std::string& bytes) {
@@ -137,7 +144,8 @@ class World {
     must(guest_->pwrite(*fd, as_bytes(bytes), static_cast<int64_t>(offset)), path);
     must(guest_->close(*fd), path);
     int host = ::open((folder_ + "/new/" + path).c_str(), O_WRONLY | O_CLOEXEC);
-    if (host < 0 || ::pwrite(host, bytes.data(), bytes.size(), static_cast<off_t>(offset)) != static_cast<ssize_t>(bytes.size())) {
+    if (host < 0 || ::pwrite(host, bytes.data(), bytes.size(), static_cast<off_t>(offset)) !=
+                        static_cast<ssize_t>(bytes.size())) {
       die("cannot write " + path);
     }
     ::close(host);
@@ -184,23 +192,36 @@ void ours(benchmark::State& state, bool overwrite) {
     if (last.by_snapshot != overwrite) state.SkipWithError("caught up another way than was to be measured");
     if (!world().peer_equals()) state.SkipWithError("the peer's tree differs");
   }
-  state.counters["shipped"] = benchmark::Counter(static_cast<double>(bytes), benchmark::Counter::kAvgIterations);
+  state.counters["shipped"] =
+      benchmark::Counter(static_cast<double>(bytes), benchmark::Counter::kAvgIterations);
 }
 
-void replay_to_peer(benchmark::State& state) { ours(state, false); }
-void overwrite_peer(benchmark::State& state) { ours(state, true); }
+void replay_to_peer(benchmark::State& state) {
+  ours(state, false);
+}
+void overwrite_peer(benchmark::State& state) {
+  ours(state, true);
+}
 
 void tar_to_tar(benchmark::State& state) {
   measure(state, [] { world().shell("tar cf - -C new . | tar xf - -C old"); });
 }
 void rsync_a(benchmark::State& state) {
-  // Without whole seconds in between, rsync's quick check (size and time) would miss a change: compare by checksum only
-  // where it must, which here is nowhere, because times have nanoseconds.
+  // Without whole seconds in between, rsync's quick check (size and time) would miss a change: compare by
+  // checksum only where it must, which here is nowhere, because times have nanoseconds.
   measure(state, [] { world().shell("rsync -a new/ old/"); });
 }
 
 void arguments(benchmark::internal::Benchmark* row) {
-  row->ArgName("files")->Arg(1)->Arg(10)->Arg(100)->Arg(1000)->Arg(kOnePage)->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(7);
+  row->ArgName("files")
+      ->Arg(1)
+      ->Arg(10)
+      ->Arg(100)
+      ->Arg(1000)
+      ->Arg(kOnePage)
+      ->UseManualTime()
+      ->Unit(benchmark::kMillisecond)
+      ->Iterations(7);
 }
 
 BENCHMARK(replay_to_peer)->Apply(arguments);
@@ -209,6 +230,5 @@ BENCHMARK(tar_to_tar)->Apply(arguments);
 BENCHMARK(rsync_a)->Apply(arguments);
 
 }  // namespace
-
 
 }  // namespace reprise::bench

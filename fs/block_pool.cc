@@ -37,14 +37,16 @@ uint16_t index_of(const std::byte* block) {
 
 // mmap gives page alignment only: map twice as much and give back what lies around the aligned part.
 Slab* map_slab() {
-  void* mapped = mmap(nullptr, 2 * kSlabBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* mapped = mmap(nullptr, 2 * kSlabBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   CHECK(mapped != MAP_FAILED);  // a failed allocation aborts; byte limits are what prevents it
   auto begin = reinterpret_cast<uintptr_t>(mapped);
   uintptr_t aligned = (begin + kSlabBytes - 1) & ~(kSlabBytes - 1);
   if (aligned > begin) munmap(mapped, aligned - begin);
   size_t behind = begin + kSlabBytes - aligned;
   if (behind > 0) munmap(reinterpret_cast<void*>(aligned + kSlabBytes), behind);
-  madvise(reinterpret_cast<void*>(aligned), kSlabBytes, MADV_HUGEPAGE);  // advice: fewer page faults where it is heeded
+  madvise(reinterpret_cast<void*>(aligned), kSlabBytes,
+          MADV_HUGEPAGE);  // advice: fewer page faults where it is heeded
   return new (reinterpret_cast<void*>(aligned)) Slab{};
 }
 
@@ -121,20 +123,30 @@ Pool& pool() {
   return *pool;
 }
 
-std::atomic<uint32_t>& refs_of(const std::byte* block) { return slab_of(block)->refs[index_of(block)]; }
+std::atomic<uint32_t>& refs_of(const std::byte* block) {
+  return slab_of(block)->refs[index_of(block)];
+}
 
 }  // namespace
 
-std::byte* BlockPool::allocate() { return pool().allocate(); }
+std::byte* BlockPool::allocate() {
+  return pool().allocate();
+}
 
-void BlockPool::retain(std::byte* block) { refs_of(block).fetch_add(1, std::memory_order_relaxed); }
+void BlockPool::retain(std::byte* block) {
+  refs_of(block).fetch_add(1, std::memory_order_relaxed);
+}
 
 void BlockPool::release(std::byte* block) {
   if (refs_of(block).fetch_sub(1, std::memory_order_acq_rel) == 1) pool().free(block);
 }
 
-bool BlockPool::unshared(const std::byte* block) { return refs_of(block).load(std::memory_order_acquire) == 1; }
+bool BlockPool::unshared(const std::byte* block) {
+  return refs_of(block).load(std::memory_order_acquire) == 1;
+}
 
-size_t BlockPool::in_use() { return pool().in_use(); }
+size_t BlockPool::in_use() {
+  return pool().in_use();
+}
 
 }  // namespace reprise::fs

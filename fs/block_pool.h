@@ -1,5 +1,5 @@
-// BlockPool: 4 KiB blocks of file bytes, page aligned and counted, recycled because fresh memory is the largest cost of a
-// write. One pool for the process. Threads: any.
+// BlockPool: 4 KiB blocks of file bytes, page aligned and counted, recycled because fresh memory is the
+// largest cost of a write. One pool for the process. Threads: any.
 //
 // Blocks lie in 2 MiB slabs; the counts are at the slab's beginning, found from a block's address.
 #pragma once

@@ -9,7 +9,9 @@
 
 namespace reprise::fs {
 
-void FileContentHash::add_block(uint64_t index, ByteView block) { sum_ += block_hash(index, block); }
+void FileContentHash::add_block(uint64_t index, ByteView block) {
+  sum_ += block_hash(index, block);
+}
 
 void FileContentHash::add_bytes(uint64_t offset, ByteView bytes) {
   CHECK(offset % kBlockSize == 0);
@@ -20,7 +22,8 @@ void FileContentHash::add_bytes(uint64_t offset, ByteView bytes) {
   }
 }
 
-void ContentDigest::add_file(std::string_view path, uint32_t mode, uint64_t size, const FileContentHash& content) {
+void ContentDigest::add_file(std::string_view path, uint32_t mode, uint64_t size,
+                             const FileContentHash& content) {
   add(path, mode, 0, size, content.sum());
 }
 
@@ -33,7 +36,8 @@ void ContentDigest::add_other(std::string_view path, uint32_t mode, uint64_t rde
   add(path, mode, S_ISCHR(mode) || S_ISBLK(mode) ? rdev : 0, 0, {});
 }
 
-void ContentDigest::add(std::string_view path, uint32_t mode, uint64_t rdev, uint64_t size, const Digest128& content) {
+void ContentDigest::add(std::string_view path, uint32_t mode, uint64_t rdev, uint64_t size,
+                        const Digest128& content) {
   Bytes entry;
   entry.reserve(48 + path.size());
   append_value(entry, static_cast<uint32_t>(mode & S_IFMT));
@@ -80,7 +84,8 @@ Outcome<Digest128> content_digest(const Tree& tree, InodeId top) {
       std::string entry_path = path.empty() ? std::string(entry.name) : path + "/" + std::string(entry.name);
       Attributes attributes = TRY(tree.stat(entry.inode));
       if (attributes.is_regular()) {
-        digest.add_file(entry_path, attributes.mode, attributes.size, TRY(hash_file(tree, entry.inode, attributes.size, buffer)));
+        digest.add_file(entry_path, attributes.mode, attributes.size,
+                        TRY(hash_file(tree, entry.inode, attributes.size, buffer)));
       } else if (attributes.is_symlink()) {
         digest.add_symlink(entry_path, TRY(tree.read_link(entry.inode)));
       } else {

@@ -19,11 +19,16 @@ using Slot = DirLeaf::Slot;
 
 constexpr DirKey kOrdinalMask = (DirKey{1} << kDirOrdinalBits) - 1;
 constexpr DirKey kNoKey = ~DirKey{0};
-constexpr int kDepthMax = 24;  // 16 children a node, half full at least after splits: far more entries than memory holds
+constexpr int kDepthMax =
+    24;  // 16 children a node, half full at least after splits: far more entries than memory holds
 
-bool same_hash(DirKey a, DirKey b) { return (a | kOrdinalMask) == (b | kOrdinalMask); }
+bool same_hash(DirKey a, DirKey b) {
+  return (a | kOrdinalMask) == (b | kOrdinalMask);
+}
 
-size_t bytes_needed(std::string_view name) { return sizeof(Slot) + name.size(); }
+size_t bytes_needed(std::string_view name) {
+  return sizeof(Slot) + name.size();
+}
 
 // The smallest capacity that holds `used` bytes: few sizes, so that the allocator reuses them.
 uint16_t capacity_for(size_t used) {
@@ -41,10 +46,13 @@ int child_index(const DirInner& inner, DirKey key) {
 
 int lower_bound(const DirLeaf& leaf, DirKey key) {
   const Slot* slots = leaf.slots();
-  return static_cast<int>(std::lower_bound(slots, slots + leaf.count, key, [](const Slot& s, DirKey k) { return s.key < k; }) - slots);
+  return static_cast<int>(
+      std::lower_bound(slots, slots + leaf.count, key, [](const Slot& s, DirKey k) { return s.key < k; }) -
+      slots);
 }
 
-// The leaf that would hold key, and the smallest key that lies to the right of that leaf (kNoKey if none does).
+// The leaf that would hold key, and the smallest key that lies to the right of that leaf (kNoKey if none
+// does).
 std::pair<const DirLeaf*, DirKey> find_leaf(const Node* root, DirKey key) {
   DirKey right = kNoKey;
   const Node* node = root;
@@ -57,13 +65,15 @@ std::pair<const DirLeaf*, DirKey> find_leaf(const Node* root, DirKey key) {
   return {static_cast<const DirLeaf*>(node), right};
 }
 
-Entry entry_of(const DirLeaf& leaf, const Slot& slot) { return {leaf.name(slot), InodeId{slot.inode}, slot.type, slot.key}; }
+Entry entry_of(const DirLeaf& leaf, const Slot& slot) {
+  return {leaf.name(slot), InodeId{slot.inode}, slot.type, slot.key};
+}
 
 // A way down, every node owned.
 struct Path {
-  Node** slot[kDepthMax];   // slot[0] is the root's; slot[i + 1] lies in the inner node *slot[i]
-  int index[kDepthMax];     // of slot[i + 1] there
-  int depth = 0;            // *slot[depth] is the leaf
+  Node** slot[kDepthMax];  // slot[0] is the root's; slot[i + 1] lies in the inner node *slot[i]
+  int index[kDepthMax];    // of slot[i + 1] there
+  int depth = 0;           // *slot[depth] is the leaf
 
   DirInner& inner(int level) { return static_cast<DirInner&>(**slot[level]); }
   DirLeaf& leaf() { return static_cast<DirLeaf&>(**slot[depth]); }
@@ -103,7 +113,8 @@ void take_slot(DirLeaf& leaf, int at) {
   std::memmove(slots + at, slots + at + 1, (leaf.count - at - 1) * sizeof(Slot));
   leaf.count--;
   for (int i = 0; i < leaf.count; i++) {
-    if (slots[i].name_offset < gone.name_offset) slots[i].name_offset = static_cast<uint16_t>(slots[i].name_offset + gone.name_length);
+    if (slots[i].name_offset < gone.name_offset)
+      slots[i].name_offset = static_cast<uint16_t>(slots[i].name_offset + gone.name_length);
   }
 }
 
@@ -120,7 +131,8 @@ void append_slots(DirLeaf& to, const DirLeaf& from, int first, int last) {
   }
 }
 
-// Puts a child to the right of path.index[level] in the inner node there, splitting upwards where there is no room.
+// Puts a child to the right of path.index[level] in the inner node there, splitting upwards where there is no
+// room.
 void add_child(Path& path, Node*& root, int level, DirKey key, Node* child) {
   if (level < 0) {
     auto* above = new DirInner;
@@ -230,8 +242,9 @@ void tidy(Path& path, Node*& root) {
       remove_child(path.inner(level - 1), path.index[level - 1]);
       continue;
     }
-    bool small = node->kind == NodeKind::kDirLeaf ? static_cast<DirLeaf*>(node)->used() < DirLeaf::kMaxCapacity / 4
-                                                  : node->count <= kFanout / 4;
+    bool small = node->kind == NodeKind::kDirLeaf
+                     ? static_cast<DirLeaf*>(node)->used() < DirLeaf::kMaxCapacity / 4
+                     : node->count <= kFanout / 4;
     if (level == 0 || !small) break;
     DirInner& parent = path.inner(level - 1);
     int at = path.index[level - 1];

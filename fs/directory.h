@@ -1,7 +1,8 @@
 // Directories: name → inode, as a B+ tree ordered by the hash of the name (fs/node.h). Inside fs/ only.
 //
-// The order is also that of readdir: an entry's key is its cookie, and it keeps it for as long as it exists, whatever
-// comes and goes beside it. Only hash, ordinal and content are kept here; Inode::size and ::sum are the caller's.
+// The order is also that of readdir: an entry's key is its cookie, and it keeps it for as long as it exists,
+// whatever comes and goes beside it. Only hash, ordinal and content are kept here; Inode::size and ::sum are
+// the caller's.
 #pragma once
 
 #include <functional>

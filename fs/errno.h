@@ -14,7 +14,9 @@ enum class Errno : int {};
 template <class T>
 using Outcome = std::expected<T, Errno>;
 
-inline std::unexpected<Errno> errno_of(int value) { return std::unexpected(Errno{value}); }
+inline std::unexpected<Errno> errno_of(int value) {
+  return std::unexpected(Errno{value});
+}
 
 // "No such file or directory (ENOENT)"
 const char* errno_text(Errno value);

@@ -12,11 +12,19 @@ namespace {
 constexpr std::byte kZeroBlock[kBlockSize] = {};
 
 // Blocks that a node of this level covers: 16 for a leaf (level 0), 16 times more a level.
-uint64_t span_blocks(int level) { return uint64_t{1} << (kFanoutBits * (level + 1)); }
-int index_at(uint64_t block, int level) { return static_cast<int>(block >> (kFanoutBits * level) & (kFanout - 1)); }
-uint64_t blocks_for(uint64_t bytes) { return (bytes + kBlockSize - 1) / kBlockSize; }
+uint64_t span_blocks(int level) {
+  return uint64_t{1} << (kFanoutBits * (level + 1));
+}
+int index_at(uint64_t block, int level) {
+  return static_cast<int>(block >> (kFanoutBits * level) & (kFanout - 1));
+}
+uint64_t blocks_for(uint64_t bytes) {
+  return (bytes + kBlockSize - 1) / kBlockSize;
+}
 
-bool is_small(const Node* content) { return content != nullptr && content->kind == NodeKind::kSmallFile; }
+bool is_small(const Node* content) {
+  return content != nullptr && content->kind == NodeKind::kSmallFile;
+}
 
 const FileLeaf* find_leaf(const Node* node, uint64_t block) {
   if (node == nullptr || block >= span_blocks(node->level)) return nullptr;
@@ -63,7 +71,8 @@ void mark_block_dirty(FileLeaf& leaf, int i) {
   leaf.dirty |= bit;
 }
 
-// A block of an owned leaf for writing, with its old bytes, or with any bytes if all of it will be overwritten.
+// A block of an owned leaf for writing, with its old bytes, or with any bytes if all of it will be
+// overwritten.
 std::byte* own_block(Inode& inode, FileLeaf& leaf, int i, bool whole) {
   mark_block_dirty(leaf, i);
   auto bit = static_cast<uint16_t>(1u << i);
@@ -133,7 +142,8 @@ SmallFile* own_small(Inode& inode, size_t length) {
     return small;
   }
   size_t keep = small != nullptr ? small->length : 0;
-  auto capacity = static_cast<uint32_t>(std::min<size_t>(std::bit_ceil(std::max<size_t>({length, keep, 32})), SmallFile::kMax));
+  auto capacity = static_cast<uint32_t>(
+      std::min<size_t>(std::bit_ceil(std::max<size_t>({length, keep, 32})), SmallFile::kMax));
   SmallFile* copy = SmallFile::create(capacity);
   if (keep > 0) std::memcpy(copy->bytes(), small->bytes(), keep);
   copy->length = static_cast<uint32_t>(keep);
@@ -171,8 +181,8 @@ bool is_empty(const Node* node) {
   return std::all_of(std::begin(children), std::end(children), [](Node* c) { return c == nullptr; });
 }
 
-// Drops the blocks [first, last) of the subtree in slot, whose first block is `base`. The slot's parent has marked it
-// dirty. A subtree that is left empty goes.
+// Drops the blocks [first, last) of the subtree in slot, whose first block is `base`. The slot's parent has
+// marked it dirty. A subtree that is left empty goes.
 void drop_blocks(Inode& inode, Node*& slot, uint64_t base, uint64_t first, uint64_t last) {
   if (slot == nullptr || first >= base + span_blocks(slot->level) || last <= base) return;
   int level = slot->level;
@@ -185,7 +195,8 @@ void drop_blocks(Inode& inode, Node*& slot, uint64_t base, uint64_t first, uint6
   if (level == 0) {
     auto* leaf = own<FileLeaf>(slot);
     for (int i = 0; i < kFanout; i++) {
-      if (base + static_cast<uint64_t>(i) >= first && base + static_cast<uint64_t>(i) < last) drop_block(inode, *leaf, i);
+      if (base + static_cast<uint64_t>(i) >= first && base + static_cast<uint64_t>(i) < last)
+        drop_block(inode, *leaf, i);
     }
   } else {
     auto* inner = own<FileInner>(slot);
@@ -246,7 +257,8 @@ Digest128 total(const Node* node, uint64_t base) {
     sum = leaf->sum;
     for (uint16_t rest = leaf->dirty; rest != 0; rest &= static_cast<uint16_t>(rest - 1)) {
       int i = std::countr_zero(rest);
-      if (leaf->block[i] != nullptr) sum += block_hash(base + static_cast<uint64_t>(i), {leaf->block[i], kBlockSize});
+      if (leaf->block[i] != nullptr)
+        sum += block_hash(base + static_cast<uint64_t>(i), {leaf->block[i], kBlockSize});
     }
     return sum;
   }
@@ -304,7 +316,8 @@ std::optional<uint64_t> first_block(const Node* node, uint64_t base, uint64_t fr
   for (uint64_t i = from > base ? (from - base) / step : 0; i < kFanout; i++) {
     if (node->level == 0) {
       if (static_cast<const FileLeaf*>(node)->block[i] != nullptr) return base + i;
-    } else if (auto found = first_block(static_cast<const FileInner*>(node)->child[i], base + i * step, from)) {
+    } else if (auto found =
+                   first_block(static_cast<const FileInner*>(node)->child[i], base + i * step, from)) {
       return found;
     }
   }
@@ -318,7 +331,8 @@ size_t read(const Inode& inode, uint64_t offset, ByteSpan into) {
   size_t wanted = std::min<uint64_t>(into.size(), inode.size - offset);
   if (inode.content == nullptr || is_small(inode.content)) {
     auto* small = static_cast<const SmallFile*>(inode.content);
-    size_t stored = small != nullptr && offset < small->length ? std::min<size_t>(wanted, small->length - offset) : 0;
+    size_t stored =
+        small != nullptr && offset < small->length ? std::min<size_t>(wanted, small->length - offset) : 0;
     if (stored > 0) std::memcpy(into.data(), small->bytes() + offset, stored);
     if (wanted > stored) std::memset(into.data() + stored, 0, wanted - stored);
     return wanted;
@@ -352,7 +366,8 @@ void write(Inode& inode, uint64_t offset, ByteView data) {
 
 void resize(Inode& inode, uint64_t size) {
   if (size < inode.size) {
-    // Blocks may lie past the end too (space kept by a reservation never does, but be sure): cut all there is.
+    // Blocks may lie past the end too (space kept by a reservation never does, but be sure): cut all there
+    // is.
     punch(inode, size, kFileSizeMax - size);
   }
   inode.size = size;
@@ -400,7 +415,9 @@ void collapse(Inode& inode, uint64_t offset, uint64_t length) {
 
 void insert(Inode& inode, uint64_t offset, uint64_t length) {
   uint64_t first = offset / kBlockSize, added = length / kBlockSize;
-  move_blocks(inode, [&](uint64_t index) -> std::optional<uint64_t> { return index < first ? index : index + added; });
+  move_blocks(inode, [&](uint64_t index) -> std::optional<uint64_t> {
+    return index < first ? index : index + added;
+  });
   inode.size += length;
 }
 
@@ -450,7 +467,8 @@ uint64_t next_hole(const Inode& inode, uint64_t offset) {
   const FileLeaf* leaf = find_leaf(inode.content, offset / kBlockSize);
   for (uint64_t block = offset / kBlockSize; block * kBlockSize < inode.size; block++) {
     if (index_at(block, 0) == 0) leaf = find_leaf(inode.content, block);
-    if (leaf == nullptr || leaf->block[index_at(block, 0)] == nullptr) return std::max(offset, block * kBlockSize);
+    if (leaf == nullptr || leaf->block[index_at(block, 0)] == nullptr)
+      return std::max(offset, block * kBlockSize);
   }
   return inode.size;
 }

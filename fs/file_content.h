@@ -1,7 +1,8 @@
-// The bytes of files: small ones in one node, others as a radix tree of 4 KiB blocks with holes. Inside fs/ only.
+// The bytes of files: small ones in one node, others as a radix tree of 4 KiB blocks with holes. Inside fs/
+// only.
 //
-// Changing functions take an inode that table::own returned; they keep size, blocks and the dirty bits right. Ranges are
-// the caller's to check: nothing here goes past kFileSizeMax.
+// Changing functions take an inode that table::own returned; they keep size, blocks and the dirty bits right.
+// Ranges are the caller's to check: nothing here goes past kFileSizeMax.
 #pragma once
 
 #include <functional>

@@ -1,18 +1,18 @@
 // Filesystem: the POSIX-shaped facade of one instance, by inode. The one way in for guests.
 //
-// A call checks and resolves what a guest asks for, turns it into Operations, applies them through Head::apply and hands
-// them to the OperationSink. Failed calls never reach the sink. Every adapter (FUSE, the Guest of fs/guest.h) sits on
-// this class; the replayer changes the tree through replay().
+// A call checks and resolves what a guest asks for, turns it into Operations, applies them through
+// Head::apply and hands them to the OperationSink. Failed calls never reach the sink. Every adapter (FUSE,
+// the Guest of fs/guest.h) sits on this class; the replayer changes the tree through replay().
 //
-// Threads: every function may be called from any thread. Lock order: mutex_ (one writer or many readers), then pins_
-// shards, then whatever the sink takes. No lock is held when a call returns.
+// Threads: every function may be called from any thread. Lock order: mutex_ (one writer or many readers),
+// then pins_ shards, then whatever the sink takes. No lock is held when a call returns.
 //
-// Permissions: a Caller with credentials gets the full check; a trusted one (FUSE with default_permissions, where the
-// kernel has checked) none. What goes through an open descriptor (read, write, allocate, copy_range) was checked when it
-// was opened and is not checked again. Advisory locks are not here.
+// Permissions: a Caller with credentials gets the full check; a trusted one (FUSE with default_permissions,
+// where the kernel has checked) none. What goes through an open descriptor (read, write, allocate,
+// copy_range) was checked when it was opened and is not checked again. Advisory locks are not here.
 //
-// What handles do: a handle is an InodeId and a pin. After an overwrite it follows its id in the new tree; if the id is
-// gone, calls answer ESTALE.
+// What handles do: a handle is an InodeId and a pin. After an overwrite it follows its id in the new tree; if
+// the id is gone, calls answer ESTALE.
 #pragma once
 
 #include <array>
@@ -40,12 +40,13 @@ struct Caller {
   std::string_view label;            // recorded with the operations; valid during the call
 };
 
-// Where successful operations go, in order. Called with the filesystem's write lock held; must not call back into it.
+// Where successful operations go, in order. Called with the filesystem's write lock held; must not call back
+// into it.
 class OperationSink {
  public:
   virtual ~OperationSink() = default;
-  // Before anything is applied: may a call that will record about this many bytes go ahead? EROFS, ENOSPC, EIO if not.
-  // May wait (back-pressure).
+  // Before anything is applied: may a call that will record about this many bytes go ahead? EROFS, ENOSPC,
+  // EIO if not. May wait (back-pressure).
   virtual Outcome<void> reserve(size_t bytes) = 0;
   // After it was applied. A Write carries at most kRecordedWriteMax bytes.
   virtual void record(const Operation& operation, std::string_view label) = 0;
@@ -59,7 +60,8 @@ class InodeIdSource {
   virtual ~InodeIdSource() = default;
   virtual InodeId next() = 0;
 };
-// Ids counted up from 2 under prefix 0: for trees that are never shared (tests, offline replay of recorded ids).
+// Ids counted up from 2 under prefix 0: for trees that are never shared (tests, offline replay of recorded
+// ids).
 std::unique_ptr<InodeIdSource> local_inode_ids();
 
 struct SetAttributesRequest {
@@ -84,7 +86,8 @@ enum class Hold : bool { kNo, kPin };
 
 // Bytes in one recorded Write; a longer one is recorded in parts, in one call.
 inline constexpr size_t kRecordedWriteMax = 1 << 20;
-// Bytes that one call changes at most (one batch must hold them); a longer write is short, as write(2) may be.
+// Bytes that one call changes at most (one batch must hold them); a longer write is short, as write(2) may
+// be.
 inline constexpr size_t kCallDataMax = 32 << 20;
 
 class Filesystem {
@@ -94,60 +97,67 @@ class Filesystem {
 
   // Calls under way may still use the sink there was.
   void set_sink(OperationSink* sink);
-  // While set, every changing call answers EROFS: a follower, or an instance whose disk failed. A call that already holds
-  // the lock finishes; the sink may call this.
+  // While set, every changing call answers EROFS: a follower, or an instance whose disk failed. A call that
+  // already holds the lock finishes; the sink may call this.
   void set_read_only(bool read_only);
   bool read_only() const { return read_only_.load(std::memory_order_relaxed); }
 
   // --- names. `name` is one part, never with '/'; "." and ".." are understood by lookup alone.
-  Outcome<Attributes> lookup(const Caller& caller, InodeId parent, std::string_view name, Hold hold = Hold::kNo);
+  Outcome<Attributes> lookup(const Caller& caller, InodeId parent, std::string_view name,
+                             Hold hold = Hold::kNo);
   Outcome<Attributes> get_attributes(InodeId inode);  // ESTALE when it is gone
   // A file, FIFO, socket or device as mode's S_IFMT says. umask is applied by the caller of this function.
-  Outcome<Attributes> make_node(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode, uint64_t rdev,
-                                Hold hold = Hold::kNo);
+  Outcome<Attributes> make_node(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
+                                uint64_t rdev, Hold hold = Hold::kNo);
   // Of mode the bits 01777 are taken; set-group-id is inherited.
-  Outcome<Attributes> make_directory(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
-                                     Hold hold = Hold::kNo);
-  Outcome<Attributes> make_symlink(const Caller& caller, InodeId parent, std::string_view name, std::string_view target,
-                                   Hold hold = Hold::kNo);
-  // A regular file that no name leads to (O_TMPFILE), always pinned for the caller. It may be linked once, with all it
-  // then holds, if `linkable`.
-  Outcome<Attributes> make_unlinked(const Caller& caller, InodeId parent, uint32_t mode, bool linkable = true);
+  Outcome<Attributes> make_directory(const Caller& caller, InodeId parent, std::string_view name,
+                                     uint32_t mode, Hold hold = Hold::kNo);
+  Outcome<Attributes> make_symlink(const Caller& caller, InodeId parent, std::string_view name,
+                                   std::string_view target, Hold hold = Hold::kNo);
+  // A regular file that no name leads to (O_TMPFILE), always pinned for the caller. It may be linked once,
+  // with all it then holds, if `linkable`.
+  Outcome<Attributes> make_unlinked(const Caller& caller, InodeId parent, uint32_t mode,
+                                    bool linkable = true);
   // ENOENT for an inode that has lost its last name.
   Outcome<Attributes> link(const Caller& caller, InodeId inode, InodeId new_parent, std::string_view new_name,
                            Hold hold = Hold::kNo);
   Outcome<void> unlink(const Caller& caller, InodeId parent, std::string_view name);
   Outcome<void> remove_directory(const Caller& caller, InodeId parent, std::string_view name);
-  Outcome<void> rename(const Caller& caller, InodeId old_parent, std::string_view old_name, InodeId new_parent,
-                       std::string_view new_name, RenameMode mode = RenameMode::kReplace);
+  Outcome<void> rename(const Caller& caller, InodeId old_parent, std::string_view old_name,
+                       InodeId new_parent, std::string_view new_name, RenameMode mode = RenameMode::kReplace);
   Outcome<std::string> read_link(InodeId inode);
-  // Calls visit for ".", ".." and the entries after cookie, under the read lock, until it says false. Cookies 1 and 2
-  // are "." and "..". `attributes` is filled when with_attributes. visit must not call back into this object.
+  // Calls visit for ".", ".." and the entries after cookie, under the read lock, until it says false. Cookies
+  // 1 and 2 are "." and "..". `attributes` is filled when with_attributes. visit must not call back into this
+  // object.
   Outcome<void> read_directory(const Caller& caller, InodeId directory, uint64_t cookie, bool with_attributes,
                                const std::function<bool(const Dentry&, const Attributes*)>& visit);
 
   // --- inodes
   // A request that sets nothing changes nothing.
-  Outcome<Attributes> set_attributes(const Caller& caller, InodeId inode, const SetAttributesRequest& request);
+  Outcome<Attributes> set_attributes(const Caller& caller, InodeId inode,
+                                     const SetAttributesRequest& request);
   Outcome<size_t> read(InodeId inode, uint64_t offset, ByteSpan into);
-  // Returns the offset after the last byte written: short of all only past kCallDataMax, or at kFileSizeMax. With
-  // `append` offset is ignored and the end of the file taken.
-  Outcome<uint64_t> write(const Caller& caller, InodeId inode, uint64_t offset, ByteView data, bool append = false);
-  Outcome<void> allocate(const Caller& caller, InodeId inode, RangeChange change, bool keep_size, uint64_t offset,
-                         uint64_t length);
-  Outcome<uint64_t> copy_range(const Caller& caller, InodeId from, uint64_t from_offset, InodeId to, uint64_t to_offset,
-                               uint64_t length);
+  // Returns the offset after the last byte written: short of all only past kCallDataMax, or at kFileSizeMax.
+  // With `append` offset is ignored and the end of the file taken.
+  Outcome<uint64_t> write(const Caller& caller, InodeId inode, uint64_t offset, ByteView data,
+                          bool append = false);
+  Outcome<void> allocate(const Caller& caller, InodeId inode, RangeChange change, bool keep_size,
+                         uint64_t offset, uint64_t length);
+  Outcome<uint64_t> copy_range(const Caller& caller, InodeId from, uint64_t from_offset, InodeId to,
+                               uint64_t to_offset, uint64_t length);
   Outcome<uint64_t> seek_data(InodeId inode, uint64_t offset);
   Outcome<uint64_t> seek_hole(InodeId inode, uint64_t offset);
   Outcome<Bytes> get_xattr(const Caller& caller, InodeId inode, std::string_view name);
   Outcome<std::string> list_xattrs(const Caller& caller, InodeId inode);  // names, each ended by NUL
-  Outcome<void> set_xattr(const Caller& caller, InodeId inode, std::string_view name, ByteView value, XattrMode mode);
+  Outcome<void> set_xattr(const Caller& caller, InodeId inode, std::string_view name, ByteView value,
+                          XattrMode mode);
   Outcome<void> remove_xattr(const Caller& caller, InodeId inode, std::string_view name);
   StatFs stat_fs();
   // May the caller read (R_OK), write (W_OK), execute or search (X_OK) it? EACCES; EROFS.
   Outcome<void> access(const Caller& caller, InodeId inode, int wanted);
 
-  // A pinned inode stays when its last name goes, until as many unpins. Opens, and a kernel's lookups, are pins.
+  // A pinned inode stays when its last name goes, until as many unpins. Opens, and a kernel's lookups, are
+  // pins.
   void pin(InodeId inode, uint64_t count = 1);
   void unpin(InodeId inode, uint64_t count = 1);
 
@@ -155,16 +165,16 @@ class Filesystem {
   Outcome<void> barrier(std::string_view name, std::string_view label);
 
   // --- for the replayer and for snapshots
-  View view();                 // O(1)
-  Digest128 digest();          // settles the head first
+  View view();         // O(1)
+  Digest128 digest();  // settles the head first
   Usage usage();
-  // Runs `change` on the head under the write lock. What it applies is not handed to the sink. Unlinked inodes that
-  // nobody pins are removed afterwards.
+  // Runs `change` on the head under the write lock. What it applies is not handed to the sink. Unlinked
+  // inodes that nobody pins are removed afterwards.
   void replay(const std::function<void(Head&)>& change);
   // Runs under the write lock with the sink's attention: what `run` does happens between two operations.
   void exclusively(const std::function<void()>& run);
-  // Overwrite: readers see the old tree or the new, never a mix. Returns the old one. The tree should hold no inodes
-  // without links but those pinned here: nobody would ever remove them.
+  // Overwrite: readers see the old tree or the new, never a mix. Returns the old one. The tree should hold no
+  // inodes without links but those pinned here: nobody would ever remove them.
   View install(const View& tree);
 
  private:
@@ -194,8 +204,8 @@ class Filesystem {
 
   // Without mutex_.
   bool name_exists(InodeId parent, std::string_view name);
-  Outcome<Attributes> create(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode, uint64_t rdev,
-                             std::string_view target, Hold hold);
+  Outcome<Attributes> create(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
+                             uint64_t rdev, std::string_view target, Hold hold);
   size_t unrecorded_bytes(InodeId inode);
 
   mutable std::shared_mutex mutex_;

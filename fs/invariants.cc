@@ -15,7 +15,7 @@
 namespace reprise::fs {
 namespace {
 
-constexpr int kFileLevelMax = 10;   // 16^11 blocks: beyond any file
+constexpr int kFileLevelMax = 10;  // 16^11 blocks: beyond any file
 constexpr int kTableDepthMax = 17;
 constexpr int kDirDepthMax = 24;
 
@@ -26,7 +26,8 @@ std::string table_problem(const Node* node, uint64_t base, int bits, int depth) 
     if (page->base % kFanout != 0 || (bits < 64 && page->base >> bits != base >> bits)) {
       return fmt::format("inode page {:#x} lies where its ids do not belong", page->base);
     }
-    bool empty = std::all_of(std::begin(page->inode), std::end(page->inode), [](const Inode& i) { return i.mode == 0; });
+    bool empty = std::all_of(std::begin(page->inode), std::end(page->inode),
+                             [](const Inode& i) { return i.mode == 0; });
     return empty ? fmt::format("inode page {:#x} is empty", page->base) : "";
   }
   if (node->kind != NodeKind::kTableInner) return "inode table holds a node of another kind";
@@ -34,14 +35,17 @@ std::string table_problem(const Node* node, uint64_t base, int bits, int depth) 
   if (inner->shift % kFanoutBits != 0 || inner->shift < kFanoutBits || inner->shift >= bits) {
     return fmt::format("inode table node at {:#x} has shift {}", inner->base, inner->shift);
   }
-  if (bits < 64 && inner->base >> bits != base >> bits) return "inode table node lies where its ids do not belong";
+  if (bits < 64 && inner->base >> bits != base >> bits)
+    return "inode table node lies where its ids do not belong";
   int above = inner->shift + kFanoutBits;
-  if (above < 64 && (inner->base & ((uint64_t{1} << above) - 1)) != 0) return "inode table node has bits of its children";
+  if (above < 64 && (inner->base & ((uint64_t{1} << above) - 1)) != 0)
+    return "inode table node has bits of its children";
   int children = 0;
   for (uint64_t i = 0; i < kFanout; i++) {
     if (inner->child[i] == nullptr) continue;
     children++;
-    std::string problem = table_problem(inner->child[i], inner->base | i << inner->shift, inner->shift, depth + 1);
+    std::string problem =
+        table_problem(inner->child[i], inner->base | i << inner->shift, inner->shift, depth + 1);
     if (!problem.empty()) return problem;
   }
   return children >= 2 ? "" : "inode table node with fewer than two children";
@@ -60,24 +64,30 @@ std::string leaf_problem(const DirLeaf& leaf, DirKey low, DirKey high) {
       return "directory entry with its name outside the leaf";
     }
     std::string_view name = leaf.name(slot);
-    if (name.empty() || name == "." || name == ".." || name.find('/') != name.npos || name.find('\0') != name.npos) {
+    if (name.empty() || name == "." || name == ".." || name.find('/') != name.npos ||
+        name.find('\0') != name.npos) {
       return fmt::format("directory entry with the name \"{}\"", printable(name));
     }
     DirKey key = slot.key, ordinals = (DirKey{1} << kDirOrdinalBits) - 1;
-    if ((key & ~ordinals) != dir_hash(name)) return fmt::format("\"{}\" lies under another hash", printable(name));
+    if ((key & ~ordinals) != dir_hash(name))
+      return fmt::format("\"{}\" lies under another hash", printable(name));
     if (key < low || key > high || (i > 0 && key <= leaf.slots()[i - 1].key)) {
       return fmt::format("\"{}\" is out of order", printable(name));
     }
     names += slot.name_length;
   }
-  return names == static_cast<size_t>(leaf.capacity - leaf.names_begin) ? "" : "directory leaf with bytes of no name";
+  return names == static_cast<size_t>(leaf.capacity - leaf.names_begin)
+             ? ""
+             : "directory leaf with bytes of no name";
 }
 
 std::string directory_problem(const Node* node, int level, DirKey low, DirKey high) {
   if (node->kind == NodeKind::kDirLeaf) {
-    return level <= 0 ? leaf_problem(static_cast<const DirLeaf&>(*node), low, high) : "directory leaf too high in its tree";
+    return level <= 0 ? leaf_problem(static_cast<const DirLeaf&>(*node), low, high)
+                      : "directory leaf too high in its tree";
   }
-  if (node->kind != NodeKind::kDirInner || level == 0) return "directory holds a node of another kind or level";
+  if (node->kind != NodeKind::kDirInner || level == 0)
+    return "directory holds a node of another kind or level";
   auto* inner = static_cast<const DirInner*>(node);
   if (level < 0) level = inner->level;  // the root says how high it is
   if (inner->level != level || level > kDirDepthMax || inner->count < 1 || inner->count > kFanout) {
@@ -120,7 +130,8 @@ std::string file_problem(const Inode& inode) {
   if (inode.content == nullptr) return inode.blocks == 0 ? "" : "empty file that counts blocks";
   if (inode.content->kind == NodeKind::kSmallFile) {
     auto* small = static_cast<const SmallFile*>(inode.content);
-    bool fits = small->length <= small->capacity && small->length <= SmallFile::kMax && small->length <= inode.size;
+    bool fits =
+        small->length <= small->capacity && small->length <= SmallFile::kMax && small->length <= inode.size;
     return fits && small->length > 0 && inode.blocks == 1 ? "" : "small file with a wrong length";
   }
   if (inode.content->level > kFileLevelMax) return "file tree too high";
@@ -148,18 +159,23 @@ std::string inode_problem(const Inode& inode) {
     case S_IFDIR:
       if (inode.content == nullptr) return inode.size == 0 ? "" : "empty directory that counts entries";
       return directory_problem(inode.content, -1, 0, ~DirKey{0} - 1);
-    case S_IFREG: return file_problem(inode);
+    case S_IFREG:
+      return file_problem(inode);
     case S_IFLNK: {
       auto* target = static_cast<const SmallFile*>(inode.content);
       bool good = target != nullptr && target->kind == NodeKind::kSmallFile && target->length == inode.size &&
-                  target->length <= target->capacity && inode.size >= 1 && inode.size <= kPathMax && inode.blocks == 0;
+                  target->length <= target->capacity && inode.size >= 1 && inode.size <= kPathMax &&
+                  inode.blocks == 0;
       return good ? "" : "symlink with a wrong target";
     }
     case S_IFIFO:
     case S_IFSOCK:
     case S_IFCHR:
-    case S_IFBLK: return inode.content == nullptr && inode.size == 0 && inode.blocks == 0 ? "" : "special inode with content";
-    default: return fmt::format("inode of unknown type {:o}", inode.mode);
+    case S_IFBLK:
+      return inode.content == nullptr && inode.size == 0 && inode.blocks == 0 ? ""
+                                                                              : "special inode with content";
+    default:
+      return fmt::format("inode of unknown type {:o}", inode.mode);
   }
 }
 
@@ -189,16 +205,19 @@ class Links {
       entries++;
       const Inode* child = table::find(root_, entry.inode);
       if (child == nullptr) return say(id, fmt::format("\"{}\" leads nowhere", printable(entry.name)));
-      if (type_of_mode(child->mode) != entry.type) return say(id, fmt::format("\"{}\" has another type", printable(entry.name)));
+      if (type_of_mode(child->mode) != entry.type)
+        return say(id, fmt::format("\"{}\" has another type", printable(entry.name)));
       names_[entry.inode]++;
       if (S_ISDIR(child->mode)) {
-        if (child->rdev_or_parent != id.value) return say(id, fmt::format("\"{}\" has another parent", printable(entry.name)));
+        if (child->rdev_or_parent != id.value)
+          return say(id, fmt::format("\"{}\" has another parent", printable(entry.name)));
         subdirectories_[id]++;
       }
       return true;
     });
     if (!problem_.empty()) return false;
-    if (entries != inode.size) return say(id, fmt::format("counts {} entries and has {}", inode.size, entries));
+    if (entries != inode.size)
+      return say(id, fmt::format("counts {} entries and has {}", inode.size, entries));
     if (inode.nlink == 0 && entries > 0) return say(id, "removed directory with entries");
     return true;
   }
@@ -206,13 +225,15 @@ class Links {
   bool check_links(InodeId id, const Inode& inode) {
     uint32_t names = names_.contains(id) ? names_[id] : 0;
     if (!S_ISDIR(inode.mode)) {
-      return names == inode.nlink ? true : say(id, fmt::format("counts {} links and has {}", inode.nlink, names));
+      return names == inode.nlink ? true
+                                  : say(id, fmt::format("counts {} links and has {}", inode.nlink, names));
     }
     bool is_root = id == kRootInode;
     if (is_root && names > 0) return say(id, "the root directory has a name");
     if (names > 1) return say(id, "directory with two names");
     uint32_t expected = is_root || names == 1 ? 2 + subdirectories_[id] : 0;
-    if (inode.nlink != expected) return say(id, fmt::format("counts {} links and has {}", inode.nlink, expected));
+    if (inode.nlink != expected)
+      return say(id, fmt::format("counts {} links and has {}", inode.nlink, expected));
     return inode.nlink == 0 || hangs_on_root(id) ? true : say(id, "directory that the root does not lead to");
   }
 
@@ -253,7 +274,8 @@ std::string check_structure(const Node* root, Usage* usage) {
   });
   if (!problem.empty()) return problem;
   const Inode* top = table::find(root, kRootInode);
-  if (top == nullptr || !S_ISDIR(top->mode) || top->rdev_or_parent != kRootInode.value) return "no root directory";
+  if (top == nullptr || !S_ISDIR(top->mode) || top->rdev_or_parent != kRootInode.value)
+    return "no root directory";
   return Links(root).problem();
 }
 
@@ -262,8 +284,8 @@ std::string Tree::check_invariants() const {
   std::string problem = check_structure(root_, &found);
   if (!problem.empty()) return problem;
   if (found.inodes != usage_.inodes || found.blocks != usage_.blocks) {
-    return fmt::format("usage says {} inodes and {} blocks, there are {} and {}", usage_.inodes, usage_.blocks, found.inodes,
-                       found.blocks);
+    return fmt::format("usage says {} inodes and {} blocks, there are {} and {}", usage_.inodes,
+                       usage_.blocks, found.inodes, found.blocks);
   }
   if (digest() != recompute_digest()) return "the digest is not that of the bytes";
   return "";

@@ -1,4 +1,5 @@
-// Is it a tree? Walks nodes that nobody vouches for (just decoded, or under test) and says what is wrong. Inside fs/ only.
+// Is it a tree? Walks nodes that nobody vouches for (just decoded, or under test) and says what is wrong.
+// Inside fs/ only.
 #pragma once
 
 #include <string>
@@ -7,10 +8,11 @@
 
 namespace reprise::fs {
 
-// Everything but sums: node kinds, levels, orders and ranges; every name leads to an inode of its type; links counted;
-// every directory hangs on the root, once, and knows its parent; bytes past the end of a file are zero. The empty string
-// if all is well. Fills in what the tree holds. An inode table that is a tree of pointers is taken for granted (nobody can
-// build a cycle out of decoded bytes); everything said by its bytes is not.
+// Everything but sums: node kinds, levels, orders and ranges; every name leads to an inode of its type; links
+// counted; every directory hangs on the root, once, and knows its parent; bytes past the end of a file are
+// zero. The empty string if all is well. Fills in what the tree holds. An inode table that is a tree of
+// pointers is taken for granted (nobody can build a cycle out of decoded bytes); everything said by its bytes
+// is not.
 std::string check_structure(const Node* root, Usage* usage);
 
 }  // namespace reprise::fs

@@ -18,7 +18,8 @@ Outcome<void> check_time(Timestamp time) {
 Outcome<void> check_name(std::string_view name) {
   if (name.size() > kNameMax) return errno_of(ENAMETOOLONG);
   if (name.empty() || name == "." || name == "..") return errno_of(EINVAL);
-  if (name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos) return errno_of(EINVAL);
+  if (name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos)
+    return errno_of(EINVAL);
   return {};
 }
 
@@ -30,8 +31,10 @@ bool known_type(uint32_t mode) {
     case S_IFIFO:
     case S_IFSOCK:
     case S_IFCHR:
-    case S_IFBLK: return (mode & ~(S_IFMT | kPermissionBits)) == 0;
-    default: return false;
+    case S_IFBLK:
+      return (mode & ~(S_IFMT | kPermissionBits)) == 0;
+    default:
+      return false;
   }
 }
 
@@ -158,7 +161,8 @@ void Mutation::drop_link(InodeId id, Timestamp time) {
 Outcome<void> Mutation::check_new_inode(const Create& op) const {
   TRY(check_time(op.time));
   if (!op.inode || !known_type(op.mode)) return errno_of(EINVAL);
-  if (S_ISLNK(op.mode) ? op.target.empty() || op.target.find('\0') != std::string_view::npos : !op.target.empty()) {
+  if (S_ISLNK(op.mode) ? op.target.empty() || op.target.find('\0') != std::string_view::npos
+                       : !op.target.empty()) {
     return errno_of(EINVAL);
   }
   if (op.target.size() > kPathMax) return errno_of(ENAMETOOLONG);
@@ -192,7 +196,8 @@ Outcome<void> Mutation::operator()(const Link& op) {
   const Inode* found = TRY(find(op.inode));
   if (S_ISDIR(found->mode)) return errno_of(EPERM);
   if (found->nlink >= kLinkMax) return errno_of(EMLINK);
-  uint32_t mode = found->mode;  // owning the parent may copy the page that `found` points into, and free the old one
+  uint32_t mode =
+      found->mode;  // owning the parent may copy the page that `found` points into, and free the old one
 
   Inode& parent = own(op.parent);
   if (!add_entry(parent, op.name, op.inode, mode)) return errno_of(ENOSPC);
@@ -326,7 +331,8 @@ Outcome<void> Mutation::operator()(const Allocate& op) {
   TRY(check_range(op.offset, op.length));
   uint64_t end = op.offset + op.length;
   bool shifts = op.change == RangeChange::kCollapse || op.change == RangeChange::kInsert;
-  if (op.length == 0 || (shifts && (op.offset % kBlockSize != 0 || op.length % kBlockSize != 0))) return errno_of(EINVAL);
+  if (op.length == 0 || (shifts && (op.offset % kBlockSize != 0 || op.length % kBlockSize != 0)))
+    return errno_of(EINVAL);
   if (op.change == RangeChange::kCollapse && end >= found->size) return errno_of(EINVAL);
   if (op.change == RangeChange::kInsert) {
     if (op.offset >= found->size) return errno_of(EINVAL);
@@ -336,11 +342,18 @@ Outcome<void> Mutation::operator()(const Allocate& op) {
 
   change_content(op.inode, op.time, [&](Inode& inode) {
     switch (op.change) {
-      case RangeChange::kReserve: break;
+      case RangeChange::kReserve:
+        break;
       case RangeChange::kPunch:
-      case RangeChange::kZero: file_content::punch(inode, op.offset, op.length); break;
-      case RangeChange::kCollapse: file_content::collapse(inode, op.offset, op.length); break;
-      case RangeChange::kInsert: file_content::insert(inode, op.offset, op.length); break;
+      case RangeChange::kZero:
+        file_content::punch(inode, op.offset, op.length);
+        break;
+      case RangeChange::kCollapse:
+        file_content::collapse(inode, op.offset, op.length);
+        break;
+      case RangeChange::kInsert:
+        file_content::insert(inode, op.offset, op.length);
+        break;
     }
     bool may_grow = op.change == RangeChange::kReserve || op.change == RangeChange::kZero;
     if (may_grow && !op.keep_size && end > inode.size) inode.size = end;
@@ -355,7 +368,8 @@ Outcome<void> Mutation::operator()(const CopyRange& op) {
   TRY(check_range(op.from_offset, op.length));
   TRY(check_range(op.to_offset, op.length));
   if (op.from_offset + op.length > found->size) return errno_of(EINVAL);
-  bool overlap = op.from == op.to && op.from_offset < op.to_offset + op.length && op.to_offset < op.from_offset + op.length;
+  bool overlap = op.from == op.to && op.from_offset < op.to_offset + op.length &&
+                 op.to_offset < op.from_offset + op.length;
   if (overlap) return errno_of(EINVAL);
 
   change_content(op.to, op.time, [&](Inode& to) {
@@ -414,8 +428,14 @@ Outcome<void> Mutation::operator()(const RemoveXattr& op) {
   return {};
 }
 
-Outcome<void> Mutation::operator()(const Barrier&) { return {}; }
-Outcome<void> Mutation::operator()(const ClaimPrefix&) { return {}; }
-Outcome<void> Mutation::operator()(const SetLimits&) { return {}; }
+Outcome<void> Mutation::operator()(const Barrier&) {
+  return {};
+}
+Outcome<void> Mutation::operator()(const ClaimPrefix&) {
+  return {};
+}
+Outcome<void> Mutation::operator()(const SetLimits&) {
+  return {};
+}
 
 }  // namespace reprise::fs

@@ -1,7 +1,7 @@
 // Mutation: what each operation does to a tree. Inside fs/ only: everyone else calls Head::apply.
 //
-// Each function has two halves: first it validates everything the operation claims and answers an errno; below that
-// line nothing can fail.
+// Each function has two halves: first it validates everything the operation claims and answers an errno;
+// below that line nothing can fail.
 #pragma once
 
 #include "fs/tree.h"

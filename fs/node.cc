@@ -74,7 +74,9 @@ void release(Node* node) {
   }
 }
 
-DirLeaf* DirLeaf::create(uint16_t capacity) { return new (allocate_with_tail<DirLeaf>(capacity)) DirLeaf(capacity); }
+DirLeaf* DirLeaf::create(uint16_t capacity) {
+  return new (allocate_with_tail<DirLeaf>(capacity)) DirLeaf(capacity);
+}
 
 DirLeaf* DirLeaf::clone(uint16_t new_capacity) const {
   CHECK(used() <= new_capacity);
@@ -99,8 +101,12 @@ FileLeaf::FileLeaf(const FileLeaf& other) : Node(other), sum(other.sum), dirty(o
   }
 }
 
-SmallFile* SmallFile::create(uint32_t capacity) { return new (allocate_with_tail<SmallFile>(capacity)) SmallFile(capacity); }
+SmallFile* SmallFile::create(uint32_t capacity) {
+  return new (allocate_with_tail<SmallFile>(capacity)) SmallFile(capacity);
+}
 
-Xattrs* Xattrs::create(uint32_t length) { return new (allocate_with_tail<Xattrs>(length)) Xattrs(length); }
+Xattrs* Xattrs::create(uint32_t length) {
+  return new (allocate_with_tail<Xattrs>(length)) Xattrs(length);
+}
 
 }  // namespace reprise::fs

@@ -2,12 +2,13 @@
 //
 // For fs/ itself and for snapshot/, which writes nodes out and builds them again; everyone else uses Tree.
 //
-// Sharing: a node is owned by the pointers to it, counted in `refs`. A node that is reached from one root only, every
-// count on the way being 1, may be changed in place by that root's owner; every other node is immutable. Hence no node
-// changes under a View.
+// Sharing: a node is owned by the pointers to it, counted in `refs`. A node that is reached from one root
+// only, every count on the way being 1, may be changed in place by that root's owner; every other node is
+// immutable. Hence no node changes under a View.
 //
-// Sums: `sum` of a table or file node is the sum of the hashes of those members that are clean; a dirty member's bit is
-// set in its parent and its hash has been subtracted. Settling hashes the dirty members, adds them and clears the bits.
+// Sums: `sum` of a table or file node is the sum of the hashes of those members that are clean; a dirty
+// member's bit is set in its parent and its hash has been subtracted. Settling hashes the dirty members, adds
+// them and clears the bits.
 #pragma once
 
 #include <array>
@@ -38,10 +39,10 @@ enum class NodeKind : uint8_t {
 struct Node {
   std::atomic<uint32_t> refs{1};
   const NodeKind kind;
-  uint8_t level = 0;  // height above the leaves, of inner nodes (1 and up)
+  uint8_t level = 0;   // height above the leaves, of inner nodes (1 and up)
   uint16_t count = 0;  // members in use, of directory nodes
-  BlobId stored;      // the blob that holds exactly this node in the instance's store; zero once changed. Of a node that
-                      // others may reach only through stored_of and mark_stored
+  BlobId stored;  // the blob that holds exactly this node in the instance's store; zero once changed. Of a
+                  // node that others may reach only through stored_of and mark_stored
 
   explicit Node(NodeKind k) : kind(k) {}
   // A copy is a new node: nobody refers to it yet, nothing has stored it.
@@ -49,13 +50,15 @@ struct Node {
   Node& operator=(const Node&) = delete;
 };
 
-// Of a node that may be shared: several snapshots may be at work, each under a view of its own. A shared node never
-// changes, so whoever marks it writes the same id; only who owns a node alone clears the field. The high half is written
-// last: while it is zero the id is not there. (An id whose high half is zero is never marked, and stored again each time.)
+// Of a node that may be shared: several snapshots may be at work, each under a view of its own. A shared node
+// never changes, so whoever marks it writes the same id; only who owns a node alone clears the field. The
+// high half is written last: while it is zero the id is not there. (An id whose high half is zero is never
+// marked, and stored again each time.)
 inline BlobId stored_of(const Node& node) {
   auto& stored = const_cast<Node&>(node).stored;
   uint64_t hi = std::atomic_ref(stored.hi).load(std::memory_order_acquire);
-  return hi == 0 ? BlobId{} : BlobId{.lo = std::atomic_ref(stored.lo).load(std::memory_order_relaxed), .hi = hi};
+  return hi == 0 ? BlobId{}
+                 : BlobId{.lo = std::atomic_ref(stored.lo).load(std::memory_order_relaxed), .hi = hi};
 }
 inline void mark_stored(const Node& node, BlobId id) {
   auto& stored = const_cast<Node&>(node).stored;
@@ -66,7 +69,8 @@ inline void mark_stored(const Node& node, BlobId id) {
 // Another owner of node (null stays null).
 template <class T>
 inline T* retain(T* node) {
-  if (node != nullptr) const_cast<Node*>(static_cast<const Node*>(node))->refs.fetch_add(1, std::memory_order_relaxed);
+  if (node != nullptr)
+    const_cast<Node*>(static_cast<const Node*>(node))->refs.fetch_add(1, std::memory_order_relaxed);
   return node;
 }
 // One owner less. Frees what nobody owns any more, iteratively: no recursion as deep as the data.
@@ -76,11 +80,12 @@ struct Inode {
   uint32_t mode = 0;  // 0: this slot of the page is free
   uint32_t uid = 0, gid = 0;
   uint32_t nlink = 0;
-  uint64_t size = 0;    // bytes; of a directory its entries; of a symlink its target
+  uint64_t size = 0;            // bytes; of a directory its entries; of a symlink its target
   uint64_t rdev_or_parent = 0;  // device number; of a directory the id of the one it is in
-  Node* content = nullptr;  // DirInner/DirLeaf, FileInner/FileLeaf/SmallFile, SmallFile of a symlink; null: empty or all hole
+  Node* content = nullptr;  // DirInner/DirLeaf, FileInner/FileLeaf/SmallFile, SmallFile of a symlink; null:
+                            // empty or all hole
   struct Xattrs* xattrs = nullptr;
-  Digest128 sum;        // of its entries or blocks; of a file valid while the inode is clean in its page
+  Digest128 sum;  // of its entries or blocks; of a file valid while the inode is clean in its page
   int64_t atime_sec = 0, mtime_sec = 0, ctime_sec = 0;
   uint32_t atime_nsec = 0, mtime_nsec = 0, ctime_nsec = 0;
   uint32_t blocks = 0;  // of kBlockSize, held by content
@@ -96,8 +101,8 @@ struct Inode {
 inline constexpr int kFanoutBits = 4;
 inline constexpr int kFanout = 1 << kFanoutBits;
 
-// Inode table: a radix tree over the 64 bits of an InodeId, four bits a level, with runs of single children left out: a
-// node says in `shift` which bits choose among its children, and in `base` the bits above them.
+// Inode table: a radix tree over the 64 bits of an InodeId, four bits a level, with runs of single children
+// left out: a node says in `shift` which bits choose among its children, and in `base` the bits above them.
 struct TableInner : Node {
   Digest128 sum;
   uint64_t base = 0;  // of the ids below; bits under shift + 4 are zero
@@ -118,9 +123,10 @@ struct TablePage : Node {
   TablePage() : Node(NodeKind::kTablePage) {}
 };
 
-// Directory: a B+ tree ordered by DirKey. Inner nodes hold up to 16 children and the smallest key each may hold (the
-// first of them is never compared).
-using DirKey = uint64_t;  // 48-bit hash of the name, then a 15-bit ordinal among names of equal hash; see dir_hash
+// Directory: a B+ tree ordered by DirKey. Inner nodes hold up to 16 children and the smallest key each may
+// hold (the first of them is never compared).
+using DirKey =
+    uint64_t;  // 48-bit hash of the name, then a 15-bit ordinal among names of equal hash; see dir_hash
 inline constexpr int kDirOrdinalBits = 15;
 DirKey dir_hash(std::string_view name);  // with ordinal 0; never below 2^15, so that small cookies are free
 
@@ -138,10 +144,11 @@ struct DirLeaf : Node {
     uint64_t inode;        // InodeId::value
     uint16_t name_offset;  // in bytes()
     uint8_t name_length;
-    uint8_t type;          // DT_…
+    uint8_t type;  // DT_…
   };
   static constexpr uint16_t kMinCapacity = 224;
-  static constexpr uint16_t kMaxCapacity = 992;  // with the header a KiB; holds three names of the longest kind
+  static constexpr uint16_t kMaxCapacity =
+      992;  // with the header a KiB; holds three names of the longest kind
 
   uint16_t capacity;     // of bytes()
   uint16_t names_begin;  // the names lie in [names_begin, capacity), without gaps but in no order
@@ -163,8 +170,8 @@ struct DirLeaf : Node {
 };
 static_assert(sizeof(DirLeaf::Slot) == 20);
 
-// File: a radix tree of 4 KiB blocks, 16 a leaf; a missing child or block is a hole. Its height is the smallest that
-// covers what was written. Bytes past the end of the file are zero in every block.
+// File: a radix tree of 4 KiB blocks, 16 a leaf; a missing child or block is a hole. Its height is the
+// smallest that covers what was written. Bytes past the end of the file are zero in every block.
 struct FileInner : Node {
   Digest128 sum;
   uint16_t dirty = 0;
@@ -176,11 +183,12 @@ struct FileInner : Node {
 struct FileLeaf : Node {
   Digest128 sum;
   uint16_t dirty = 0;
-  // Blocks that another leaf may also point to; a clear bit means the block is this leaf's alone. Kept here so that an
-  // overwrite need not touch the block's count. Atomic because two forks may copy one leaf at once.
+  // Blocks that another leaf may also point to; a clear bit means the block is this leaf's alone. Kept here
+  // so that an overwrite need not touch the block's count. Atomic because two forks may copy one leaf at
+  // once.
   mutable std::atomic<uint16_t> shared{0};
-  std::byte* block[kFanout] = {};   // from the BlockPool
-  Digest128 hash[kFanout] = {};     // of block_hash; valid while clean
+  std::byte* block[kFanout] = {};  // from the BlockPool
+  Digest128 hash[kFanout] = {};    // of block_hash; valid while clean
 
   FileLeaf() : Node(NodeKind::kFileLeaf) {}
   FileLeaf(const FileLeaf& other);  // shares the blocks
@@ -201,8 +209,8 @@ struct SmallFile : Node {
   explicit SmallFile(uint32_t bytes) : Node(NodeKind::kSmallFile), capacity(bytes) {}
 };
 
-// All extended attributes of one inode, sorted by name; never changed, only replaced. bytes() is `count` times
-// name length:u8, value length:u32, name, value.
+// All extended attributes of one inode, sorted by name; never changed, only replaced. bytes() is `count`
+// times name length:u8, value length:u32, name, value.
 struct Xattrs : Node {
   uint32_t length;  // of bytes()
 
@@ -216,7 +224,8 @@ struct Xattrs : Node {
 
 // --- the canonical encoding behind the state digest (docs/data-model.md)
 
-// Of one block of a file: index, and the block without its trailing zero bytes. Zero for a block that is all zero.
+// Of one block of a file: index, and the block without its trailing zero bytes. Zero for a block that is all
+// zero.
 Digest128 block_hash(uint64_t index, ByteView block);
 Digest128 dentry_hash(std::string_view name, uint8_t type, InodeId inode);
 Digest128 xattrs_sum(const Xattrs* xattrs);

@@ -1,10 +1,12 @@
-// Operation: one successful, resolved, deterministic change of a volume. docs/data-model.md says what each kind means and
-// which errors it can no longer have; journal/journal.capnp is the same list as it lies on disk.
+// Operation: one successful, resolved, deterministic change of a volume. docs/data-model.md says what each
+// kind means and which errors it can no longer have; journal/journal.capnp is the same list as it lies on
+// disk.
 //
-// Everything an operation needs is in it: inode ids are assigned, offsets resolved, times filled in. Applying it reads
-// nothing from the environment, so equal histories give equal trees.
+// Everything an operation needs is in it: inode ids are assigned, offsets resolved, times filled in. Applying
+// it reads nothing from the environment, so equal histories give equal trees.
 //
-// An Operation is a view: its strings and bytes belong to whoever made it and are valid during the call it is passed to.
+// An Operation is a view: its strings and bytes belong to whoever made it and are valid during the call it is
+// passed to.
 #pragma once
 
 #include <cstdint>
@@ -54,8 +56,8 @@ struct Rmdir {
   Timestamp time;
 };
 
-// Moves a name. `replaced` is the inode that new_name meant before, if any: it loses that name, or with `exchange` gets
-// the old one.
+// Moves a name. `replaced` is the inode that new_name meant before, if any: it loses that name, or with
+// `exchange` gets the old one.
 struct Rename {
   InodeId old_parent;
   std::string_view old_name;
@@ -152,8 +154,8 @@ struct SetLimits {
   uint64_t names_per_directory = 0;
 };
 
-using Operation = std::variant<Create, Link, Unlink, Rmdir, Rename, Write, Truncate, Allocate, CopyRange, SetAttributes,
-                               SetXattr, RemoveXattr, Barrier, ClaimPrefix, SetLimits>;
+using Operation = std::variant<Create, Link, Unlink, Rmdir, Rename, Write, Truncate, Allocate, CopyRange,
+                               SetAttributes, SetXattr, RemoveXattr, Barrier, ClaimPrefix, SetLimits>;
 
 // "create", "link", … as `reprise log` shows it.
 std::string_view operation_name(const Operation& operation);

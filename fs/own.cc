@@ -23,7 +23,9 @@ DirInner* clone(const DirInner& node) {
   return copy;
 }
 
-DirLeaf* clone(const DirLeaf& node) { return node.clone(node.capacity); }
+DirLeaf* clone(const DirLeaf& node) {
+  return node.clone(node.capacity);
+}
 
 FileInner* clone(const FileInner& node) {
   auto* copy = new FileInner(node);
@@ -31,6 +33,8 @@ FileInner* clone(const FileInner& node) {
   return copy;
 }
 
-FileLeaf* clone(const FileLeaf& node) { return new FileLeaf(node); }
+FileLeaf* clone(const FileLeaf& node) {
+  return new FileLeaf(node);
+}
 
 }  // namespace reprise::fs

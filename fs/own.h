@@ -1,4 +1,5 @@
-// Copy on write: own(slot) makes the node that a slot points to changeable through that slot. Inside fs/ only.
+// Copy on write: own(slot) makes the node that a slot points to changeable through that slot. Inside fs/
+// only.
 #pragma once
 
 #include "fs/node.h"
@@ -12,8 +13,9 @@ DirLeaf* clone(const DirLeaf& node);
 FileInner* clone(const FileInner& node);
 FileLeaf* clone(const FileLeaf& node);
 
-// The slot itself must be owned already (a root, or inside an owned node). A node with one owner is returned as it is;
-// otherwise the slot gets a copy. Either way the caller is about to change it, so it is no longer `stored`.
+// The slot itself must be owned already (a root, or inside an owned node). A node with one owner is returned
+// as it is; otherwise the slot gets a copy. Either way the caller is about to change it, so it is no longer
+// `stored`.
 template <class T>
 T* own(Node*& slot) {
   T* node = static_cast<T*>(slot);
@@ -39,10 +41,15 @@ T* own_keeping_stored(Node*& slot) {
 // The sum of a table or file node.
 inline Digest128& sum_of(Node& node) {
   switch (node.kind) {
-    case NodeKind::kTableInner: return static_cast<TableInner&>(node).sum;
-    case NodeKind::kTablePage: return static_cast<TablePage&>(node).sum;
-    case NodeKind::kFileInner: return static_cast<FileInner&>(node).sum;
-    default: CHECK(node.kind == NodeKind::kFileLeaf); return static_cast<FileLeaf&>(node).sum;
+    case NodeKind::kTableInner:
+      return static_cast<TableInner&>(node).sum;
+    case NodeKind::kTablePage:
+      return static_cast<TablePage&>(node).sum;
+    case NodeKind::kFileInner:
+      return static_cast<FileInner&>(node).sum;
+    default:
+      CHECK(node.kind == NodeKind::kFileLeaf);
+      return static_cast<FileLeaf&>(node).sum;
   }
 }
 

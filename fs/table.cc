@@ -8,16 +8,27 @@
 namespace reprise::fs::table {
 namespace {
 
-uint64_t page_base(InodeId id) { return id.value & ~uint64_t{kFanout - 1}; }
-int slot_in_page(InodeId id) { return static_cast<int>(id.value & (kFanout - 1)); }
+uint64_t page_base(InodeId id) {
+  return id.value & ~uint64_t{kFanout - 1};
+}
+int slot_in_page(InodeId id) {
+  return static_cast<int>(id.value & (kFanout - 1));
+}
 
 // The bits of an id above those that choose among the node's children.
-uint64_t bits_above(uint64_t id, int shift) { return shift + kFanoutBits >= 64 ? 0 : id >> (shift + kFanoutBits) << (shift + kFanoutBits); }
-bool covers(const TableInner& inner, uint64_t id) { return bits_above(id, inner.shift) == inner.base; }
-int child_index(uint64_t id, int shift) { return static_cast<int>(id >> shift & (kFanout - 1)); }
+uint64_t bits_above(uint64_t id, int shift) {
+  return shift + kFanoutBits >= 64 ? 0 : id >> (shift + kFanoutBits) << (shift + kFanoutBits);
+}
+bool covers(const TableInner& inner, uint64_t id) {
+  return bits_above(id, inner.shift) == inner.base;
+}
+int child_index(uint64_t id, int shift) {
+  return static_cast<int>(id >> shift & (kFanout - 1));
+}
 
 uint64_t base_of(const Node& node) {
-  return node.kind == NodeKind::kTablePage ? static_cast<const TablePage&>(node).base : static_cast<const TableInner&>(node).base;
+  return node.kind == NodeKind::kTablePage ? static_cast<const TablePage&>(node).base
+                                           : static_cast<const TableInner&>(node).base;
 }
 
 TablePage* new_page(InodeId id) {
@@ -137,8 +148,8 @@ void erase(Node*& root, InodeId id) {
     if (only != nullptr) return;
     only = child;
   }
-  // An inner node has two children at least, so one is left. Its parent's bit for this place is set already; if the
-  // child has no dirty member its sum is simply its total.
+  // An inner node has two children at least, so one is left. Its parent's bit for this place is set already;
+  // if the child has no dirty member its sum is simply its total.
   CHECK(only != nullptr);
   *path[depth - 1] = retain(only);
   release(inner);

@@ -44,11 +44,15 @@ Outcome<const Inode*> find_file(const Node* root, InodeId id) {
   return inode;
 }
 
-Dentry dentry_of(const directory::Entry& entry) { return {entry.name, entry.inode, entry.type, entry.key}; }
+Dentry dentry_of(const directory::Entry& entry) {
+  return {entry.name, entry.inode, entry.type, entry.key};
+}
 
 }  // namespace
 
-Tree::~Tree() { release(root_); }
+Tree::~Tree() {
+  release(root_);
+}
 
 Outcome<Attributes> Tree::stat(InodeId id) const {
   const Inode* inode = table::find(root_, id);
@@ -94,9 +98,11 @@ Outcome<std::string_view> Tree::read_link(InodeId id) const {
   return as_text(static_cast<const SmallFile*>(inode->content)->view());
 }
 
-Outcome<void> Tree::read_directory(InodeId id, uint64_t cookie, const std::function<bool(const Dentry&)>& visit) const {
+Outcome<void> Tree::read_directory(InodeId id, uint64_t cookie,
+                                   const std::function<bool(const Dentry&)>& visit) const {
   const Inode* inode = TRY(find_directory(root_, id));
-  directory::for_each(inode->content, cookie, [&](const directory::Entry& entry) { return visit(dentry_of(entry)); });
+  directory::for_each(inode->content, cookie,
+                      [&](const directory::Entry& entry) { return visit(dentry_of(entry)); });
   return {};
 }
 
@@ -108,7 +114,8 @@ Outcome<ByteView> Tree::get_xattr(InodeId id, std::string_view name) const {
   return *value;
 }
 
-Outcome<void> Tree::list_xattrs(InodeId id, const std::function<void(std::string_view, ByteView)>& visit) const {
+Outcome<void> Tree::list_xattrs(InodeId id,
+                                const std::function<void(std::string_view, ByteView)>& visit) const {
   const Inode* inode = table::find(root_, id);
   if (inode == nullptr) return errno_of(ENOENT);
   xattrs::for_each(inode->xattrs, [&](std::string_view name, ByteView value) {
@@ -125,7 +132,9 @@ void Tree::for_each_inode(const std::function<void(const Attributes&)>& visit) c
   });
 }
 
-Digest128 Tree::digest() const { return table::total(root_); }
+Digest128 Tree::digest() const {
+  return table::total(root_);
+}
 
 Digest128 Tree::recompute_digest() const {
   Digest128 sum;
@@ -152,7 +161,8 @@ Digest128 Tree::recompute_digest() const {
 
 // --- View
 
-View::View(View&& other) noexcept : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {})) {}
+View::View(View&& other) noexcept
+    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {})) {}
 
 View& View::operator=(View&& other) noexcept {
   std::swap(root_, other.root_);
@@ -160,7 +170,9 @@ View& View::operator=(View&& other) noexcept {
   return *this;
 }
 
-View View::share() const { return View(retain(root_), usage_); }
+View View::share() const {
+  return View(retain(root_), usage_);
+}
 
 // --- Head
 
@@ -179,7 +191,8 @@ Head Head::create(Timestamp time) {
 Head::Head(const View& view) : Tree(retain(view.root_), view.usage_) {}
 
 Head::Head(Head&& other) noexcept
-    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {})), unlinked_(std::move(other.unlinked_)) {}
+    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {})),
+      unlinked_(std::move(other.unlinked_)) {}
 
 Head& Head::operator=(Head&& other) noexcept {
   std::swap(root_, other.root_);
@@ -188,13 +201,21 @@ Head& Head::operator=(Head&& other) noexcept {
   return *this;
 }
 
-View Head::view() const { return View(retain(root_), usage_); }
+View Head::view() const {
+  return View(retain(root_), usage_);
+}
 
-Outcome<void> Head::apply(const Operation& operation) { return Mutation(*this).apply(operation); }
+Outcome<void> Head::apply(const Operation& operation) {
+  return Mutation(*this).apply(operation);
+}
 
-Outcome<void> Head::add_unlinked(const Create& inode_only) { return Mutation(*this).add_unlinked(inode_only); }
+Outcome<void> Head::add_unlinked(const Create& inode_only) {
+  return Mutation(*this).add_unlinked(inode_only);
+}
 
-std::vector<InodeId> Head::take_unlinked() { return std::exchange(unlinked_, {}); }
+std::vector<InodeId> Head::take_unlinked() {
+  return std::exchange(unlinked_, {});
+}
 
 void Head::remove_unlinked(InodeId id) {
   const Inode* inode = table::find(root_, id);
@@ -204,6 +225,8 @@ void Head::remove_unlinked(InodeId id) {
   table::erase(root_, id);
 }
 
-void Head::settle() { table::settle(root_); }
+void Head::settle() {
+  table::settle(root_);
+}
 
 }  // namespace reprise::fs

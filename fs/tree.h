@@ -1,12 +1,13 @@
-// Tree: one version of the whole filesystem. Head: the version being changed. View: an immutable, pinned version.
+// Tree: one version of the whole filesystem. Head: the version being changed. View: an immutable, pinned
+// version.
 //
-// A tree is a root pointer to reference-counted nodes (fs/node.h) that versions share. Taking a view or forking a head
-// copies one pointer; a node reached by nobody else is changed in place, any other is copied on the way down
-// (docs/filesystem.md).
+// A tree is a root pointer to reference-counted nodes (fs/node.h) that versions share. Taking a view or
+// forking a head copies one pointer; a node reached by nobody else is changed in place, any other is copied
+// on the way down (docs/filesystem.md).
 //
-// Ownership: every object here owns a reference to its nodes; moving is cheap, copying is view(). Threads: a Head has one
-// writer at a time and no readers meanwhile (fs/filesystem.h has the lock); a View may be read from any thread without
-// one, and views of one head may be taken, read and dropped on different threads.
+// Ownership: every object here owns a reference to its nodes; moving is cheap, copying is view(). Threads: a
+// Head has one writer at a time and no readers meanwhile (fs/filesystem.h has the lock); a View may be read
+// from any thread without one, and views of one head may be taken, read and dropped on different threads.
 //
 // Not here: names with more than one part, permissions, open files, the journal.
 //
@@ -37,34 +38,38 @@ struct Usage {
 // Reading, common to Head and View.
 class Tree {
  public:
-  Outcome<Attributes> stat(InodeId inode) const;                                  // ENOENT
-  Outcome<Dentry> lookup(InodeId directory, std::string_view name) const;         // ENOENT, ENOTDIR; no "." or ".."
-  Outcome<InodeId> parent_of(InodeId directory) const;                            // ENOENT, ENOTDIR; the root's is itself
-  // Up to into.size() bytes from offset; fewer only at the end of the file. EISDIR, EINVAL (not a regular file).
+  Outcome<Attributes> stat(InodeId inode) const;                           // ENOENT
+  Outcome<Dentry> lookup(InodeId directory, std::string_view name) const;  // ENOENT, ENOTDIR; no "." or ".."
+  Outcome<InodeId> parent_of(InodeId directory) const;  // ENOENT, ENOTDIR; the root's is itself
+  // Up to into.size() bytes from offset; fewer only at the end of the file. EISDIR, EINVAL (not a regular
+  // file).
   Outcome<size_t> read(InodeId inode, uint64_t offset, ByteSpan into) const;
-  // Start of the first data (or hole, the end of the file being one) at or after offset; in blocks. ENXIO past the end.
+  // Start of the first data (or hole, the end of the file being one) at or after offset; in blocks. ENXIO
+  // past the end.
   Outcome<uint64_t> seek_data(InodeId inode, uint64_t offset) const;
   Outcome<uint64_t> seek_hole(InodeId inode, uint64_t offset) const;
-  Outcome<std::string_view> read_link(InodeId inode) const;                       // EINVAL; valid while this version is
+  Outcome<std::string_view> read_link(InodeId inode) const;  // EINVAL; valid while this version is
   // Entries after cookie (0: from the start) in cookie order, until visit says false. No "." or "..".
-  Outcome<void> read_directory(InodeId directory, uint64_t cookie, const std::function<bool(const Dentry&)>& visit) const;
-  Outcome<ByteView> get_xattr(InodeId inode, std::string_view name) const;        // ENODATA; valid while this version is
+  Outcome<void> read_directory(InodeId directory, uint64_t cookie,
+                               const std::function<bool(const Dentry&)>& visit) const;
+  Outcome<ByteView> get_xattr(InodeId inode,
+                              std::string_view name) const;  // ENODATA; valid while this version is
   Outcome<void> list_xattrs(InodeId inode,
                             const std::function<void(std::string_view name, ByteView value)>& visit) const;
   // Every inode in order of id, those without links included.
   void for_each_inode(const std::function<void(const Attributes&)>& visit) const;
 
   Usage usage() const { return usage_; }
-  // State digest of exactly this version: what equal histories agree on (docs/data-model.md). Does not change the tree;
-  // costs O(what changed since Head::settle).
+  // State digest of exactly this version: what equal histories agree on (docs/data-model.md). Does not change
+  // the tree; costs O(what changed since Head::settle).
   Digest128 digest() const;
   // The same, from the bytes alone: every block, name and inode hashed again. To check digest().
   Digest128 recompute_digest() const;
 
   const Node* root() const { return root_; }  // for snapshot/; valid while this object is unchanged
 
-  // Walks every node and every cross-reference (links counted, parents right, no directory unreachable, sums right).
-  // The empty string, or what is wrong and where. Never trusts what it walks.
+  // Walks every node and every cross-reference (links counted, parents right, no directory unreachable, sums
+  // right). The empty string, or what is wrong and where. Never trusts what it walks.
   std::string check_invariants() const;
 
  protected:
@@ -85,8 +90,8 @@ class View : public Tree {
   View& operator=(View&& other) noexcept;
   View share() const;  // another reference to the same version; O(1)
 
-  // Takes over a reference to nodes that somebody built (snapshot/). Refused with the words of check_invariants() when
-  // they are no tree.
+  // Takes over a reference to nodes that somebody built (snapshot/). Refused with the words of
+  // check_invariants() when they are no tree.
   static std::expected<View, std::string> adopt(Node* root);
 
  private:
@@ -106,21 +111,23 @@ class Head : public Tree {
   // This version, pinned. O(1), nothing copied.
   View view() const;
 
-  // Applies one operation whole, or says why it cannot be applied and changes nothing. For an operation that a facade
-  // made on this very tree it cannot fail; for one that came from outside it names the first thing that is not as the
-  // operation claims: ENOENT, EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL, ESTALE (another inode under that name), ELOOP
-  // (a directory into itself), ENAMETOOLONG, EFBIG, EMLINK.
+  // Applies one operation whole, or says why it cannot be applied and changes nothing. For an operation that
+  // a facade made on this very tree it cannot fail; for one that came from outside it names the first thing
+  // that is not as the operation claims: ENOENT, EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL, ESTALE (another
+  // inode under that name), ELOOP (a directory into itself), ENAMETOOLONG, EFBIG, EMLINK.
   Outcome<void> apply(const Operation& operation);
 
   // An inode that no name leads to (O_TMPFILE), to be linked later. Not part of the digest.
   Outcome<void> add_unlinked(const Create& inode_only);
 
-  // Inodes that lost their last name since the last call. They stay readable and writable until remove_unlinked.
+  // Inodes that lost their last name since the last call. They stay readable and writable until
+  // remove_unlinked.
   std::vector<InodeId> take_unlinked();
   // Forgets an inode without links; nothing happens if it has links (again) or is not there.
   void remove_unlinked(InodeId inode);
 
-  // Brings all sums up to date, so that digest() is O(1) until the next change. O(changes since the last settle).
+  // Brings all sums up to date, so that digest() is O(1) until the next change. O(changes since the last
+  // settle).
   void settle();
 
  private:
@@ -129,8 +136,8 @@ class Head : public Tree {
   std::vector<InodeId> unlinked_;
 };
 
-// The content digest: what a directory or archive can be compared by. Paths, types, permission bits, link targets,
-// device numbers and file bytes below `top`; no owners, times, inode numbers or hard-link structure.
+// The content digest: what a directory or archive can be compared by. Paths, types, permission bits, link
+// targets, device numbers and file bytes below `top`; no owners, times, inode numbers or hard-link structure.
 Outcome<Digest128> content_digest(const Tree& tree, InodeId top = kRootInode);
 
 }  // namespace reprise::fs

@@ -12,10 +12,12 @@
 namespace reprise::fs {
 
 inline constexpr uint32_t kBlockSize = 4096;
-inline constexpr size_t kNameMax = 255;          // bytes in one name
-inline constexpr size_t kPathMax = 4095;         // bytes in one path, without the final NUL
-inline constexpr uint32_t kLinkMax = 65000;      // names of one file; subdirectories of a directory are not counted
-inline constexpr uint64_t kFileSizeMax = uint64_t{1} << 44;  // bytes in one file: 16 TiB, also what a volume's limit may be
+inline constexpr size_t kNameMax = 255;   // bytes in one name
+inline constexpr size_t kPathMax = 4095;  // bytes in one path, without the final NUL
+inline constexpr uint32_t kLinkMax =
+    65000;  // names of one file; subdirectories of a directory are not counted
+inline constexpr uint64_t kFileSizeMax =
+    uint64_t{1} << 44;  // bytes in one file: 16 TiB, also what a volume's limit may be
 inline constexpr size_t kXattrNameMax = 255;
 inline constexpr size_t kXattrValueMax = 65536;  // bytes, all values of one inode together as well
 inline constexpr int kSymlinksMax = 40;          // followed in one path
@@ -37,7 +39,9 @@ struct Attributes {
 };
 
 // The DT_… value of a mode, as readdir shows it; fits in four bits.
-inline uint8_t type_of_mode(uint32_t mode) { return static_cast<uint8_t>((mode & S_IFMT) >> 12); }
+inline uint8_t type_of_mode(uint32_t mode) {
+  return static_cast<uint8_t>((mode & S_IFMT) >> 12);
+}
 
 // One name in a directory.
 struct Dentry {

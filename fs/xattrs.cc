@@ -77,9 +77,13 @@ Xattrs* with(const Xattrs* all, std::string_view name, ByteView value) {
   return build(entries);
 }
 
-Xattrs* without(const Xattrs* all, std::string_view name) { return build(entries_without(all, name)); }
+Xattrs* without(const Xattrs* all, std::string_view name) {
+  return build(entries_without(all, name));
+}
 
-size_t total_bytes(const Xattrs* all) { return all == nullptr ? 0 : all->length - all->count * kEntryHeader; }
+size_t total_bytes(const Xattrs* all) {
+  return all == nullptr ? 0 : all->length - all->count * kEntryHeader;
+}
 
 bool valid(const Xattrs& all) {
   ByteReader reader(all.view());

@@ -1,4 +1,5 @@
-// Extended attributes of one inode: a sorted, immutable string of bytes (fs/node.h). Inside fs/ and for snapshot/.
+// Extended attributes of one inode: a sorted, immutable string of bytes (fs/node.h). Inside fs/ and for
+// snapshot/.
 #pragma once
 
 #include <functional>

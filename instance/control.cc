@@ -13,7 +13,8 @@ constexpr uint32_t kPatience_ms = 10'000;  // for a message that has begun
 Status read_exactly(Stream& stream, ByteSpan into, uint32_t timeout_ms) {
   while (!into.empty()) {
     size_t n = TRY(stream.read(into, timeout_ms));
-    if (n == 0) return fail(Code::kUnreachable, "the other side closed the connection before it had said everything");
+    if (n == 0)
+      return fail(Code::kUnreachable, "the other side closed the connection before it had said everything");
     into = into.subspan(n);
   }
   return {};
@@ -23,11 +24,14 @@ Result<Json> receive(Stream& stream, uint32_t timeout_ms) {
   std::array<std::byte, 4> length_bytes;
   TRY(read_exactly(stream, length_bytes, timeout_ms));
   uint32_t length = load_value<uint32_t>(length_bytes.data());
-  if (length > kMessageLimit) return fail(Code::kCorrupt, fmt::format("a control message of {} bytes, expected at most {}", length, kMessageLimit));
+  if (length > kMessageLimit)
+    return fail(Code::kCorrupt,
+                fmt::format("a control message of {} bytes, expected at most {}", length, kMessageLimit));
   std::string text(length, '\0');
   TRY(read_exactly(stream, {reinterpret_cast<std::byte*>(text.data()), text.size()}, kPatience_ms));
   Json json = Json::parse(text, nullptr, false);
-  if (json.is_discarded() || !json.is_object()) return fail(Code::kCorrupt, "a control message that is no JSON object");
+  if (json.is_discarded() || !json.is_object())
+    return fail(Code::kCorrupt, "a control message that is no JSON object");
   return json;
 }
 
@@ -41,7 +45,8 @@ Status send(Stream& stream, const Json& json) {
 
 }  // namespace
 
-Result<std::unique_ptr<ControlServer>> ControlServer::listen(Network& network, const std::string& path, Handler handler) {
+Result<std::unique_ptr<ControlServer>> ControlServer::listen(Network& network, const std::string& path,
+                                                             Handler handler) {
   auto listener = TRY(network.listen({Endpoint::Kind::kUnix, path}));
   return std::unique_ptr<ControlServer>(new ControlServer(std::move(listener), std::move(handler)));
 }
@@ -49,7 +54,9 @@ Result<std::unique_ptr<ControlServer>> ControlServer::listen(Network& network, c
 ControlServer::ControlServer(std::unique_ptr<Listener> listener, Handler handler)
     : listener_(std::move(listener)), handler_(std::move(handler)), acceptor_([this] { accept_all(); }) {}
 
-ControlServer::~ControlServer() { stop(); }
+ControlServer::~ControlServer() {
+  stop();
+}
 
 void ControlServer::stop() {
   if (stopping_.exchange(true)) return;
@@ -92,7 +99,8 @@ void ControlServer::answer(Stream& stream) {
   if (answer) {
     message["answer"] = *answer;
   } else {
-    message["error"] = {{"code", static_cast<int>(answer.error().code())}, {"message", answer.error().message()}};
+    message["error"] = {{"code", static_cast<int>(answer.error().code())},
+                        {"message", answer.error().message()}};
   }
   // Nobody is left to tell when the asker has gone away.
   (void)send(stream, message);
@@ -104,8 +112,8 @@ Result<Json> ask(Network& network, const std::string& path, const Json& question
   Json message = TRY(receive(*stream, timeout_ms));
   if (message.contains("answer")) return message["answer"];
   const Json& error = message.contains("error") ? message["error"] : Json();
-  if (!error.is_object() || !error.contains("code") || !error["code"].is_number_integer() || !error.contains("message") ||
-      !error["message"].is_string()) {
+  if (!error.is_object() || !error.contains("code") || !error["code"].is_number_integer() ||
+      !error.contains("message") || !error["message"].is_string()) {
     return fail(Code::kCorrupt, path + ": an answer that is neither an answer nor an error");
   }
   int code = error["code"].get<int>();

@@ -1,8 +1,9 @@
-// Control: how another process asks a live instance something: a Unix socket in its store, one question and one answer a
-// connection, both a length (u32) and JSON. Who may open the store's folder may ask; answers come from a handler.
+// Control: how another process asks a live instance something: a Unix socket in its store, one question and
+// one answer a connection, both a length (u32) and JSON. Who may open the store's folder may ask; answers
+// come from a handler.
 //
-// Threads: the handler is called on a thread per connection. stop() (or destruction) returns when all have ended; a
-// handler that waits looks at `stopping` meanwhile.
+// Threads: the handler is called on a thread per connection. stop() (or destruction) returns when all have
+// ended; a handler that waits looks at `stopping` meanwhile.
 #pragma once
 
 #include <atomic>
@@ -10,10 +11,9 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
-
-#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/socket.h"
@@ -26,7 +26,8 @@ class ControlServer {
  public:
   using Handler = std::function<Result<Json>(const Json& question, const std::atomic<bool>& stopping)>;
 
-  static Result<std::unique_ptr<ControlServer>> listen(Network& network, const std::string& path, Handler handler);
+  static Result<std::unique_ptr<ControlServer>> listen(Network& network, const std::string& path,
+                                                       Handler handler);
   ~ControlServer();
   void stop();
 
@@ -49,8 +50,8 @@ class ControlServer {
   std::thread acceptor_;
 };
 
-// Asks and waits for the answer, at most timeout_ms. kUnreachable when no live instance listens at path; an error that the
-// handler gave comes back as it was.
+// Asks and waits for the answer, at most timeout_ms. kUnreachable when no live instance listens at path; an
+// error that the handler gave comes back as it was.
 Result<Json> ask(Network& network, const std::string& path, const Json& question, uint32_t timeout_ms);
 
 }  // namespace reprise::instance

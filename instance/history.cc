@@ -20,11 +20,20 @@ std::optional<int64_t> parse_age_s(std::string_view text) {
   if (text.empty()) return std::nullopt;
   int64_t unit = 0;
   switch (text.back()) {
-    case 's': unit = 1; break;
-    case 'm': unit = 60; break;
-    case 'h': unit = 3600; break;
-    case 'd': unit = 86400; break;
-    default: return std::nullopt;
+    case 's':
+      unit = 1;
+      break;
+    case 'm':
+      unit = 60;
+      break;
+    case 'h':
+      unit = 3600;
+      break;
+    case 'd':
+      unit = 86400;
+      break;
+    default:
+      return std::nullopt;
   }
   auto count = parse_number(text.substr(0, text.size() - 1));
   if (!count || *count > 1'000'000'000) return std::nullopt;
@@ -39,12 +48,14 @@ Result<LogIndex> index_at_time(store::Store& store, std::string_view branch, Tim
     if (logged->batch.header().time > time) break;
     found = logged->index;
   }
-  if (found == 0) return fail(Code::kNotFound, fmt::format("{}: the journal does not reach back that far", store.path()));
+  if (found == 0)
+    return fail(Code::kNotFound, fmt::format("{}: the journal does not reach back that far", store.path()));
   return found;
 }
 
 // The batch after which exactly `vector` was applied.
-Result<LogIndex> index_of_vector(store::Store& store, std::string_view branch, const journal::Vector& vector) {
+Result<LogIndex> index_of_vector(store::Store& store, std::string_view branch,
+                                 const journal::Vector& vector) {
   // From the last snapshot that the position includes.
   journal::Vector applied;
   LogIndex begin = 0;
@@ -60,7 +71,8 @@ Result<LogIndex> index_of_vector(store::Store& store, std::string_view branch, c
     applied.set(logged->batch.header().origin, logged->batch.header().lsn);
     if (applied == vector) return logged->index;
   }
-  return fail(Code::kNotFound, fmt::format("{}: branch {} was never at that position, or it has been trimmed", store.path(), branch));
+  return fail(Code::kNotFound, fmt::format("{}: branch {} was never at that position, or it has been trimmed",
+                                           store.path(), branch));
 }
 
 }  // namespace
@@ -68,18 +80,20 @@ Result<LogIndex> index_of_vector(store::Store& store, std::string_view branch, c
 Result<History> History::open(store::Store& store, std::string_view branch, LogIndex from) {
   History history;
   history.directory_ = TRY(store.journal_directory(branch));
-  history.cursor_ = TRY(journal::SegmentsCursor::open(*history.directory_, {store.volume(), std::string(branch)}, from));
+  history.cursor_ =
+      TRY(journal::SegmentsCursor::open(*history.directory_, {store.volume(), std::string(branch)}, from));
   return history;
 }
 
-Result<std::optional<LogIndex>> resolve_position(store::Store& store, std::string_view branch, std::string_view position,
-                                                 Clock& clock) {
+Result<std::optional<LogIndex>> resolve_position(store::Store& store, std::string_view branch,
+                                                 std::string_view position, Clock& clock) {
   if (position == "head" || position.empty()) return std::nullopt;
   if (auto index = parse_number(position)) return *index;
   if (position.starts_with("{") && position.ends_with("}")) {
     auto age_s = parse_age_s(position.substr(1, position.size() - 2));
     if (!age_s) {
-      return fail(Code::kInvalidArgument, fmt::format("@{}: expected a time such as @{{10m}} (s, m, h or d)", position));
+      return fail(Code::kInvalidArgument,
+                  fmt::format("@{}: expected a time such as @{{10m}} (s, m, h or d)", position));
     }
     Timestamp time = clock.realtime();
     time.sec -= *age_s;
@@ -90,17 +104,24 @@ Result<std::optional<LogIndex>> resolve_position(store::Store& store, std::strin
     return TRY(index_of_vector(store, branch, parsed.vector));
   }
   auto mark = TRY(store.catalogue().mark(branch, position));
+  if (mark && mark->log_index == 0) {
+    return fail(Code::kNotFound,
+                fmt::format("{}: branch {} passed the mark \"{}\" before the oldest state it has",
+                            store.path(), branch, position));
+  }
   if (mark) return mark->log_index;
-  return fail(Code::kNotFound, fmt::format("{}: branch {} has no mark \"{}\" (a position is a log index, a mark, a token, "
-                                           "a time such as {{10m}}, or head)",
-                                           store.path(), branch, printable(position)));
+  return fail(Code::kNotFound,
+              fmt::format("{}: branch {} has no mark \"{}\" (a position is a log index, a mark, a token, "
+                          "a time such as {{10m}}, or head)",
+                          store.path(), branch, printable(position)));
 }
 
 Result<State> state_at(store::Store& store, std::string_view branch, std::optional<LogIndex> until,
                        const std::function<bool(const replay::ReplayProgress&)>& progress) {
-  auto snapshot = TRY(newest_snapshot(store.catalogue(), branch, until));
+  Base base = TRY(load_base(store, branch, until));
+  const std::optional<store::SnapshotRecord>& snapshot = base.snapshot;
   LogIndex begin = snapshot ? snapshot->log_index : 0;
-  State state{.head = snapshot ? TRY(load_snapshot(store, *snapshot)) : fs::Head::create(Timestamp{})};
+  State state{.head = std::move(base.head)};
   journal::Vector vector;
   if (snapshot) vector = TRY(journal::Vector::decode(snapshot->vector));
   state.snapshot = snapshot ? snapshot->id : 0;
@@ -108,13 +129,19 @@ Result<State> state_at(store::Store& store, std::string_view branch, std::option
 
   state.log_index = begin;
   if (!until || *until > begin) {
-    History history = TRY(History::open(store, branch, begin + 1));
-    state.replayed = TRY(replayer.replay(history.cursor(), state.head, until.value_or(replay::Replayer::kToEnd), progress));
+    auto opened = History::open(store, branch, begin + 1);
+    // Without the journal in between, an older base is of no use: then the snapshot that cannot be read is
+    // what is wrong.
+    if (!opened) return std::unexpected(base.unreadable.value_or(opened.error()));
+    History history = std::move(*opened);
+    state.replayed = TRY(
+        replayer.replay(history.cursor(), state.head, until.value_or(replay::Replayer::kToEnd), progress));
     if (state.replayed.log_index > begin) state.log_index = state.replayed.log_index;
     state.torn_tail = history.cursor().torn_tail();
   }
   if (until && state.log_index < *until) {
-    return fail(Code::kNotFound, fmt::format("{}: branch {} has no batch {}; its last is {}", store.path(), branch, *until, state.log_index));
+    return fail(Code::kNotFound, fmt::format("{}: branch {} has no batch {}; its last is {}", store.path(),
+                                             branch, *until, state.log_index));
   }
   state.head.settle();
   state.position = {replayer.applied(), state.head.digest()};

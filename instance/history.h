@@ -1,5 +1,6 @@
-// Reading a store's history without opening it as an instance: no lock, no new origin, nothing written. For `ls`, `cat`,
-// `digest`, `log`, `replay`, beside a live instance or not (journal/segments_cursor.h says what of a live one is seen).
+// Reading a store's history without opening it as an instance: no lock, no new origin, nothing written. For
+// `ls`, `cat`, `digest`, `log`, `replay`, beside a live instance or not (journal/segments_cursor.h says what
+// of a live one is seen).
 #pragma once
 
 #include <functional>
@@ -21,18 +22,21 @@ struct State {
   fs::Head head;
   journal::Position position;
   uint64_t lamport = 0;
-  LogIndex log_index = 0;          // the last batch in it
-  uint64_t snapshot = 0;           // started from this one; 0: from nothing
+  LogIndex log_index = 0;           // the last batch in it
+  uint64_t snapshot = 0;            // started from this one; 0: from nothing
   replay::ReplayProgress replayed;  // on top of it
-  std::optional<Error> torn_tail;  // the journal ends in bytes that are no batch
+  std::optional<Error> torn_tail;   // the journal ends in bytes that are no batch
 };
 
-// What a POSITION of the command line means on this branch: a log index, a mark, a token of `mark` and `stat`, "head", or
-// "{10m}": what there was that long ago (s, m, h, d). The log index of the last batch it includes; nullopt for the head.
-Result<std::optional<LogIndex>> resolve_position(store::Store& store, std::string_view branch, std::string_view position,
-                                                 Clock& clock);
+// What a POSITION of the command line means on this branch: a log index, a mark, a token of `mark` and
+// `stat`, "head", or
+// "{10m}": what there was that long ago (s, m, h, d). The log index of the last batch it includes; nullopt
+// for the head.
+Result<std::optional<LogIndex>> resolve_position(store::Store& store, std::string_view branch,
+                                                 std::string_view position, Clock& clock);
 
-// The state after batch `until`, or at the end of what there is. kNotFound if `until` is not reached or no longer known.
+// The state after batch `until`, or at the end of what there is. kNotFound if `until` is not reached or no
+// longer known.
 Result<State> state_at(store::Store& store, std::string_view branch, std::optional<LogIndex> until,
                        const std::function<bool(const replay::ReplayProgress&)>& progress = nullptr);
 

@@ -52,7 +52,8 @@ Json peer_json(const replay::PeerStatus& peer) {
 }
 
 Json mark_json(const store::MarkRecord& mark) {
-  return {{"name", mark.name}, {"branch", mark.branch}, {"log_index", mark.log_index}, {"position", mark.token}};
+  return {
+      {"name", mark.name}, {"branch", mark.branch}, {"log_index", mark.log_index}, {"position", mark.token}};
 }
 
 std::string text_of(const Json& question, const char* key) {
@@ -60,7 +61,8 @@ std::string text_of(const Json& question, const char* key) {
 }
 
 uint64_t number_of(const Json& question, const char* key, uint64_t otherwise) {
-  return question.contains(key) && question[key].is_number_unsigned() ? question[key].get<uint64_t>() : otherwise;
+  return question.contains(key) && question[key].is_number_unsigned() ? question[key].get<uint64_t>()
+                                                                      : otherwise;
 }
 
 }  // namespace
@@ -81,7 +83,9 @@ Result<std::unique_ptr<Host>> Host::open(const HostOptions& options, Network& ne
   return host;
 }
 
-Host::~Host() { stop(); }
+Host::~Host() {
+  stop();
+}
 
 Status Host::connect(uint32_t contact_timeout_ms) {
   if (options_.follow) {
@@ -94,13 +98,15 @@ Status Host::connect(uint32_t contact_timeout_ms) {
     leader_ = TRY(replay::Leader::listen(network_, *options_.listen, *instance_, options_.instance.clock));
   }
   std::string path = instance_->store()->control_socket_path(options_.instance.branch);
-  control_ = TRY(ControlServer::listen(network_, path, [this](const Json& question, const std::atomic<bool>& stopping) {
-    return answer(question, stopping);
-  }));
+  control_ = TRY(
+      ControlServer::listen(network_, path, [this](const Json& question, const std::atomic<bool>& stopping) {
+        return answer(question, stopping);
+      }));
   return {};
 }
 
-// An instance with a history of its own may begin with that while its leader is away, but not if the leader refuses it.
+// An instance with a history of its own may begin with that while its leader is away, but not if the leader
+// refuses it.
 Status Host::meet_leader() {
   auto met = follower_->wait_connected(kGreeting_ms);
   TRY(check_not_detached());
@@ -112,8 +118,9 @@ Status Host::check_not_detached() const {
   if (follower_ == nullptr) return {};
   replay::FollowerStatus status = follower_->status();
   if (status.state != replay::FollowerState::kDetached) return {};
-  return fail(Code::kDetached, fmt::format("detached from {}: {}", options_.follow->to_string(),
-                                           status.last_error ? status.last_error->message() : "no reason given"));
+  return fail(Code::kDetached,
+              fmt::format("detached from {}: {}", options_.follow->to_string(),
+                          status.last_error ? status.last_error->message() : "no reason given"));
 }
 
 Json Host::statistics() {
@@ -155,17 +162,22 @@ Result<Json> Host::wait_for(const Json& question, const std::atomic<bool>& stopp
     auto slice = static_cast<uint32_t>(std::min<uint64_t>(left_ms, kWaitSlice_ms));
     std::optional<Error> error;
     if (!token.empty()) {
-      if (auto status = instance_->wait_for(wanted, slice)) return Json{{"position", token}};
-      else error = status.error();
+      if (auto status = instance_->wait_for(wanted, slice))
+        return Json{{"position", token}};
+      else
+        error = status.error();
     } else {
-      if (auto record = instance_->wait_for_mark(mark, slice)) return mark_json(*record);
-      else error = record.error();
+      if (auto record = instance_->wait_for_mark(mark, slice))
+        return mark_json(*record);
+      else
+        error = record.error();
     }
     if (error->code() != Code::kTimeout) return std::unexpected(*error);
     TRY(check_not_detached());
     if (stopping) return fail(Code::kCancelled, "the instance is closing");
     if (left_ms == 0) {
-      return fail(Code::kTimeout, fmt::format("{} was not reached within {:.1f} s", token.empty() ? "the mark " + mark : "the position",
+      return fail(Code::kTimeout, fmt::format("{} was not reached within {:.1f} s",
+                                              token.empty() ? "the mark " + mark : "the position",
                                               static_cast<double>(timeout_ms) / 1000));
     }
   }
@@ -191,8 +203,10 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
   if (what == "digest") {
     Instance::Digests digests = TRY(instance_->digests());
     if (digests.kept != digests.recomputed) {
-      return fail(Code::kCorrupt, fmt::format("the digest kept is {}, counted again from the bytes it is {}: memory is damaged",
-                                              digests.kept.to_string(), digests.recomputed.to_string()));
+      return fail(
+          Code::kCorrupt,
+          fmt::format("the digest kept is {}, counted again from the bytes it is {}: memory is damaged",
+                      digests.kept.to_string(), digests.recomputed.to_string()));
     }
     replay::Pinned pinned = TRY(instance_->pin());
     auto content = fs::content_digest(pinned.view);
@@ -202,12 +216,14 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
   }
   if (what == "snapshot") {
     store::SnapshotRecord record = TRY(instance_->snapshot(text_of(question, "label")));
-    Json json = {{"id", record.id}, {"log_index", record.log_index}, {"stored_bytes", record.stored_bytes},
-                 {"inodes", record.inodes}, {"bytes", record.bytes}, {"digest", record.digest.to_string()}};
+    Json json = {
+        {"id", record.id},         {"log_index", record.log_index}, {"stored_bytes", record.stored_bytes},
+        {"inodes", record.inodes}, {"bytes", record.bytes},         {"digest", record.digest.to_string()}};
     if (question.contains("trim")) json["journal_first"] = TRY(instance_->trim()).first;
     return json;
   }
-  return fail(Code::kUnsupported, fmt::format("asked for \"{}\", which this instance does not know", printable(what)));
+  return fail(Code::kUnsupported,
+              fmt::format("asked for \"{}\", which this instance does not know", printable(what)));
 }
 
 void Host::say_farewell(uint32_t timeout_ms) {

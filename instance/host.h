@@ -1,9 +1,9 @@
-// Host: a live instance with everything around it that makes it part of a volume: the control socket, the leader's
-// endpoint, the session with whom it follows. What `reprise run` and `serve` are made of; adapters attach to
-// instance().filesystem() and give their coherence hook before connect().
+// Host: a live instance with everything around it that makes it part of a volume: the control socket, the
+// leader's endpoint, the session with whom it follows. What `reprise run` and `serve` are made of; adapters
+// attach to instance().filesystem() and give their coherence hook before connect().
 //
-// Ownership: owns all of it; stop() ends the sessions, close() also the instance. Threads: open, connect, stop and close
-// from one thread.
+// Ownership: owns all of it; stop() ends the sessions, close() also the instance. Threads: open, connect,
+// stop and close from one thread.
 #pragma once
 
 #include <memory>
@@ -20,9 +20,9 @@ namespace reprise::instance {
 
 struct HostOptions {
   InstanceOptions instance;
-  std::string store_path;                  // created if it is not there
+  std::string store_path;  // created if it is not there
   std::optional<Endpoint> listen, follow;
-  std::string label;                       // of marks set from outside
+  std::string label;  // of marks set from outside
 };
 
 class Host {
@@ -31,9 +31,8 @@ class Host {
   ~Host();
 
   Instance& instance() { return *instance_; }
-  // Starts following: where the store is new it waits until it is caught up, else a second for the leader's greeting. Then
-  // listens, for peers and for control.
-  // kTimeout, kWrongVolume, kBusy …
+  // Starts following: where the store is new it waits until it is caught up, else a second for the leader's
+  // greeting. Then listens, for peers and for control. kTimeout, kWrongVolume, kBusy …
   Status connect(uint32_t contact_timeout_ms);
   // More for `stat` to say; called on control threads.
   void add_statistics(std::function<void(Json&)> add) { more_statistics_ = std::move(add); }

@@ -1,6 +1,7 @@
 #include "instance/instance.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
@@ -12,6 +13,8 @@
 namespace reprise::instance {
 namespace {
 
+constexpr LogIndex kPassed = 0;  // log index of a mark that lies before everything kept here
+
 // An instance that never mints ids.
 class NoInodeIds final : public fs::InodeIdSource {
  public:
@@ -21,14 +24,14 @@ class NoInodeIds final : public fs::InodeIdSource {
   }
 };
 
-
 }  // namespace
 
 Instance::Instance(InstanceOptions options) : options_(std::move(options)) {}
 
 Instance::~Instance() = default;
 
-Result<std::unique_ptr<Instance>> Instance::open(std::shared_ptr<store::Store> store, InstanceOptions options) {
+Result<std::unique_ptr<Instance>> Instance::open(std::shared_ptr<store::Store> store,
+                                                 InstanceOptions options) {
   TRY(store::Store::check_name("branch", options.branch));
   std::unique_ptr<Instance> instance(new Instance(std::move(options)));
   instance->volume_ = store->volume();
@@ -44,17 +47,10 @@ Result<std::unique_ptr<Instance>> Instance::open_new_follower(std::string path, 
   std::unique_ptr<Instance> instance(new Instance(std::move(options)));
   instance->new_store_path_ = std::move(path);
   instance->no_ids_ = std::make_unique<NoInodeIds>();
-  instance->filesystem_ =
-      std::make_unique<fs::Filesystem>(fs::Head::create(Timestamp{}), instance->options_.clock, *instance->no_ids_);
+  instance->filesystem_ = std::make_unique<fs::Filesystem>(fs::Head::create(Timestamp{}),
+                                                           instance->options_.clock, *instance->no_ids_);
   instance->filesystem_->set_read_only(true);
   return instance;
-}
-
-Result<fs::Head> Instance::load_newest_snapshot(std::optional<store::SnapshotRecord>* record) {
-  *record = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
-  if (!*record) return fs::Head::create(Timestamp{});
-  open_report_.snapshot = (*record)->id;
-  return TRY(load_snapshot(*store_, **record));
 }
 
 Status Instance::open_journal() {
@@ -66,15 +62,17 @@ Status Instance::open_journal() {
   auto branch = TRY(store_->catalogue().branch(options_.branch));
   LogIndex durable_hint = branch ? branch->durable_hint : 0;
   auto directory = TRY(store_->journal_directory(options_.branch));
-  journal_ = TRY(journal::Journal::open(std::move(directory), identity, options_.journal, options_.clock, options_.random,
-                                        durable_hint, &open_report_.recovery));
+  journal_ = TRY(journal::Journal::open(std::move(directory), identity, options_.journal, options_.clock,
+                                        options_.random, durable_hint, &open_report_.recovery));
   return {};
 }
 
 Status Instance::open_history() {
   lock_ = TRY(store_->lock_branch(options_.branch, options_.holder));
-  std::optional<store::SnapshotRecord> snapshot;
-  fs::Head head = TRY(load_newest_snapshot(&snapshot));
+  Base base = TRY(load_base(*store_, options_.branch, std::nullopt));
+  fs::Head& head = base.head;
+  const std::optional<store::SnapshotRecord>& snapshot = base.snapshot;
+  if (snapshot) open_report_.snapshot = snapshot->id;
   LogIndex snapshot_index = snapshot ? snapshot->log_index : 0;
   journal::Vector vector;
   if (snapshot) vector = TRY(journal::Vector::decode(snapshot->vector));
@@ -84,12 +82,18 @@ Status Instance::open_history() {
     // An overwrite was kept as a snapshot, and the crash came before the journal began anew behind it.
     TRY(journal_->restart_at(snapshot_index + 1, vector));
   } else if (journal_->first() > snapshot_index + 1) {
+    if (base.unreadable) return std::unexpected(*base.unreadable);
     return fail(Code::kCorrupt,
-                fmt::format("{}: the journal of branch {} begins at batch {}, expected at most {}: {}", store_->path(),
-                            options_.branch, journal_->first(), snapshot_index + 1,
-                            snapshot ? "the newest snapshot does not reach it" : "there is no snapshot to start from"));
+                fmt::format("{}: the journal of branch {} begins at batch {}, expected at most {}: {}",
+                            store_->path(), options_.branch, journal_->first(), snapshot_index + 1,
+                            snapshot ? "the newest snapshot does not reach it"
+                                     : "there is no snapshot to start from"));
   }
 
+  if (base.unreadable) {
+    spdlog::warn("{}; the state is built from {} and the journal instead", base.unreadable->message(),
+                 snapshot ? fmt::format("snapshot {}", snapshot->id) : "the beginning");
+  }
   replayer_ = replay::Replayer(vector, snapshot ? snapshot->lamport : 0);
   auto cursor = journal_->read(snapshot_index + 1);
   auto progress = TRY(replayer_.replay(*cursor, head, replay::Replayer::kToEnd));
@@ -107,18 +111,25 @@ Status Instance::open_history() {
     auto last = TRY(journal_->read(journal_->last())->next());
     if (last) previous = last->batch.header().origin;
   }
-  recorder_ = TRY(journal::Recorder::begin(*journal_, options_.clock, options_.random, vector_, replayer_.lamport(), previous));
-  filesystem_ = std::make_unique<fs::Filesystem>(std::move(head), options_.clock, *recorder_, recorder_.get());
+  recorder_ = TRY(journal::Recorder::begin(*journal_, options_.clock, options_.random, vector_,
+                                           replayer_.lamport(), previous));
+  filesystem_ =
+      std::make_unique<fs::Filesystem>(std::move(head), options_.clock, *recorder_, recorder_.get());
   return {};
 }
 
 Status Instance::begin_writing() {
+  // The origin is recorded before anything else, on the disk too: from here on a missing journal is noticed.
+  TRY(sync());
+  TRY(store_->catalogue().put_branch({.name = options_.branch, .durable_hint = journal_->durable()}));
   if (!vector_.empty()) return {};
   // A volume begins with a root directory of the year 1970; the first writer gives it its time.
   fs::SetAttributesRequest now;
   now.atime_change = now.mtime_change = fs::SetAttributesRequest::TimeChange::kNow;
   auto done = filesystem_->set_attributes(fs::Caller{}, kRootInode, now);
-  if (!done) return fail(Code::kIo, fmt::format("{}: cannot begin the volume: {}", store_->path(), fs::errno_text(done.error())));
+  if (!done)
+    return fail(Code::kIo,
+                fmt::format("{}: cannot begin the volume: {}", store_->path(), fs::errno_text(done.error())));
   return {};
 }
 
@@ -133,7 +144,9 @@ journal::Vector Instance::vector() const {
   return vector_;
 }
 
-bool Instance::is_new() const { return vector().empty(); }
+bool Instance::is_new() const {
+  return vector().empty();
+}
 
 journal::Journal& Instance::journal() {
   CHECK(journal_ != nullptr);
@@ -151,21 +164,21 @@ void Instance::publish_vector() {
 Result<replay::Pinned> Instance::pin() {
   std::lock_guard applying(applying_);
   Result<replay::Pinned> pinned;
-  filesystem_->replay([&](fs::Head& head) {
-    pinned = [&]() -> Result<replay::Pinned> {
-      replay::Pinned now;
-      head.settle();
-      if (recorder_ != nullptr) {
-        TRY(recorder_->flush());
-        now.moment = {{recorder_->vector(), head.digest()}, recorder_->lamport(), journal_->last()};
-      } else {
-        now.moment = {{replayer_.applied(), head.digest()}, replayer_.lamport(), journal_ ? journal_->last() : 0};
-      }
-      now.view = head.view();
-      return now;
-    }();
-  });
+  filesystem_->replay([&](fs::Head& head) { pinned = pin_locked(head); });
   return pinned;
+}
+
+Result<replay::Pinned> Instance::pin_locked(fs::Head& head) {
+  replay::Pinned now;
+  head.settle();
+  if (recorder_ != nullptr) {
+    TRY(recorder_->flush());
+    now.moment = {{recorder_->vector(), head.digest()}, recorder_->lamport(), journal_->last()};
+  } else {
+    now.moment = {{replayer_.applied(), head.digest()}, replayer_.lamport(), journal_ ? journal_->last() : 0};
+  }
+  now.view = head.view();
+  return now;
 }
 
 Result<replay::Moment> Instance::settle() {
@@ -174,7 +187,8 @@ Result<replay::Moment> Instance::settle() {
 }
 
 uint64_t Instance::estimated_snapshot_bytes() const {
-  constexpr uint64_t kBytesPerInode = 130;  // its attributes and its name in a directory, as snapshot/ encodes them
+  constexpr uint64_t kBytesPerInode =
+      130;  // its attributes and its name in a directory, as snapshot/ encodes them
   fs::Usage usage = filesystem_->usage();
   return usage.blocks * fs::kBlockSize + usage.inodes * kBytesPerInode;
 }
@@ -185,15 +199,32 @@ Status Instance::sync() {
   return journal_->sync(journal_->last());
 }
 
+Status Instance::guest_sync() {
+  journal::Durability durability = options_.journal.durability;
+  bool waits = durability == journal::Durability::kFsync || durability == journal::Durability::kAlways;
+  if (waits || recorder_ == nullptr) return sync();
+  TRY(recorder_->flush());
+  return {};
+}
+
 Result<store::MarkRecord> Instance::mark(std::string_view name, std::string_view label) {
   TRY(store::Store::check_name("mark", name));
   if (recorder_ == nullptr) {
-    return fail(Code::kReadOnly, fmt::format("cannot set the mark {}: this instance follows another; set it there", name));
+    return fail(Code::kReadOnly,
+                fmt::format("cannot set the mark {}: this instance follows another; set it there", name));
   }
-  if (auto done = filesystem_->barrier(name, label); !done) {
-    return fail(Code::kReadOnly, fmt::format("cannot set the mark {}: {}", name, fs::errno_text(done.error())));
+  if (auto room = recorder_->reserve(name.size()); !room) {
+    return fail(Code::kReadOnly,
+                fmt::format("cannot set the mark {}: {}", name, fs::errno_text(room.error())));
   }
-  replay::Moment moment = TRY(settle());
+  // The position is that of the mark itself: nobody writes in between.
+  Result<replay::Pinned> pinned;
+  filesystem_->replay([&](fs::Head& head) {
+    recorder_->record(fs::Barrier{name, options_.clock.realtime()}, label);
+    recorder_->end_call();
+    pinned = pin_locked(head);
+  });
+  replay::Moment moment = TRY(std::move(pinned)).moment;
   TRY(journal_->sync(moment.log_index));
   store::MarkRecord record{std::string(name), options_.branch, moment.log_index, moment.position.to_token(),
                            options_.clock.realtime()};
@@ -218,7 +249,8 @@ Result<store::MarkRecord> Instance::wait_for_mark(std::string_view name, uint32_
   for (uint64_t begin = options_.clock.monotonic_ns();;) {
     if (volume()) {
       auto record = TRY(store_->catalogue().mark(options_.branch, name));
-      if (record) return *record;
+      // A mark of a tail that the disk lost has not been passed any more.
+      if (record && record->log_index <= journal_->last()) return *record;
     }
     if (options_.clock.monotonic_ns() - begin > uint64_t{timeout_ms} * 1'000'000) {
       return fail(Code::kTimeout, fmt::format("the mark {} was not reached within {} ms", name, timeout_ms));
@@ -233,13 +265,16 @@ Result<Instance::Digests> Instance::digests() {
   return Digests{pinned.moment.position.digest, pinned.view.recompute_digest()};
 }
 
-std::optional<Error> Instance::failure() const { return journal_ != nullptr ? journal_->failure() : std::nullopt; }
+std::optional<Error> Instance::failure() const {
+  return journal_ != nullptr ? journal_->failure() : std::nullopt;
+}
 
 // --- a follower's side
 
 Status Instance::adopt_volume(VolumeId volume) {
   if (store_ != nullptr) {
-    return fail(Code::kWrongVolume, fmt::format("{}: this store holds volume {}", store_->path(), store_->volume().to_string()));
+    return fail(Code::kWrongVolume,
+                fmt::format("{}: this store holds volume {}", store_->path(), store_->volume().to_string()));
   }
   if (new_store_path_.empty()) {
     store_ = store::Store::in_memory(volume);
@@ -258,9 +293,13 @@ Status Instance::note_marks(const journal::Batch& batch) {
   batch.for_each([&](const fs::Operation& operation) {
     if (auto* barrier = std::get_if<fs::Barrier>(&operation)) name = barrier->name;
   });
-  if (name.empty()) return {};
+  // A peer may name its marks as it likes; one that could not be asked for here is no mark here.
+  if (!store::Store::check_name("mark", name)) return {};
+  // What is said to have been passed must still have been after a crash.
+  TRY(journal_->sync(journal_->last()));
   Digest128 digest = filesystem_->digest();
-  store::MarkRecord record{name, options_.branch, journal_->last(), journal::Position{replayer_.applied(), digest}.to_token(),
+  store::MarkRecord record{name, options_.branch, journal_->last(),
+                           journal::Position{replayer_.applied(), digest}.to_token(),
                            options_.clock.realtime()};
   return store_->catalogue().put_mark(record);
 }
@@ -271,7 +310,8 @@ Status Instance::apply_and_journal(std::span<const journal::Batch> group) {
   filesystem_->replay([&](fs::Head& head) { status = replayer_.apply(head, group); });
   for (const journal::Batch& batch : group) {
     const journal::BatchHeader& header = batch.header();
-    if (header.lsn <= before.get(header.origin) || header.lsn > replayer_.applied().get(header.origin)) continue;
+    if (header.lsn <= before.get(header.origin) || header.lsn > replayer_.applied().get(header.origin))
+      continue;
     TRY(journal_->append(batch));
     TRY(note_marks(batch));
   }
@@ -307,16 +347,18 @@ Result<std::vector<replay::Mark>> Instance::marks() {
   std::erase_if(records, [&](const store::MarkRecord& record) { return record.branch != options_.branch; });
   std::sort(records.begin(), records.end(), [](auto& a, auto& b) { return a.log_index < b.log_index; });
   std::vector<replay::Mark> marks;
-  for (store::MarkRecord& record : records) marks.push_back({std::move(record.name), std::move(record.token)});
+  for (store::MarkRecord& record : records)
+    marks.push_back({std::move(record.name), std::move(record.token)});
   return marks;
 }
 
-// Marks that came with a snapshot, which stands for where each of them was.
-Status Instance::keep_marks(std::span<const replay::Mark> marks, LogIndex index) {
+// Marks that came with a snapshot: passed, but where they were cannot be looked at here.
+Status Instance::keep_marks(std::span<const replay::Mark> marks) {
   for (const replay::Mark& mark : marks) {
     TRY(store::Store::check_name("mark", mark.name));
     TRY(journal::Position::parse_token(mark.token));
-    TRY(store_->catalogue().put_mark({mark.name, options_.branch, index, mark.token, options_.clock.realtime()}));
+    TRY(store_->catalogue().put_mark(
+        {mark.name, options_.branch, kPassed, mark.token, options_.clock.realtime()}));
   }
   return {};
 }
@@ -325,6 +367,7 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
                          std::span<const replay::Mark> marks) {
   if (journal_ == nullptr) return fail(Code::kInvalidArgument, "a snapshot before the volume is known");
   std::lock_guard applying(applying_);
+  if (!in_memory() && !position.vector.covers(replayer_.applied())) TRY(keep_overwritten());
   auto swap = [&]() -> Result<fs::View> { return filesystem_->install(tree); };
   CoherenceHook* hook = hook_.load();
   if (hook != nullptr) {
@@ -333,26 +376,43 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
     TRY(swap());
   }
   replayer_ = replay::Replayer(position.vector, lamport);
+  publish_vector();
   if (in_memory()) {
     TRY(journal_->restart_at(journal_->last() + 1, position.vector));
-    TRY(keep_marks(marks, journal_->last()));
-    publish_vector();
+    TRY(keep_marks(marks));
     return {};
   }
-  // Guests see the new tree by now. It is kept before the journal that led to the old one goes; its index lies past the
-  // old journal's end, so that reopening after a crash in between takes the snapshot.
+  // Guests see the new tree by now. It is kept before the journal that led to the old one goes; its index
+  // lies past the old journal's end, so that reopening after a crash in between takes the snapshot.
   replay::Pinned pinned{tree.share(), {position, lamport, journal_->last() + 1}};
   auto record = TRY(capture(pinned, "", true));
   TRY(journal_->restart_at(record.log_index + 1, position.vector));
   TRY(drop_older_checkpoints(record.id));
-  TRY(keep_marks(marks, record.log_index));
-  publish_vector();
+  TRY(keep_marks(marks));
+  state_changed_.notify_all();
+  return {};
+}
+
+// The tree that is about to be overwritten holds what nobody else has: it stays in the store as a snapshot.
+Status Instance::keep_overwritten() {
+  replay::Pinned pinned;
+  filesystem_->replay([&](fs::Head& head) {
+    head.settle();
+    pinned = {head.view(), {{replayer_.applied(), head.digest()}, replayer_.lamport(), journal_->last()}};
+  });
+  auto record = TRY(capture(pinned, "before it was overwritten", false));
+  spdlog::warn(
+      "{}: the leader does not have all that was written here; it is overwritten, and what there was is kept "
+      "as "
+      "snapshot {} ({}@{})",
+      store_->path(), record.id, store_->path(), record.log_index);
   return {};
 }
 
 // --- snapshots
 
-Result<store::SnapshotRecord> Instance::capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint) {
+Result<store::SnapshotRecord> Instance::capture(const replay::Pinned& pinned, std::string_view label,
+                                                bool checkpoint) {
   store::SnapshotRecord record;
   record.branch = options_.branch;
   record.label = label;
@@ -366,24 +426,31 @@ Result<store::SnapshotRecord> Instance::capture(const replay::Pinned& pinned, st
 }
 
 Result<store::SnapshotRecord> Instance::snapshot(std::string_view label) {
-  if (store_ == nullptr) return fail(Code::kUnreachable, "nothing to take a snapshot of: the leader has not been reached yet");
+  if (store_ == nullptr)
+    return fail(Code::kUnreachable, "nothing to take a snapshot of: the leader has not been reached yet");
   replay::Pinned pinned = TRY(pin());
   TRY(journal_->sync(pinned.moment.log_index));
-  return capture(pinned, label, false);
+  auto record = TRY(capture(pinned, label, false));
+  TRY(store_->catalogue().put_branch({.name = options_.branch, .durable_hint = record.log_index}));
+  return record;
 }
 
+// All but the newest, and the one behind which the journal begins: its batches can be applied to nothing
+// else.
 Status Instance::drop_older_checkpoints(uint64_t newest) {
+  auto base = TRY(newest_snapshot(store_->catalogue(), options_.branch, journal_->first() - 1));
   for (const store::SnapshotRecord& record : TRY(store_->catalogue().snapshots())) {
-    if (record.checkpoint && record.branch == options_.branch && record.id != newest) {
-      TRY(store_->catalogue().remove_snapshot(record.id));
-    }
+    if (!record.checkpoint || record.branch != options_.branch) continue;
+    if (record.id == newest || (base && record.id == base->id)) continue;
+    TRY(store_->catalogue().remove_snapshot(record.id));
   }
   return {};
 }
 
 Result<Trimmed> Instance::trim() {
   auto record = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
-  if (!record) return fail(Code::kNotFound, fmt::format("{}: no snapshot to trim the journal to", store_->path()));
+  if (!record)
+    return fail(Code::kNotFound, fmt::format("{}: no snapshot to trim the journal to", store_->path()));
   return Trimmed{TRY(journal_->trim(record->log_index + 1)), record->id};
 }
 
@@ -393,10 +460,18 @@ Status Instance::close() {
   TRY(journal_->sync(pinned.moment.log_index));
   auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
   if (!in_memory() && (!newest || newest->log_index != pinned.moment.log_index)) {
-    auto record = TRY(capture(pinned, "", true));
-    TRY(drop_older_checkpoints(record.id));
+    // A checkpoint makes the next opening fast. Where there is no room for it, the journal has everything.
+    auto record = capture(pinned, "", true);
+    if (record) {
+      TRY(drop_older_checkpoints(record->id));
+    } else {
+      spdlog::warn("{}: no checkpoint could be kept ({}); the next opening replays the journal",
+                   store_->path(), record.error().message());
+    }
   }
-  TRY(store_->catalogue().put_branch({.name = options_.branch, .durable_hint = pinned.moment.log_index}));
+  auto hinted =
+      store_->catalogue().put_branch({.name = options_.branch, .durable_hint = pinned.moment.log_index});
+  if (!hinted) spdlog::warn("{}: {}", store_->path(), hinted.error().message());
   if (recorder_ != nullptr) filesystem_->set_sink(nullptr);
   filesystem_->set_read_only(true);
   TRY(journal_->close());

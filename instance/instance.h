@@ -1,13 +1,14 @@
-// Instance: one live copy of a volume, assembled: filesystem, journal, store, and what it has applied. What every adapter
-// and the command line use.
+// Instance: one live copy of a volume, assembled: filesystem, journal, store, and what it has applied. What
+// every adapter and the command line use.
 //
-// A writer records its guests' operations under an origin of its own; a follower is read-only to its guests and applies
-// what a leader sends (it is the replay::Member of both). Opening finds the last snapshot, replays the journal behind it
-// and cuts a torn tail; closing leaves a checkpoint. One live instance per branch: the branch lock names its holder.
+// A writer records its guests' operations under an origin of its own; a follower is read-only to its guests
+// and applies what a leader sends (it is the replay::Member of both). Opening finds the last snapshot,
+// replays the journal behind it and cuts a torn tail; closing leaves a checkpoint. One live instance per
+// branch: the branch lock names its holder.
 //
-// Ownership: an Instance owns its filesystem, journal and share of the store; sessions, servers and guests that use it go
-// first. Threads: every function may be called from any thread, open and close by its owner. Lock order: applying_, then
-// the filesystem's lock, then state_.
+// Ownership: an Instance owns its filesystem, journal and share of the store; sessions, servers and guests
+// that use it go first. Threads: every function may be called from any thread, open and close by its owner.
+// Lock order: applying_, then the filesystem's lock, then state_.
 //
 //   auto instance = TRY(Instance::open(store, {.holder = {getpid(), "a host"}}));
 //   Guest guest(instance->filesystem());
@@ -44,7 +45,7 @@ struct InstanceOptions {
 
 // What opening took.
 struct OpenReport {
-  uint64_t snapshot = 0;             // id of the one it started from, 0 if from nothing
+  uint64_t snapshot = 0;  // id of the one it started from, 0 if from nothing
   uint64_t batches_replayed = 0;
   journal::Recovery recovery;
 };
@@ -58,8 +59,8 @@ class Instance final : public replay::Member {
  public:
   // Of a store that is there. kBusy names who holds the branch; kCorrupt, kUnsupported, kIo.
   static Result<std::unique_ptr<Instance>> open(std::shared_ptr<store::Store> store, InstanceOptions options);
-  // A follower whose store does not exist yet: it is created at `path` when the leader has said which volume it is; with
-  // an empty path, in memory.
+  // A follower whose store does not exist yet: it is created at `path` when the leader has said which volume
+  // it is; with an empty path, in memory.
   static Result<std::unique_ptr<Instance>> open_new_follower(std::string path, InstanceOptions options);
   ~Instance() override;  // without close(): as a crash would
 
@@ -74,7 +75,11 @@ class Instance final : public replay::Member {
 
   // Everything acknowledged so far is on the disk when it returns.
   Status sync();
-  // Puts a mark into the stream, makes everything up to it durable and returns its position. kReadOnly on a follower.
+  // What a guest's fsync waits for: sync() in the modes kFsync and kAlways; in kNone and kLazy nothing, it
+  // only orders.
+  Status guest_sync();
+  // Puts a mark into the stream, makes everything up to it durable and returns its position. A name used
+  // before moves here. kReadOnly on a follower.
   Result<store::MarkRecord> mark(std::string_view name, std::string_view label);
   // The whole tree at this moment, kept in the store; durable on return.
   Result<store::SnapshotRecord> snapshot(std::string_view label);
@@ -118,11 +123,13 @@ class Instance final : public replay::Member {
   Status open_journal();
   Status open_history();
   Status begin_writing();
-  Result<fs::Head> load_newest_snapshot(std::optional<store::SnapshotRecord>* record);
+  Result<replay::Pinned> pin_locked(fs::Head& head);
+  Status keep_overwritten();
   Status apply_and_journal(std::span<const journal::Batch> group);
-  Status keep_marks(std::span<const replay::Mark> marks, LogIndex index);
+  Status keep_marks(std::span<const replay::Mark> marks);
   Status note_marks(const journal::Batch& batch);
-  Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint);
+  Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label,
+                                        bool checkpoint);
   Status drop_older_checkpoints(uint64_t newest);
   void publish_vector();
 
@@ -131,19 +138,19 @@ class Instance final : public replay::Member {
   std::shared_ptr<store::Store> store_;
   std::unique_ptr<store::BranchLock> lock_;
   std::unique_ptr<journal::Journal> journal_;
-  std::unique_ptr<journal::Recorder> recorder_;      // of a writer
-  std::unique_ptr<fs::InodeIdSource> no_ids_;        // of a follower: it never mints any
+  std::unique_ptr<journal::Recorder> recorder_;  // of a writer
+  std::unique_ptr<fs::InodeIdSource> no_ids_;    // of a follower: it never mints any
   std::unique_ptr<fs::Filesystem> filesystem_;
   std::atomic<CoherenceHook*> hook_{nullptr};
   OpenReport open_report_;
   bool closed_ = false;
 
-  std::mutex applying_;       // applying and journaling remote batches; taking a moment between them
-  replay::Replayer replayer_; // of a follower; guarded by applying_ (and only used by open() in a writer)
+  std::mutex applying_;        // applying and journaling remote batches; taking a moment between them
+  replay::Replayer replayer_;  // of a follower; guarded by applying_ (and only used by open() in a writer)
 
   mutable std::mutex state_;
   std::condition_variable state_changed_;
-  journal::Vector vector_;    // of a follower
+  journal::Vector vector_;  // of a follower
   VolumeId volume_;
 };
 

@@ -1,4 +1,5 @@
-// Snapshots of one store, by their catalogue records: find, load, capture. Used by Instance and by those who only read.
+// Snapshots of one store, by their catalogue records: find, load, capture. Used by Instance and by those who
+// only read.
 #pragma once
 
 #include <optional>
@@ -10,12 +11,25 @@
 namespace reprise::instance {
 
 // The one that reaches furthest of a branch, or of those at or before `until`; nullopt if there is none.
-Result<std::optional<store::SnapshotRecord>> newest_snapshot(store::Catalogue& catalogue, std::string_view branch,
+Result<std::optional<store::SnapshotRecord>> newest_snapshot(store::Catalogue& catalogue,
+                                                             std::string_view branch,
                                                              std::optional<LogIndex> until);
+// A tree to replay onto, and the snapshot it came from (nullopt: from nothing).
+struct Base {
+  fs::Head head;
+  std::optional<store::SnapshotRecord> snapshot;
+  // What was wrong with better ones that could not be read. The journal has to reach back to `snapshot`, or
+  // else this is the error.
+  std::optional<Error> unreadable;
+};
+// From the snapshot that reaches furthest, at or before `until`, and can be read. kIo only.
+Result<Base> load_base(store::Store& store, std::string_view branch, std::optional<LogIndex> until);
+
 // Everything, now. kCorrupt if it does not have the digest it was recorded with.
 Result<fs::Head> load_snapshot(store::Store& store, const store::SnapshotRecord& record);
 
 // Stores the tree and the record, whose tree-dependent fields are filled in; durable on return.
-Result<store::SnapshotRecord> capture_snapshot(store::Store& store, const fs::View& view, store::SnapshotRecord record);
+Result<store::SnapshotRecord> capture_snapshot(store::Store& store, const fs::View& view,
+                                               store::SnapshotRecord record);
 
 }  // namespace reprise::instance

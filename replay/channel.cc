@@ -14,7 +14,11 @@ bool ResyncBudget::take(uint64_t now_ms) {
 }
 
 Channel::Channel(const SessionOptions& options, uint64_t now_ms)
-    : options_(options), started_ms_(now_ms), now_ms_(now_ms), last_sent_ms_(now_ms), last_received_ms_(now_ms) {}
+    : options_(options),
+      started_ms_(now_ms),
+      now_ms_(now_ms),
+      last_sent_ms_(now_ms),
+      last_received_ms_(now_ms) {}
 
 void Channel::send(const Control& control) {
   if (closed_) return;
@@ -57,8 +61,10 @@ std::optional<Incoming> Channel::take(ByteView& bytes) {
     Result<std::optional<Incoming>> message = reader_.take(bytes);
     received_bytes_ += before - bytes.size();
     last_received_ms_ = now_ms_;
-    if (!message) close_malformed(message.error());
-    else if (*message) return std::move(*message);
+    if (!message)
+      close_malformed(message.error());
+    else if (*message)
+      return std::move(*message);
   }
   return std::nullopt;
 }
@@ -78,8 +84,12 @@ void Channel::listen_again(uint64_t now_ms) {
   last_received_ms_ = now_ms_;
 }
 
-bool Channel::heartbeat_due() const { return now_ms_ - last_sent_ms_ >= options_.heartbeat_interval_ms; }
+bool Channel::heartbeat_due() const {
+  return now_ms_ - last_sent_ms_ >= options_.heartbeat_interval_ms;
+}
 
-std::vector<Outgoing> Channel::take_output() { return std::exchange(output_, {}); }
+std::vector<Outgoing> Channel::take_output() {
+  return std::exchange(output_, {});
+}
 
 }  // namespace reprise::replay

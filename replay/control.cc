@@ -1,11 +1,10 @@
 // Control messages to bytes and back. KJ's exceptions stop here.
 #include <capnp/message.h>
 #include <capnp/serialize.h>
+#include <fmt/format.h>
 #include <kj/exception.h>
 
 #include <algorithm>
-
-#include <fmt/format.h>
 
 #include "base/hash.h"
 #include "replay/session.capnp.h"
@@ -21,9 +20,10 @@ struct CodeName {
 };
 // The first entry of a code or of a wire code is the one it is translated to; what is not here is OTHER.
 constexpr CodeName kCodes[] = {
-    {Code::kCorrupt, WireCode::MALFORMED},   {Code::kUnsupported, WireCode::VERSION}, {Code::kWrongVolume, WireCode::WRONG_VOLUME},
-    {Code::kGap, WireCode::GAP},             {Code::kDivergence, WireCode::DIVERGENCE}, {Code::kDetached, WireCode::DETACHED},
-    {Code::kCancelled, WireCode::STOPPING},  {Code::kTimeout, WireCode::SILENT},
+    {Code::kCorrupt, WireCode::MALFORMED},        {Code::kUnsupported, WireCode::VERSION},
+    {Code::kWrongVolume, WireCode::WRONG_VOLUME}, {Code::kGap, WireCode::GAP},
+    {Code::kDivergence, WireCode::DIVERGENCE},    {Code::kDetached, WireCode::DETACHED},
+    {Code::kCancelled, WireCode::STOPPING},       {Code::kTimeout, WireCode::SILENT},
 };
 WireCode to_wire(Code code) {
   for (const CodeName& entry : kCodes)
@@ -36,7 +36,9 @@ Code from_wire(WireCode wire) {
   return Code::kUnreachable;
 }
 
-kj::ArrayPtr<const kj::byte> as_kj(ByteView bytes) { return {reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()}; }
+kj::ArrayPtr<const kj::byte> as_kj(ByteView bytes) {
+  return {reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()};
+}
 
 // --- to bytes
 
@@ -68,9 +70,15 @@ void put(schema::Control::Builder out, const Hello& hello) {
   to.setLamport(hello.lamport);
   to.setIsNew(hello.is_new);
 }
-void put(schema::Control::Builder out, const Refuse& refuse) { put(out.initRefuse(), refuse.code, refuse.reason); }
-void put(schema::Control::Builder out, const Resync& resync) { put(out.initResync(), resync.code, resync.reason); }
-void put(schema::Control::Builder out, const Bye& bye) { put(out.initBye(), bye.code, bye.reason); }
+void put(schema::Control::Builder out, const Refuse& refuse) {
+  put(out.initRefuse(), refuse.code, refuse.reason);
+}
+void put(schema::Control::Builder out, const Resync& resync) {
+  put(out.initResync(), resync.code, resync.reason);
+}
+void put(schema::Control::Builder out, const Bye& bye) {
+  put(out.initBye(), bye.code, bye.reason);
+}
 void put(schema::Control::Builder out, const CatchUp& catch_up) {
   auto to = out.initCatchUp();
   const CatchUpDecision& decision = catch_up.decision;
@@ -97,7 +105,9 @@ void put(schema::Control::Builder out, const SnapshotEnd& end) {
   put(to.initRoot(), end.root);
   to.setBytes(end.bytes);
 }
-void put(schema::Control::Builder out, const Checkpoint& checkpoint) { put(out.initCheckpoint(), checkpoint.position); }
+void put(schema::Control::Builder out, const Checkpoint& checkpoint) {
+  put(out.initCheckpoint(), checkpoint.position);
+}
 void put(schema::Control::Builder out, const Ack& ack) {
   auto to = out.initAck();
   to.setVector(as_kj(ack.vector.encode()));
@@ -120,15 +130,18 @@ Result<journal::Vector> vector_of(capnp::Data::Reader in) {
   return journal::Vector::decode({reinterpret_cast<const std::byte*>(in.begin()), in.size()});
 }
 Result<journal::Position> position_of(schema::Position::Reader in) {
-  return journal::Position{.vector = TRY(vector_of(in.getVector())), .digest = id_of<Digest128>(in.getDigest())};
+  return journal::Position{.vector = TRY(vector_of(in.getVector())),
+                           .digest = id_of<Digest128>(in.getDigest())};
 }
 constexpr size_t kNameLimit = 64;  // of a branch or a mark
 
-// Below, what TRY may leave early is never inside a braced list behind a member that owns memory: g++ 12 would leak it.
+// Below, what TRY may leave early is never inside a braced list behind a member that owns memory: g++ 12
+// would leak it.
 
 // Text of a peer, safe to print.
 Result<std::string> text_of(capnp::Text::Reader in, size_t limit) {
-  if (in.size() > limit) return fail(Code::kCorrupt, fmt::format("a text has {} bytes, expected at most {}", in.size(), limit));
+  if (in.size() > limit)
+    return fail(Code::kCorrupt, fmt::format("a text has {} bytes, expected at most {}", in.size(), limit));
   return printable(std::string_view(in.begin(), in.size()));
 }
 Result<Control> hello_of(schema::Hello::Reader in) {
@@ -151,14 +164,16 @@ Result<Control> catch_up_of(schema::CatchUp::Reader in) {
                            .reason = TRY(text_of(in.getReason(), kTextLimit))};
   if (in.getSuffixAvailable()) decision.suffix_bytes = in.getSuffixBytes();
   if (decision.tier != Tier::kNothing && decision.tier != Tier::kSuffix && decision.tier != Tier::kSnapshot)
-    return fail(Code::kUnsupported, fmt::format("catch-up of kind {}, which this version does not know", in.getTier()));
+    return fail(Code::kUnsupported,
+                fmt::format("catch-up of kind {}, which this version does not know", in.getTier()));
   journal::Vector target = TRY(vector_of(in.getTarget()));
   return CatchUp{.decision = std::move(decision), .target = std::move(target)};
 }
 Result<Control> snapshot_begin_of(schema::SnapshotBegin::Reader in) {
   SnapshotBegin begin{.position = TRY(position_of(in.getPosition())), .lamport = in.getLamport()};
   if (in.getMarks().size() > kMarksMax) {
-    return fail(Code::kCorrupt, fmt::format("a snapshot with {} marks, expected at most {}", in.getMarks().size(), kMarksMax));
+    return fail(Code::kCorrupt, fmt::format("a snapshot with {} marks, expected at most {}",
+                                            in.getMarks().size(), kMarksMax));
   }
   for (schema::Mark::Reader mark : in.getMarks()) {
     std::string name = TRY(text_of(mark.getName(), kNameLimit));
@@ -175,17 +190,27 @@ Result<Control> refusal_of(schema::Refuse::Reader in) {
 Result<Control> control_of(schema::Control::Reader in) {
   using Kind = schema::Control::Which;
   switch (in.which()) {
-    case Kind::HELLO: return hello_of(in.getHello());
-    case Kind::REFUSE: return refusal_of<Refuse>(in.getRefuse());
-    case Kind::CATCH_UP: return catch_up_of(in.getCatchUp());
-    case Kind::SNAPSHOT_BEGIN: return snapshot_begin_of(in.getSnapshotBegin());
+    case Kind::HELLO:
+      return hello_of(in.getHello());
+    case Kind::REFUSE:
+      return refusal_of<Refuse>(in.getRefuse());
+    case Kind::CATCH_UP:
+      return catch_up_of(in.getCatchUp());
+    case Kind::SNAPSHOT_BEGIN:
+      return snapshot_begin_of(in.getSnapshotBegin());
     case Kind::SNAPSHOT_END:
-      return SnapshotEnd{.root = id_of<BlobId>(in.getSnapshotEnd().getRoot()), .bytes = in.getSnapshotEnd().getBytes()};
-    case Kind::CHECKPOINT: return Checkpoint{.position = TRY(position_of(in.getCheckpoint()))};
-    case Kind::ACK: return Ack{.vector = TRY(vector_of(in.getAck().getVector())), .bytes = in.getAck().getBytes()};
-    case Kind::HEARTBEAT: return Heartbeat{.vector = TRY(vector_of(in.getHeartbeat().getVector()))};
-    case Kind::RESYNC: return refusal_of<Resync>(in.getResync());
-    case Kind::BYE: return refusal_of<Bye>(in.getBye());
+      return SnapshotEnd{.root = id_of<BlobId>(in.getSnapshotEnd().getRoot()),
+                         .bytes = in.getSnapshotEnd().getBytes()};
+    case Kind::CHECKPOINT:
+      return Checkpoint{.position = TRY(position_of(in.getCheckpoint()))};
+    case Kind::ACK:
+      return Ack{.vector = TRY(vector_of(in.getAck().getVector())), .bytes = in.getAck().getBytes()};
+    case Kind::HEARTBEAT:
+      return Heartbeat{.vector = TRY(vector_of(in.getHeartbeat().getVector()))};
+    case Kind::RESYNC:
+      return refusal_of<Resync>(in.getResync());
+    case Kind::BYE:
+      return refusal_of<Bye>(in.getBye());
   }
   return fail(Code::kUnsupported, fmt::format("control message of kind {}, which this version does not know",
                                               static_cast<unsigned>(in.which())));
@@ -199,7 +224,9 @@ Result<Bytes> encode_control(const Control& control) {
   kj::Array<capnp::word> words = capnp::messageToFlatArray(message);
   ByteView payload{reinterpret_cast<const std::byte*>(words.begin()), words.size() * sizeof(capnp::word)};
   if (payload.size() > kControlLimit)
-    return fail(Code::kUnsupported, fmt::format("a control message would have {} bytes, at most {} can be sent", payload.size(), kControlLimit));
+    return fail(Code::kUnsupported,
+                fmt::format("a control message would have {} bytes, at most {} can be sent", payload.size(),
+                            kControlLimit));
   auto header = control_frame_header(payload);
   Bytes out;
   out.reserve(header.size() + payload.size());
@@ -210,7 +237,8 @@ Result<Bytes> encode_control(const Control& control) {
 
 Result<Control> decode_control(ByteView payload) {
   if (payload.size() > kControlLimit || payload.size() % sizeof(capnp::word) != 0)
-    return fail(Code::kCorrupt, fmt::format("malformed message: a control message of {} bytes", payload.size()));
+    return fail(Code::kCorrupt,
+                fmt::format("malformed message: a control message of {} bytes", payload.size()));
   // The reader wants words, aligned.
   std::vector<uint64_t> words(payload.size() / sizeof(capnp::word));
   std::copy(payload.begin(), payload.end(), reinterpret_cast<std::byte*>(words.data()));
@@ -218,10 +246,11 @@ Result<Control> decode_control(ByteView payload) {
   options.traversalLimitInWords = words.size() * 2 + 64;
   options.nestingLimit = 8;
   std::optional<Result<Control>> out;
-  KJ_IF_MAYBE(exception, kj::runCatchingExceptions([&] {
-    capnp::FlatArrayMessageReader reader({reinterpret_cast<const capnp::word*>(words.data()), words.size()}, options);
-    out = control_of(reader.getRoot<schema::Control>());
-  })) {
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&] {
+                 capnp::FlatArrayMessageReader reader(
+                     {reinterpret_cast<const capnp::word*>(words.data()), words.size()}, options);
+                 out = control_of(reader.getRoot<schema::Control>());
+               })) {
     return fail(Code::kCorrupt, fmt::format("malformed message: {}", exception->getDescription().cStr()));
   }
   return std::move(*out);

@@ -1,10 +1,10 @@
 #include "replay/follower.h"
 
-#include <algorithm>
-#include <chrono>
-
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
 
 namespace reprise::replay {
 namespace {
@@ -30,23 +30,29 @@ uint64_t batches_behind(const journal::Vector& leader, const journal::Vector& ou
 
 std::string_view state_name(FollowerState state) {
   switch (state) {
-    case FollowerState::kConnecting: return "connecting";
-    case FollowerState::kCatchingUp: return "catching up";
-    case FollowerState::kLive: return "live";
-    case FollowerState::kDetached: return "detached";
-    case FollowerState::kStopped: return "stopped";
+    case FollowerState::kConnecting:
+      return "connecting";
+    case FollowerState::kCatchingUp:
+      return "catching up";
+    case FollowerState::kLive:
+      return "live";
+    case FollowerState::kDetached:
+      return "detached";
+    case FollowerState::kStopped:
+      return "stopped";
   }
   return "unknown";
 }
 
-std::unique_ptr<Follower> Follower::start(Network& network, const Endpoint& endpoint, Member& member, Clock& clock,
-                                          const FollowerOptions& options) {
+std::unique_ptr<Follower> Follower::start(Network& network, const Endpoint& endpoint, Member& member,
+                                          Clock& clock, const FollowerOptions& options) {
   std::unique_ptr<Follower> out(new Follower(network, endpoint, member, clock, options));
   out->thread_ = std::thread([follower = out.get()] { follower->run(); });
   return out;
 }
 
-Follower::Follower(Network& network, const Endpoint& endpoint, Member& member, Clock& clock, const FollowerOptions& options)
+Follower::Follower(Network& network, const Endpoint& endpoint, Member& member, Clock& clock,
+                   const FollowerOptions& options)
     : network_(network),
       endpoint_(endpoint),
       member_(member),
@@ -54,7 +60,9 @@ Follower::Follower(Network& network, const Endpoint& endpoint, Member& member, C
       options_(options),
       budget_(options.session.resyncs_per_minute) {}
 
-Follower::~Follower() { stop(); }
+Follower::~Follower() {
+  stop();
+}
 
 void Follower::stop() {
   std::lock_guard stopping(stop_mutex_);
@@ -81,12 +89,13 @@ void Follower::run() {
       stream->reset();  // not kept open while we pause
     } else {
       note_failure(stream.error());
-      again = stream.error().code() != Code::kInvalidArgument;  // the endpoint's name; it will not become another
+      again =
+          stream.error().code() != Code::kInvalidArgument;  // the endpoint's name; it will not become another
     }
     if (!again) break;
     pause(retry_ms);
-    // A connection that came to nothing, though greeted, is a failure too: else a batch that we cannot read would be asked
-    // for a hundred times a second.
+    // A connection that came to nothing, though greeted, is a failure too: else a batch that we cannot read
+    // would be asked for a hundred times a second.
     retry_ms = stream && was_live_ ? options_.retry_first_ms : std::min(retry_ms * 2, options_.retry_max_ms);
   }
   std::lock_guard lock(mutex_);
@@ -126,14 +135,16 @@ void Follower::exchange_with(Stream& stream, FollowerLink& link) {
   std::optional<Error> lost;  // writing failed; what the leader said before it left is still read
   for (;;) {
     if (!lost)
-      if (Status written = write_output(stream, link, options_.write_timeout_ms); !written) lost = written.error();
+      if (Status written = write_output(stream, link, options_.write_timeout_ms); !written)
+        lost = written.error();
     publish(link);
     if (link.session().closed()) return;
     Result<size_t> n = stream.read(buffer, kReadWaitMs);
     if (n && *n > 0) {
       link.receive(ByteView(buffer).first(*n));
     } else if (n) {
-      return link.close(lost.value_or(Error(Code::kUnreachable, stream.peer() + ": the leader closed the connection")));
+      return link.close(
+          lost.value_or(Error(Code::kUnreachable, stream.peer() + ": the leader closed the connection")));
     } else if (n.error().code() != Code::kTimeout || lost) {
       return link.close(lost.value_or(n.error()));
     }
@@ -177,7 +188,8 @@ void Follower::note_failure(const Error& error) {
   std::lock_guard lock(mutex_);
   status_.state = FollowerState::kConnecting;
   if (stopping_) return;  // we ended it
-  if (!status_.last_error || status_.last_error->message() != error.message()) spdlog::debug("{}", error.message());
+  if (!status_.last_error || status_.last_error->message() != error.message())
+    spdlog::debug("{}", error.message());
   status_.last_error = error;
   changed_.notify_all();
 }
@@ -187,28 +199,37 @@ void Follower::pause(uint32_t ms) {
   changed_.wait_for(lock, std::chrono::milliseconds(ms), [&] { return stopping_; });
 }
 
-Status Follower::wait_for_state(uint32_t timeout_ms, const std::function<bool(FollowerState)>& reached, std::string_view what) {
+Status Follower::wait_for_state(uint32_t timeout_ms, const std::function<bool(FollowerState)>& reached,
+                                std::string_view what) {
   std::unique_lock lock(mutex_);
   auto settled = [&] {
-    return reached(status_.state) || status_.state == FollowerState::kDetached || status_.state == FollowerState::kStopped || stopping_;
+    return reached(status_.state) || status_.state == FollowerState::kDetached ||
+           status_.state == FollowerState::kStopped || stopping_;
   };
   bool in_time = changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), settled);
   if (reached(status_.state)) return {};
   std::string why = status_.last_error ? ": " + status_.last_error->message() : "";
   if (status_.state == FollowerState::kDetached)
-    return fail(status_.last_error ? status_.last_error->code() : Code::kDetached, endpoint_.to_string() + ": detached" + why);
+    return fail(status_.last_error ? status_.last_error->code() : Code::kDetached,
+                endpoint_.to_string() + ": detached" + why);
   if (in_time) return fail(Code::kCancelled, endpoint_.to_string() + ": following was stopped");
-  return fail(Code::kTimeout, fmt::format("{}: {} within {} ms{}", endpoint_.to_string(), what, timeout_ms, why));
+  return fail(Code::kTimeout,
+              fmt::format("{}: {} within {} ms{}", endpoint_.to_string(), what, timeout_ms, why));
 }
 
 Status Follower::wait_connected(uint32_t timeout_ms) {
   return wait_for_state(
-      timeout_ms, [](FollowerState state) { return state == FollowerState::kCatchingUp || state == FollowerState::kLive; },
+      timeout_ms,
+      [](FollowerState state) {
+        return state == FollowerState::kCatchingUp || state == FollowerState::kLive;
+      },
       "not connected to the leader");
 }
 
 Status Follower::wait_caught_up(uint32_t timeout_ms) {
-  return wait_for_state(timeout_ms, [](FollowerState state) { return state == FollowerState::kLive; }, "not caught up with the leader");
+  return wait_for_state(
+      timeout_ms, [](FollowerState state) { return state == FollowerState::kLive; },
+      "not caught up with the leader");
 }
 
 FollowerStatus Follower::status() const {

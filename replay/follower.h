@@ -1,11 +1,12 @@
-// Follower: keeps a member in step with the leader at an endpoint: connects, is caught up, applies what comes, and after a
-// loss comes back by itself. What is done with the bytes is FollowerLink's; the socket and the waiting are here.
+// Follower: keeps a member in step with the leader at an endpoint: connects, is caught up, applies what
+// comes, and after a loss comes back by itself. What is done with the bytes is FollowerLink's; the socket and
+// the waiting are here.
 //
-// It gives up (kDetached) only where trying again would give the same answer: another volume, another protocol, out of step
-// again and again, a member that cannot take changes.
+// It gives up (kDetached) only where trying again would give the same answer: another volume, another
+// protocol, out of step again and again, a member that cannot take changes.
 //
-// Threads: one of its own, which alone changes the member; every function from any thread. stop() (or destruction) returns
-// when that thread has ended, at the latest when the group it is applying is done.
+// Threads: one of its own, which alone changes the member; every function from any thread. stop() (or
+// destruction) returns when that thread has ended, at the latest when the group it is applying is done.
 #pragma once
 
 #include <atomic>
@@ -34,10 +35,10 @@ struct FollowerOptions {
 };
 
 enum class FollowerState {
-  kConnecting,   // nobody there, or not yet greeted
+  kConnecting,  // nobody there, or not yet greeted
   kCatchingUp,
   kLive,
-  kDetached,     // given up; last_error says why
+  kDetached,  // given up; last_error says why
   kStopped,
 };
 std::string_view state_name(FollowerState state);
@@ -46,15 +47,16 @@ struct FollowerStatus {
   FollowerState state = FollowerState::kConnecting;
   VolumeId leader_volume;
   std::optional<CatchUpDecision> decision;  // of the last catch-up
-  uint64_t catch_up_bytes = 0;  // received for it
-  uint64_t catch_up_operations = 0;  // replayed for it; with a snapshot, those after it
-  uint64_t catch_up_us = 0;          // from connecting, or from falling out of step, until all of it was readable here
-  uint64_t received_bytes = 0;  // over all connections
-  uint64_t batches = 0;         // likewise
-  uint64_t overwrites = 0;      // likewise
-  uint64_t checkpoints = 0;     // digests found equal, likewise
-  uint64_t lag_batches = 0;     // of those the leader is known to have
-  uint64_t connections = 0;     // greeted by the leader
+  uint64_t catch_up_bytes = 0;              // received for it
+  uint64_t catch_up_operations = 0;         // replayed for it; with a snapshot, those after it
+  uint64_t catch_up_us =
+      0;  // from connecting, or from falling out of step, until all of it was readable here
+  uint64_t received_bytes = 0;       // over all connections
+  uint64_t batches = 0;              // likewise
+  uint64_t overwrites = 0;           // likewise
+  uint64_t checkpoints = 0;          // digests found equal, likewise
+  uint64_t lag_batches = 0;          // of those the leader is known to have
+  uint64_t connections = 0;          // greeted by the leader
   std::optional<Error> last_error;   // why the last connection ended or could not be made
   std::optional<Error> last_resync;  // why the leader was asked to overwrite
 };
@@ -62,19 +64,21 @@ struct FollowerStatus {
 class Follower {
  public:
   // network, member and clock outlive it.
-  static std::unique_ptr<Follower> start(Network& network, const Endpoint& endpoint, Member& member, Clock& clock,
-                                         const FollowerOptions& options = {});
+  static std::unique_ptr<Follower> start(Network& network, const Endpoint& endpoint, Member& member,
+                                         Clock& clock, const FollowerOptions& options = {});
   ~Follower();
   void stop();
 
-  // Until the leader has greeted us (its volume is adopted). kTimeout names the last error; at once when detached.
+  // Until the leader has greeted us (its volume is adopted). kTimeout names the last error; at once when
+  // detached.
   Status wait_connected(uint32_t timeout_ms);
   // Until we have what the leader had when it greeted us.
   Status wait_caught_up(uint32_t timeout_ms);
   FollowerStatus status() const;
 
  private:
-  Follower(Network& network, const Endpoint& endpoint, Member& member, Clock& clock, const FollowerOptions& options);
+  Follower(Network& network, const Endpoint& endpoint, Member& member, Clock& clock,
+           const FollowerOptions& options);
   void run();
   // One connection, from greeting to loss. False when there shall be no other.
   bool follow(Stream& stream);
@@ -83,7 +87,8 @@ class Follower {
   void note_catch_up(const FollowerSession& session);  // with mutex_ held
   void note_failure(const Error& error);
   void pause(uint32_t ms);
-  Status wait_for_state(uint32_t timeout_ms, const std::function<bool(FollowerState)>& reached, std::string_view what);
+  Status wait_for_state(uint32_t timeout_ms, const std::function<bool(FollowerState)>& reached,
+                        std::string_view what);
 
   Network& network_;
   Endpoint endpoint_;

@@ -6,16 +6,20 @@
 
 namespace reprise::replay {
 
-Result<std::unique_ptr<FollowerLink>> FollowerLink::begin(Member& member, Clock& clock, const SessionOptions& options,
-                                                          ResyncBudget& budget, uint64_t tree_limit_bytes) {
+Result<std::unique_ptr<FollowerLink>> FollowerLink::begin(Member& member, Clock& clock,
+                                                          const SessionOptions& options, ResyncBudget& budget,
+                                                          uint64_t tree_limit_bytes) {
   Moment moment = TRY(member.settle());
-  FollowerFacts facts{
-      .volume = member.volume(), .branch = member.branch(), .moment = std::move(moment), .is_new = member.is_new()};
-  return std::unique_ptr<FollowerLink>(new FollowerLink(member, clock, options, facts, budget, tree_limit_bytes));
+  FollowerFacts facts{.volume = member.volume(),
+                      .branch = member.branch(),
+                      .moment = std::move(moment),
+                      .is_new = member.is_new()};
+  return std::unique_ptr<FollowerLink>(
+      new FollowerLink(member, clock, options, facts, budget, tree_limit_bytes));
 }
 
-FollowerLink::FollowerLink(Member& member, Clock& clock, const SessionOptions& options, const FollowerFacts& facts,
-                           ResyncBudget& budget, uint64_t tree_limit_bytes)
+FollowerLink::FollowerLink(Member& member, Clock& clock, const SessionOptions& options,
+                           const FollowerFacts& facts, ResyncBudget& budget, uint64_t tree_limit_bytes)
     : member_(member),
       clock_(clock),
       tree_limit_bytes_(tree_limit_bytes),
@@ -43,14 +47,18 @@ void FollowerLink::perform(Step step) {
   } else {
     done = install(std::get<InstallTree>(step));
   }
-  if (done) session_.done(member_.vector());
-  else session_.failed(done.error());
+  if (done)
+    session_.done(member_.vector());
+  else
+    session_.failed(done.error());
 }
 
 void FollowerLink::check_position() {
   Result<Moment> ours = member_.settle();
-  if (ours) session_.checked(ours->position);
-  else session_.failed(ours.error());
+  if (ours)
+    session_.checked(ours->position);
+  else
+    session_.failed(ours.error());
 }
 
 Status FollowerLink::install(const InstallTree& step) {
@@ -63,8 +71,8 @@ Status FollowerLink::install(const InstallTree& step) {
     return fail(code, "the leader's snapshot: " + tree.error().message());
   }
   if (Digest128 digest = tree->digest(); digest != step.position.digest)
-    return fail(Code::kCorrupt, fmt::format("the leader's snapshot has the digest {}, expected {}", digest.to_string(),
-                                            step.position.digest.to_string()));
+    return fail(Code::kCorrupt, fmt::format("the leader's snapshot has the digest {}, expected {}",
+                                            digest.to_string(), step.position.digest.to_string()));
   TRY(member_.install(*tree, step.position, step.lamport, step.marks));
   ++overwrites_;
   return {};

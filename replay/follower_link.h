@@ -17,8 +17,9 @@ namespace reprise::replay {
 class FollowerLink {
  public:
   // Says where the member is; the greeting is in take_output(). member, clock and budget outlive it.
-  static Result<std::unique_ptr<FollowerLink>> begin(Member& member, Clock& clock, const SessionOptions& options,
-                                                     ResyncBudget& budget, uint64_t tree_limit_bytes);
+  static Result<std::unique_ptr<FollowerLink>> begin(Member& member, Clock& clock,
+                                                     const SessionOptions& options, ResyncBudget& budget,
+                                                     uint64_t tree_limit_bytes);
 
   // Takes bytes and does what they ask for: applies, installs, compares.
   void receive(ByteView bytes);
@@ -27,12 +28,12 @@ class FollowerLink {
   std::vector<Outgoing> take_output() { return session_.take_output(); }
 
   const FollowerSession& session() const { return session_; }
-  uint64_t batches() const { return batches_; }      // given to the member
+  uint64_t batches() const { return batches_; }        // given to the member
   uint64_t overwrites() const { return overwrites_; }  // snapshots installed
 
  private:
-  FollowerLink(Member& member, Clock& clock, const SessionOptions& options, const FollowerFacts& facts, ResyncBudget& budget,
-               uint64_t tree_limit_bytes);
+  FollowerLink(Member& member, Clock& clock, const SessionOptions& options, const FollowerFacts& facts,
+               ResyncBudget& budget, uint64_t tree_limit_bytes);
   uint64_t now_ms() { return clock_.monotonic_ns() / 1'000'000; }
   void perform(Step step);
   void check_position();

@@ -8,7 +8,8 @@ namespace {
 
 // Such an error says that our tree and the leader's stream do not fit together, which a snapshot mends.
 bool mended_by_snapshot(Code code) {
-  return code == Code::kGap || code == Code::kCorrupt || code == Code::kDivergence || code == Code::kUnsupported;
+  return code == Code::kGap || code == Code::kCorrupt || code == Code::kDivergence ||
+         code == Code::kUnsupported;
 }
 
 template <class T>
@@ -18,7 +19,8 @@ size_t index_of() {
 
 }  // namespace
 
-FollowerSession::FollowerSession(const SessionOptions& options, const FollowerFacts& facts, ResyncBudget& budget, uint64_t now_ms)
+FollowerSession::FollowerSession(const SessionOptions& options, const FollowerFacts& facts,
+                                 ResyncBudget& budget, uint64_t now_ms)
     : channel_(options, now_ms), facts_(facts), budget_(budget), applied_(facts.moment.position.vector) {
   received_ = applied_;
   channel_.send(Hello{.min_version = options.min_version,
@@ -64,10 +66,12 @@ void FollowerSession::handle(Incoming message) {
   const Control& control = std::get<Control>(message);
   if (auto* hello = std::get_if<Hello>(&control)) return handle_hello(*hello);
   if (auto* refuse = std::get_if<Refuse>(&control)) {
-    hopeless_ = refuse->code == Code::kWrongVolume || refuse->code == Code::kUnsupported || refuse->code == Code::kDetached;
+    hopeless_ = refuse->code == Code::kWrongVolume || refuse->code == Code::kUnsupported ||
+                refuse->code == Code::kDetached;
     return channel_.close(Error(refuse->code, "refused by the leader: " + refuse->reason));
   }
-  if (auto* bye = std::get_if<Bye>(&control)) return channel_.close(Error(bye->code, "the leader left: " + bye->reason));
+  if (auto* bye = std::get_if<Bye>(&control))
+    return channel_.close(Error(bye->code, "the leader left: " + bye->reason));
   if (!greeted_) return unexpected("a message before the leader's greeting");
   if (auto* catch_up = std::get_if<CatchUp>(&control)) return handle_catch_up(*catch_up);
   if (auto* heartbeat = std::get_if<Heartbeat>(&control)) {
@@ -84,7 +88,10 @@ void FollowerSession::handle(Incoming message) {
   } else if (auto* end = std::get_if<SnapshotEnd>(&control)) {
     if (expect_ != Expect::kTree || end->bytes != tree_bytes_) return unexpected("the end of a snapshot");
     received_ = tree_->position.vector;
-    steps_.push_back(InstallTree{.root = end->root, .position = tree_->position, .lamport = tree_->lamport, .marks = std::move(tree_->marks)});
+    steps_.push_back(InstallTree{.root = end->root,
+                                 .position = tree_->position,
+                                 .lamport = tree_->lamport,
+                                 .marks = std::move(tree_->marks)});
     expect_ = Expect::kBatches;
   } else if (auto* checkpoint = std::get_if<Checkpoint>(&control)) {
     handle_checkpoint(*checkpoint);
@@ -101,12 +108,13 @@ void FollowerSession::handle_hello(const Hello& hello) {
   };
   if (greeted_) return unexpected("a second greeting");
   if (hello.max_version < ours.min_version || hello.min_version > ours.max_version)
-    return refuse(Code::kUnsupported, fmt::format("the follower speaks versions {} to {} of the protocol, the leader {} to {}",
-                                                  ours.min_version, ours.max_version, hello.min_version, hello.max_version));
+    return refuse(Code::kUnsupported,
+                  fmt::format("the follower speaks versions {} to {} of the protocol, the leader {} to {}",
+                              ours.min_version, ours.max_version, hello.min_version, hello.max_version));
   if (hello.role != Role::kLeader || !hello.volume) return unexpected("a greeting of no leader");
   if (facts_.volume && hello.volume != facts_.volume)
-    return refuse(Code::kWrongVolume, fmt::format("the follower's volume is {}, the leader's is {}", facts_.volume.to_string(),
-                                                  hello.volume.to_string()));
+    return refuse(Code::kWrongVolume, fmt::format("the follower's volume is {}, the leader's is {}",
+                                                  facts_.volume.to_string(), hello.volume.to_string()));
   greeted_ = true;
   leader_volume_ = hello.volume;
   leader_vector_ = hello.position.vector;
@@ -140,7 +148,8 @@ void FollowerSession::handle_batch(journal::Batch batch) {
 
   const SessionOptions& options = channel_.options();
   auto* group = steps_.empty() ? nullptr : std::get_if<ApplyGroup>(&steps_.back());
-  if (group == nullptr || group->batches.size() >= options.group_batches || group_bytes_ >= options.group_bytes) {
+  if (group == nullptr || group->batches.size() >= options.group_batches ||
+      group_bytes_ >= options.group_bytes) {
     steps_.push_back(ApplyGroup{});
     group = &std::get<ApplyGroup>(steps_.back());
     group_bytes_ = 0;
@@ -183,11 +192,13 @@ void FollowerSession::checked(const journal::Position& ours) {
   applied_ = ours.vector;
   leader_vector_.merge(theirs.vector);
   if (ours.vector != theirs.vector)
-    return resync(Error(Code::kGap, fmt::format("after the same batches this tree is at {}, the leader's at {}",
-                                                ours.to_token(), theirs.to_token())));
+    return resync(
+        Error(Code::kGap, fmt::format("after the same batches this tree is at {}, the leader's at {}",
+                                      ours.to_token(), theirs.to_token())));
   if (ours.digest != theirs.digest)
-    return resync(Error(Code::kDivergence, fmt::format("divergence: at equal vectors the digest is {} here and {} at the leader",
-                                                       ours.digest.to_string(), theirs.digest.to_string())));
+    return resync(Error(Code::kDivergence,
+                        fmt::format("divergence: at equal vectors the digest is {} here and {} at the leader",
+                                    ours.digest.to_string(), theirs.digest.to_string())));
   ++checkpoints_;
 }
 
@@ -210,7 +221,8 @@ void FollowerSession::resync(const Error& why) {
     hopeless_ = true;
     std::string what = fmt::format("out of step more than {} times in a minute, the last time: {}",
                                    channel_.options().resyncs_per_minute, why.message());
-    return channel_.close(Error(Code::kDetached, what), Control(Bye{.code = Code::kDetached, .reason = what}));
+    return channel_.close(Error(Code::kDetached, what),
+                          Control(Bye{.code = Code::kDetached, .reason = what}));
   }
   discarding_ = true;
   channel_.send(Resync{.code = why.code(), .reason = why.message()});

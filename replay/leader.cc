@@ -1,11 +1,11 @@
 #include "replay/leader.h"
 
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <utility>
-
-#include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 namespace reprise::replay {
 namespace {
@@ -57,9 +57,12 @@ class Leader::Peer {
     Bytes buffer(kReadBytes);
     while (!link_.closed()) {
       Result<size_t> n = stream_->read(buffer, kReadWaitMs);
-      if (n && *n > 0) link_.receive(ByteView(buffer).first(*n));
-      else if (n) link_.close(Error(Code::kUnreachable, "the peer closed the connection"));
-      else if (n.error().code() != Code::kTimeout) link_.close(n.error());
+      if (n && *n > 0)
+        link_.receive(ByteView(buffer).first(*n));
+      else if (n)
+        link_.close(Error(Code::kUnreachable, "the peer closed the connection"));
+      else if (n.error().code() != Code::kTimeout)
+        link_.close(n.error());
     }
   }
 
@@ -92,8 +95,8 @@ class Leader::Peer {
   std::thread reader_, sender_;  // last: they use the rest
 };
 
-Result<std::unique_ptr<Leader>> Leader::listen(Network& network, const Endpoint& endpoint, Member& member, Clock& clock,
-                                               const LeaderOptions& options) {
+Result<std::unique_ptr<Leader>> Leader::listen(Network& network, const Endpoint& endpoint, Member& member,
+                                               Clock& clock, const LeaderOptions& options) {
   auto listener = TRY(network.listen(endpoint));
   return std::unique_ptr<Leader>(new Leader(std::move(listener), endpoint, member, clock, options));
 }
@@ -104,7 +107,9 @@ Leader::Leader(std::unique_ptr<Listener> listener, const Endpoint& endpoint, Mem
   acceptor_ = std::thread([this] { accept_all(); });
 }
 
-Leader::~Leader() { stop(); }
+Leader::~Leader() {
+  stop();
+}
 
 void Leader::stop() {
   std::lock_guard stopping(stop_mutex_);
@@ -117,7 +122,8 @@ void Leader::stop() {
     reap();
     peers = std::exchange(peers_, {});
   }
-  for (auto& peer : peers) peer->close(Error(Code::kCancelled, "the leader stops"));  // all at once, then wait for each
+  for (auto& peer : peers)
+    peer->close(Error(Code::kCancelled, "the leader stops"));  // all at once, then wait for each
 }
 
 void Leader::accept_all() {
@@ -134,7 +140,9 @@ void Leader::accept_all() {
     reap();
     bool full = peers_.size() >= options_.peers_max;
     peers_.push_back(std::make_unique<Peer>(std::move(*stream), member_, clock_, options_));
-    if (full) peers_.back()->close(Error(Code::kBusy, fmt::format("the leader serves {} peers, which is its limit", options_.peers_max)));
+    if (full)
+      peers_.back()->close(Error(
+          Code::kBusy, fmt::format("the leader serves {} peers, which is its limit", options_.peers_max)));
   }
 }
 

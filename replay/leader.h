@@ -1,7 +1,8 @@
 // Leader: serves a member to any number of followers over one endpoint.
 //
-// Two threads per peer: one reads what the peer says, one tails the journal through the peer's own cursor and writes; hence
-// no peer delays another, nor the writer. One thread accepts. What is sent and when is LeaderLink's; sockets are here.
+// Two threads per peer: one reads what the peer says, one tails the journal through the peer's own cursor and
+// writes; hence no peer delays another, nor the writer. One thread accepts. What is sent and when is
+// LeaderLink's; sockets are here.
 //
 // Threads: every function from any thread. stop() (or destruction) returns when all threads have ended.
 #pragma once
@@ -30,8 +31,8 @@ struct LeaderOptions {
 class Leader {
  public:
   // network, member and clock outlive it. Errors as Network::listen.
-  static Result<std::unique_ptr<Leader>> listen(Network& network, const Endpoint& endpoint, Member& member, Clock& clock,
-                                                const LeaderOptions& options = {});
+  static Result<std::unique_ptr<Leader>> listen(Network& network, const Endpoint& endpoint, Member& member,
+                                                Clock& clock, const LeaderOptions& options = {});
   ~Leader();
 
   // Takes leave of the peers, who will try to come back, and gives up the endpoint.
@@ -42,7 +43,8 @@ class Leader {
 
  private:
   class Peer;
-  Leader(std::unique_ptr<Listener> listener, const Endpoint& endpoint, Member& member, Clock& clock, const LeaderOptions& options);
+  Leader(std::unique_ptr<Listener> listener, const Endpoint& endpoint, Member& member, Clock& clock,
+         const LeaderOptions& options);
   void accept_all();
   void reap();  // with mutex_ held
 

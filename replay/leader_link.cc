@@ -1,10 +1,10 @@
 #include "replay/leader_link.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
-
-#include <fmt/format.h>
 
 #include "snapshot/stream.h"
 
@@ -168,17 +168,18 @@ Status LeaderLink::send_snapshot(const Write& write) {
   bool sent = false;
   TRY(flush(write, &sent));
   uint64_t bytes = 0;
-  snapshot::Captured captured = TRY(snapshot::send_tree(pinned.view, snapshot::kPieceBytes, [&](ByteView piece) -> Status {
-    auto header = tree_frame_header(piece.size());
-    bytes += piece.size();
-    {
-      std::lock_guard lock(mutex_);
-      if (session_.closed()) return std::unexpected(*session_.closed());
-      session_.count_tree_bytes(header.size() + piece.size());
-    }
-    std::array<ByteView, 2> pieces{ByteView(header), piece};
-    return write(pieces);
-  }));
+  snapshot::Captured captured =
+      TRY(snapshot::send_tree(pinned.view, snapshot::kPieceBytes, [&](ByteView piece) -> Status {
+        auto header = tree_frame_header(piece.size());
+        bytes += piece.size();
+        {
+          std::lock_guard lock(mutex_);
+          if (session_.closed()) return std::unexpected(*session_.closed());
+          session_.count_tree_bytes(header.size() + piece.size());
+        }
+        std::array<ByteView, 2> pieces{ByteView(header), piece};
+        return write(pieces);
+      }));
   {
     std::lock_guard lock(mutex_);
     session_.end_tree(captured.root, bytes);

@@ -1,11 +1,11 @@
 // LeaderLink: one peer of a leader: a LeaderSession, connected to the member whose journal and tree it sends.
 //
-// It reads the journal through a cursor of its own and holds one write's worth of batches: a slow or dead peer costs the
-// writer nothing. When the journal is trimmed under the cursor, the peer gets a snapshot.
+// It reads the journal through a cursor of its own and holds one write's worth of batches: a slow or dead
+// peer costs the writer nothing. When the journal is trimmed under the cursor, the peer gets a snapshot.
 //
-// No socket and no thread inside: receive() takes bytes, step() hands bytes to the writer it is given. Threads: receive(),
-// close() and status() from any; step() and wait() from one. The mutex is never held while writing or while the member works
-// on its tree.
+// No socket and no thread inside: receive() takes bytes, step() hands bytes to the writer it is given.
+// Threads: receive(), close() and status() from any; step() and wait() from one. The mutex is never held
+// while writing or while the member works on its tree.
 #pragma once
 
 #include <condition_variable>
@@ -24,15 +24,15 @@ namespace reprise::replay {
 
 // What a leader can say of a peer.
 struct PeerStatus {
-  std::string peer;           // as the transport names it
-  bool connected = false;     // false: it is gone, and `ended` says why
+  std::string peer;        // as the transport names it
+  bool connected = false;  // false: it is gone, and `ended` says why
   bool greeted = false;
   std::string branch;
   Tier tier = Tier::kNothing;  // of the last catch-up
   std::string reason;
   uint64_t sent_bytes = 0;
-  uint64_t overwrites = 0;      // snapshots sent
-  uint64_t resyncs = 0;         // of which because it was out of step or too slow
+  uint64_t overwrites = 0;  // snapshots sent
+  uint64_t resyncs = 0;     // of which because it was out of step or too slow
   journal::Vector sent, acked;
   Timestamp connected_since;
   std::string ended;
@@ -48,8 +48,8 @@ class LeaderLink {
   LeaderLink(Member& member, Clock& clock, const SessionOptions& options);
 
   void receive(ByteView bytes);
-  // Does the next piece of work: answers, catches the peer up, sends batches, checkpoints. An error is the end of the
-  // session (it was told to the peer if it can still be told).
+  // Does the next piece of work: answers, catches the peer up, sends batches, checkpoints. An error is the
+  // end of the session (it was told to the peer if it can still be told).
   Result<Activity> step(const Write& write);
   // After kIdle: until there may be something to do, at most timeout_ms.
   void wait(uint32_t timeout_ms);

@@ -5,8 +5,12 @@
 
 namespace reprise::replay {
 
-LeaderSession::LeaderSession(const SessionOptions& options, VolumeId volume, std::string branch, uint64_t now_ms)
-    : channel_(options, now_ms), volume_(volume), branch_(std::move(branch)), budget_(options.resyncs_per_minute) {}
+LeaderSession::LeaderSession(const SessionOptions& options, VolumeId volume, std::string branch,
+                             uint64_t now_ms)
+    : channel_(options, now_ms),
+      volume_(volume),
+      branch_(std::move(branch)),
+      budget_(options.resyncs_per_minute) {}
 
 void LeaderSession::receive(ByteView bytes, uint64_t now_ms) {
   channel_.set_now(now_ms);
@@ -44,12 +48,14 @@ void LeaderSession::handle_hello(const Hello& hello) {
   };
   if (greeted_) return channel_.close_malformed(Error(Code::kCorrupt, "a second greeting"));
   if (hello.max_version < ours.min_version || hello.min_version > ours.max_version)
-    return refuse(Code::kUnsupported, fmt::format("the leader speaks versions {} to {} of the protocol, the follower {} to {}",
-                                                  ours.min_version, ours.max_version, hello.min_version, hello.max_version));
-  if (hello.role != Role::kFollower) return refuse(Code::kUnsupported, "expected a follower; this version serves nobody else");
+    return refuse(Code::kUnsupported,
+                  fmt::format("the leader speaks versions {} to {} of the protocol, the follower {} to {}",
+                              ours.min_version, ours.max_version, hello.min_version, hello.max_version));
+  if (hello.role != Role::kFollower)
+    return refuse(Code::kUnsupported, "expected a follower; this version serves nobody else");
   if (hello.volume && hello.volume != volume_)
-    return refuse(Code::kWrongVolume, fmt::format("the leader's volume is {}, the follower's is {}", volume_.to_string(),
-                                                  hello.volume.to_string()));
+    return refuse(Code::kWrongVolume, fmt::format("the leader's volume is {}, the follower's is {}",
+                                                  volume_.to_string(), hello.volume.to_string()));
   if (!hello.volume && !hello.position.vector.empty())
     return refuse(Code::kCorrupt, "the follower has applied batches and yet has no volume");
   greeted_ = true;
@@ -69,7 +75,8 @@ void LeaderSession::restart(std::string reason) {
   if (!budget_.take(channel_.now_ms())) {
     std::string what = fmt::format("overwritten more than {} times in a minute, the last time would be: {}",
                                    channel_.options().resyncs_per_minute, reason);
-    return channel_.close(Error(Code::kDetached, what), Control(Refuse{.code = Code::kDetached, .reason = what}));
+    return channel_.close(Error(Code::kDetached, what),
+                          Control(Refuse{.code = Code::kDetached, .reason = what}));
   }
   ++resyncs_;
   Hello peer = peer_;
@@ -104,12 +111,17 @@ void LeaderSession::send_batch(const journal::Batch& batch) {
 
 void LeaderSession::begin_tree(const Moment& moment, std::vector<Mark> marks) {
   sent_ = moment.position.vector;
-  channel_.send(SnapshotBegin{.position = moment.position, .lamport = moment.lamport, .marks = std::move(marks)});
+  channel_.send(
+      SnapshotBegin{.position = moment.position, .lamport = moment.lamport, .marks = std::move(marks)});
 }
 
-void LeaderSession::end_tree(BlobId root, uint64_t bytes) { channel_.send(SnapshotEnd{.root = root, .bytes = bytes}); }
+void LeaderSession::end_tree(BlobId root, uint64_t bytes) {
+  channel_.send(SnapshotEnd{.root = root, .bytes = bytes});
+}
 
-void LeaderSession::checkpoint(const journal::Position& position) { channel_.send(Checkpoint{.position = position}); }
+void LeaderSession::checkpoint(const journal::Position& position) {
+  channel_.send(Checkpoint{.position = position});
+}
 
 void LeaderSession::close(Error why) {
   Bye bye{.code = why.code(), .reason = why.message()};

@@ -1,10 +1,12 @@
-// Member: how a session reaches the instance it serves or feeds. Implemented by instance/ (and, smaller, by tests).
+// Member: how a session reaches the instance it serves or feeds. Implemented by instance/ (and, smaller, by
+// tests).
 //
-// It names what replay/ needs of an instance and no more: its identity, where it is in history, its journal, a pinned
-// tree to copy from, and the two ways to change it: apply batches, install a snapshot.
+// It names what replay/ needs of an instance and no more: its identity, where it is in history, its journal,
+// a pinned tree to copy from, and the two ways to change it: apply batches, install a snapshot.
 //
-// Threads: a leader calls it from one thread per peer, a follower from one thread; every function must be safe from any
-// of them, beside the guests' own calls. No function may call back into the Leader or Follower that called it.
+// Threads: a leader calls it from one thread per peer, a follower from one thread; every function must be
+// safe from any of them, beside the guests' own calls. No function may call back into the Leader or Follower
+// that called it.
 #pragma once
 
 #include <span>
@@ -48,15 +50,16 @@ class Member {
   virtual std::string branch() const = 0;
   // What is applied now; an open batch is not.
   virtual journal::Vector vector() const = 0;
-  // Nothing was ever applied: its tree is the one every volume begins with (fs::Head::create(Timestamp{})), so that a
-  // journal may be replayed onto it from the first batch.
+  // Nothing was ever applied: its tree is the one every volume begins with (fs::Head::create(Timestamp{})),
+  // so that a journal may be replayed onto it from the first batch.
   virtual bool is_new() const = 0;
 
   // Closes the open batch, brings the digest up to date, and says where that is.
   virtual Result<Moment> settle() = 0;
   // The same, and keeps the tree of that moment.
   virtual Result<Pinned> pin() = 0;
-  // Marks passed so far, oldest first. A snapshot carries them along: the journal that set them does not reach the peer.
+  // Marks passed so far, oldest first. A snapshot carries them along: the journal that set them does not
+  // reach the peer.
   virtual Result<std::vector<Mark>> marks() = 0;
   // About how many bytes a snapshot of the tree would take on the wire. Cheap.
   virtual uint64_t estimated_snapshot_bytes() const = 0;
@@ -67,12 +70,14 @@ class Member {
 
   // Takes the leader's volume; called once, while volume() is zero, before anything is applied.
   virtual Status adopt_volume(VolumeId volume) = 0;
-  // Applies and journals the batches in order, each whole or not at all; skips what is applied already (Replayer). Stops
-  // at the first that fails; those before it stay. kGap, kDivergence and kCorrupt as the Replayer says them, which a
-  // snapshot can mend; anything else (kIo, kNoSpace, …) is this member's own trouble.
+  // Applies and journals the batches in order, each whole or not at all; skips what is applied already
+  // (Replayer). Stops at the first that fails; those before it stay. kGap, kDivergence and kCorrupt as the
+  // Replayer says them, which a snapshot can mend; anything else (kIo, kNoSpace, …) is this member's own
+  // trouble.
   virtual Status apply(std::span<const journal::Batch> group) = 0;
-  // Replaces the whole tree; readers see the old or the new one, never a mix. The journal goes on after `position`.
-  // The caller has compared the digest of `tree` with the position's; `marks` are those passed on the way there.
+  // Replaces the whole tree; readers see the old or the new one, never a mix. The journal goes on after
+  // `position`. The caller has compared the digest of `tree` with the position's; `marks` are those passed on
+  // the way there.
   virtual Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport,
                          std::span<const Mark> marks) = 0;
 };

@@ -1,18 +1,19 @@
 #include "replay/replayer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "base/check.h"
 
 namespace reprise::replay {
 namespace {
 
-// One view is taken per group, so a group bounds both how often nodes are copied and how much is done again on an error.
+// One view is taken per group, so a group bounds both how often nodes are copied and how much is done again
+// on an error.
 constexpr size_t kGroupBatches = 256;
 constexpr size_t kGroupBytes = 8 << 20;
 
@@ -45,20 +46,22 @@ Result<Replayer::Verdict> Replayer::judge(const journal::BatchHeader& header) co
   if (!header.origin || header.lsn == 0)
     return fail(Code::kCorrupt, name_of(header) + ": expected an origin and an LSN from 1");
   if (header.kind == BatchKind::kCompacted)
-    return fail(Code::kUnsupported, name_of(header) + ": is the difference of two trees, which this version cannot apply");
+    return fail(Code::kUnsupported,
+                name_of(header) + ": is the difference of two trees, which this version cannot apply");
   Lsn have = applied_.get(header.origin);
   if (header.lsn <= have) return Verdict::kAlreadyApplied;
   if (header.lsn != have + 1)
-    return fail(Code::kGap, fmt::format("{}: expected LSN {}, so {} to {} are missing", name_of(header), have + 1, have + 1,
-                                        header.lsn - 1));
+    return fail(Code::kGap, fmt::format("{}: expected LSN {}, so {} to {} are missing", name_of(header),
+                                        have + 1, have + 1, header.lsn - 1));
   for (const auto& [origin, lsn] : header.dependencies) {
     if (origin != header.origin && applied_.get(origin) < lsn)
-      return fail(Code::kGap, fmt::format("{}: depends on LSN {} of origin {}, of which only {} is applied", name_of(header),
-                                          lsn, origin.to_short_string(), applied_.get(origin)));
+      return fail(Code::kGap,
+                  fmt::format("{}: depends on LSN {} of origin {}, of which only {} is applied",
+                              name_of(header), lsn, origin.to_short_string(), applied_.get(origin)));
   }
   if (header.lamport > lamport_ && header.lamport - lamport_ > kLamportJumpMax)
-    return fail(Code::kCorrupt, fmt::format("{}: its Lamport time {} is more than 2^32 after {}", name_of(header),
-                                            header.lamport, lamport_));
+    return fail(Code::kCorrupt, fmt::format("{}: its Lamport time {} is more than 2^32 after {}",
+                                            name_of(header), header.lamport, lamport_));
   return Verdict::kNext;
 }
 
@@ -85,8 +88,9 @@ Status Replayer::apply(fs::Head& head, std::span<const journal::Batch> group) {
       // What was applied once to this very tree can be applied again.
       for (const journal::Batch* earlier : done) CHECK(!apply_operations(head, *earlier));
       return fail(Code::kDivergence,
-                  fmt::format("{}: operation {} of {} ({}) cannot be applied to this tree: {}", name_of(batch.header()),
-                              failure->operation, batch.operation_count(), failure->kind, fs::errno_text(failure->code)));
+                  fmt::format("{}: operation {} of {} ({}) cannot be applied to this tree: {}",
+                              name_of(batch.header()), failure->operation, batch.operation_count(),
+                              failure->kind, fs::errno_text(failure->code)));
     }
     note(batch);
     done.push_back(&batch);
@@ -120,7 +124,8 @@ Result<ReplayProgress> Replayer::replay(journal::Cursor& cursor, fs::Head& head,
     for (const journal::Batch& batch : group) done.bytes += batch.encoded_bytes();
     for (InodeId inode : head.take_unlinked())
       if (!pinned || !pinned(inode)) head.remove_unlinked(inode);
-    if (progress && !progress(done)) return fail(Code::kCancelled, fmt::format("replay stopped after batch {}", done.log_index));
+    if (progress && !progress(done))
+      return fail(Code::kCancelled, fmt::format("replay stopped after batch {}", done.log_index));
   }
   if (until != kToEnd && done.log_index < until)
     return fail(Code::kGap, fmt::format("the journal ends at batch {}, before {}", done.log_index, until));

@@ -1,10 +1,12 @@
 // Replayer: applies batches to a tree, exactly once and in order.
 //
-// It keeps the vector of what the tree has: a batch is applied if its LSN is the next of its origin and everything it
-// depends on is there; one that was applied already is skipped; anything else is a gap. A batch is all or nothing, and an
-// operation that cannot be applied means that the tree or the journal is not what it claims to be: nothing is guessed.
+// It keeps the vector of what the tree has: a batch is applied if its LSN is the next of its origin and
+// everything it depends on is there; one that was applied already is skipped; anything else is a gap. A batch
+// is all or nothing, and an operation that cannot be applied means that the tree or the journal is not what
+// it claims to be: nothing is guessed.
 //
-// It does not journal, publish or lock: that is its caller's. Not thread-safe; values only, so it may be copied.
+// It does not journal, publish or lock: that is its caller's. Not thread-safe; values only, so it may be
+// copied.
 #pragma once
 
 #include <functional>
@@ -24,7 +26,7 @@ struct ReplayProgress {
   uint64_t batches = 0;    // applied
   uint64_t skipped = 0;    // batches that the tree had already
   uint64_t operations = 0;
-  uint64_t bytes = 0;      // encoded, of the batches applied
+  uint64_t bytes = 0;  // encoded, of the batches applied
 };
 
 class Replayer {
@@ -41,15 +43,15 @@ class Replayer {
   // May this batch be applied now? kGap says what is missing; kCorrupt or kUnsupported what is wrong with it.
   Result<Verdict> judge(const journal::BatchHeader& header) const;
 
-  // Applies the batches of `group` that the tree lacks, in order. On an error the tree is as it was after the batches
-  // before the one that failed, and applied() says so.
-  // kDivergence names origin, LSN, operation and errno: this tree is not the one the batch was made on.
-  // Before the call head.take_unlinked() must have been drained; afterwards it has the group's.
+  // Applies the batches of `group` that the tree lacks, in order. On an error the tree is as it was after the
+  // batches before the one that failed, and applied() says so. kDivergence names origin, LSN, operation and
+  // errno: this tree is not the one the batch was made on. Before the call head.take_unlinked() must have
+  // been drained; afterwards it has the group's.
   Status apply(fs::Head& head, std::span<const journal::Batch> group);
 
-  // Reads from the cursor and applies until the batch with log index `until` is done or, with kToEnd, until there are no
-  // more. Inodes without links go, but for those that `pinned` (may be null) says are in use. `progress` (may be null) is
-  // called after each group and may say false to stop: kCancelled.
+  // Reads from the cursor and applies until the batch with log index `until` is done or, with kToEnd, until
+  // there are no more. Inodes without links go, but for those that `pinned` (may be null) says are in use.
+  // `progress` (may be null) is called after each group and may say false to stop: kCancelled.
   static constexpr LogIndex kToEnd = ~LogIndex{0};
   Result<ReplayProgress> replay(journal::Cursor& cursor, fs::Head& head, LogIndex until,
                                 const std::function<bool(const ReplayProgress&)>& progress = nullptr,

@@ -1,9 +1,10 @@
-// Session: the protocol between a leader and a follower, as two pure state machines. Bytes and ticks go in; bytes and
-// steps to take come out. No socket, clock, thread or instance inside: links (leader_link.h, follower_link.h) connect them to
-// an instance, threads (leader.h, follower.h) to a socket, and the simulator to neither.
+// Session: the protocol between a leader and a follower, as two pure state machines. Bytes and ticks go in;
+// bytes and steps to take come out. No socket, clock, thread or instance inside: links (leader_link.h,
+// follower_link.h) connect them to an instance, threads (leader.h, follower.h) to a socket, and the simulator
+// to neither.
 //
-// Only leader → follower data for now; vectors and dependencies are in the messages already, so that writers on both sides
-// can come without another layout. docs/replication.md shows the exchange.
+// Only leader → follower data for now; vectors and dependencies are in the messages already, so that writers
+// on both sides can come without another layout. docs/replication.md shows the exchange.
 //
 // Time is milliseconds on any clock that does not go backwards. Not thread-safe.
 // Malformed or unexpected input closes a session: closed() says why, the last output tells the peer.
@@ -27,10 +28,10 @@ struct SessionOptions {
   uint16_t min_version = kProtocolVersion, max_version = kProtocolVersion;  // of the protocol, that we speak
   uint64_t handshake_timeout_ms = 10'000;
   uint64_t heartbeat_interval_ms = 1'000;
-  uint64_t silence_limit_ms = 120'000;    // a peer that says nothing for so long is gone
-  uint64_t checkpoint_interval_ms = 50;   // at most one comparison of digests in this time
-  uint32_t resyncs_per_minute = 3;        // overwrites beyond the first catch-up; more is no way to keep in step
-  size_t group_batches = 256;             // applied at once, at most
+  uint64_t silence_limit_ms = 120'000;   // a peer that says nothing for so long is gone
+  uint64_t checkpoint_interval_ms = 50;  // at most one comparison of digests in this time
+  uint32_t resyncs_per_minute = 3;  // overwrites beyond the first catch-up; more is no way to keep in step
+  size_t group_batches = 256;       // applied at once, at most
   size_t group_bytes = 8 << 20;
 };
 
@@ -119,7 +120,9 @@ class LeaderSession {
   const std::optional<Error>& closed() const { return channel_.closed(); }
   bool greeted() const { return greeted_; }
 
-  const journal::Vector& sent() const { return sent_; }    // what the peer has, once it has applied all that was sent
+  const journal::Vector& sent() const {
+    return sent_;
+  }  // what the peer has, once it has applied all that was sent
   const journal::Vector& acked() const { return acked_; }  // what it says it has
   const CatchUpDecision& decision() const { return decision_; }
   uint64_t sent_bytes() const { return channel_.sent_bytes(); }
@@ -151,7 +154,7 @@ struct AdoptVolume {
 struct ApplyGroup {
   std::vector<journal::Batch> batches;
 };
-struct BeginTree {};   // a tree's bytes follow; drop those of an unfinished one
+struct BeginTree {};  // a tree's bytes follow; drop those of an unfinished one
 struct AddToTree {
   Bytes bytes;
 };
@@ -174,7 +177,8 @@ struct FollowerFacts {
 class FollowerSession {
  public:
   // `budget` outlives the session and is shared by those that follow each other.
-  FollowerSession(const SessionOptions& options, const FollowerFacts& facts, ResyncBudget& budget, uint64_t now_ms);
+  FollowerSession(const SessionOptions& options, const FollowerFacts& facts, ResyncBudget& budget,
+                  uint64_t now_ms);
 
   // Take all steps before calling it again.
   void receive(ByteView bytes, uint64_t now_ms);
@@ -187,7 +191,8 @@ class FollowerSession {
   void checked(const journal::Position& ours);
   // All steps are answered; doing them may have taken long.
   void rested(uint64_t now_ms) { channel_.listen_again(now_ms); }
-  // The step did not work. kGap, kCorrupt and kDivergence ask the leader for a snapshot; others end the session.
+  // The step did not work. kGap, kCorrupt and kDivergence ask the leader for a snapshot; others end the
+  // session.
   void failed(const Error& error);
 
   std::vector<Outgoing> take_output() { return channel_.take_output(); }
@@ -198,12 +203,12 @@ class FollowerSession {
   bool greeted() const { return greeted_; }
   bool caught_up() const { return caught_up_; }
   const std::optional<CatchUpDecision>& decision() const { return decision_; }
-  uint64_t catch_up_bytes() const { return catch_up_bytes_; }   // received for the last catch-up
+  uint64_t catch_up_bytes() const { return catch_up_bytes_; }            // received for the last catch-up
   uint64_t catch_up_operations() const { return catch_up_operations_; }  // in batches received for it
   uint64_t received_bytes() const { return channel_.received_bytes(); }
   const journal::Vector& leader_vector() const { return leader_vector_; }
   VolumeId leader_volume() const { return leader_volume_; }
-  uint64_t checkpoints() const { return checkpoints_; }         // digests compared and found equal
+  uint64_t checkpoints() const { return checkpoints_; }  // digests compared and found equal
   const std::optional<Error>& last_resync() const { return last_resync_; }
 
  private:

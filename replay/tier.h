@@ -21,7 +21,7 @@ std::string_view tier_name(Tier tier);
 
 // What the leader knows about a peer that is to be brought up to date.
 struct CatchUpFacts {
-  bool equal = false;    // the vectors are
+  bool equal = false;           // the vectors are
   bool digests_differ = false;  // and yet the trees are not
   bool peer_is_new = false;     // its tree is the one every volume begins with
   bool peer_is_empty = false;   // its vector is
@@ -29,7 +29,8 @@ struct CatchUpFacts {
   std::optional<std::string> peer_is_ahead;
   // Set when the peer asked to be overwritten: why.
   std::optional<std::string> asked_for_snapshot;
-  // Bytes of the journal's batches from the peer's position on; nothing if they are not all there, and then why.
+  // Bytes of the journal's batches from the peer's position on; nothing if they are not all there, and then
+  // why.
   std::optional<uint64_t> suffix_bytes;
   std::string suffix_missing;
   uint64_t snapshot_bytes = 0;  // estimated

@@ -1,8 +1,8 @@
 #include "replay/wire.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/check.h"
 #include "base/hash.h"
@@ -16,11 +16,12 @@ constexpr uint32_t kFrameMagic = 0x31535052;  // "RPS1"
 constexpr uint8_t kControlKind = 1;
 constexpr uint8_t kBatchKind = 2;
 constexpr uint8_t kTreeKind = 3;
-// Memory is taken as bytes arrive, beginning with this much: a header alone makes nobody allocate what it claims.
+// Memory is taken as bytes arrive, beginning with this much: a header alone makes nobody allocate what it
+// claims.
 constexpr size_t kFirstReserve = 256 << 10;
 
-std::array<std::byte, kFrameHeaderBytes> frame_header(uint8_t kind, size_t payload_bytes, size_t message_bytes,
-                                                      uint64_t checksum) {
+std::array<std::byte, kFrameHeaderBytes> frame_header(uint8_t kind, size_t payload_bytes,
+                                                      size_t message_bytes, uint64_t checksum) {
   std::array<std::byte, kFrameHeaderBytes> out{};
   store_value(out.data(), kFrameMagic);
   store_value(out.data() + 4, kind);
@@ -32,14 +33,20 @@ std::array<std::byte, kFrameHeaderBytes> frame_header(uint8_t kind, size_t paylo
 
 size_t payload_limit(uint8_t kind) {
   switch (kind) {
-    case kControlKind: return kControlLimit;
-    case kBatchKind: return journal::kBatchMessageLimit + journal::kBatchBodyLimit;
-    case kTreeKind: return kTreeFrameLimit;
-    default: return 0;
+    case kControlKind:
+      return kControlLimit;
+    case kBatchKind:
+      return journal::kBatchMessageLimit + journal::kBatchBodyLimit;
+    case kTreeKind:
+      return kTreeFrameLimit;
+    default:
+      return 0;
   }
 }
 
-std::unexpected<Error> malformed(std::string what) { return fail(Code::kCorrupt, "malformed message: " + std::move(what)); }
+std::unexpected<Error> malformed(std::string what) {
+  return fail(Code::kCorrupt, "malformed message: " + std::move(what));
+}
 
 }  // namespace
 
@@ -84,19 +91,23 @@ Result<std::optional<Incoming>> FrameReader::take(ByteView& bytes) {
 Status FrameReader::read_header() {
   ByteReader in(header_);
   if (auto magic = in.value<uint32_t>(); magic != kFrameMagic)
-    return malformed(fmt::format("expected a frame of this protocol (RPS1), found the bytes {}", to_hex(header_)));
+    return malformed(
+        fmt::format("expected a frame of this protocol (RPS1), found the bytes {}", to_hex(header_)));
   kind_ = in.value<uint8_t>();
   ByteView zero = in.take(3);
   payload_bytes_ = in.value<uint32_t>();
   message_bytes_ = in.value<uint32_t>();
   checksum_ = in.value<uint64_t>();
-  if (kind_ < kControlKind || kind_ > kTreeKind) return malformed(fmt::format("unknown kind of frame {}", kind_));
+  if (kind_ < kControlKind || kind_ > kTreeKind)
+    return malformed(fmt::format("unknown kind of frame {}", kind_));
   if (std::any_of(zero.begin(), zero.end(), [](std::byte b) { return b != std::byte{0}; }))
     return malformed("reserved bytes of a frame are not zero");
   if (payload_bytes_ == 0 || payload_bytes_ > payload_limit(kind_))
-    return malformed(fmt::format("a frame of kind {} claims {} bytes, expected 1 to {}", kind_, payload_bytes_, payload_limit(kind_)));
+    return malformed(fmt::format("a frame of kind {} claims {} bytes, expected 1 to {}", kind_,
+                                 payload_bytes_, payload_limit(kind_)));
   if (kind_ == kBatchKind ? message_bytes_ > payload_bytes_ : message_bytes_ != 0)
-    return malformed(fmt::format("a frame of {} bytes claims a message of {}", payload_bytes_, message_bytes_));
+    return malformed(
+        fmt::format("a frame of {} bytes claims a message of {}", payload_bytes_, message_bytes_));
   payload_ = Bytes();
   payload_.reserve(std::min<size_t>(payload_bytes_, kFirstReserve));
   return {};

@@ -1,9 +1,9 @@
 // Wire: what lies between two instances: frames, and the control messages in some of them.
 //
-// A frame is a header of 24 bytes and a payload. Its kind says what the payload is: a control message (session.capnp), a
-// batch exactly as its origin encoded it, or a piece of a tree. docs/replication.md has the layout.
-// Pure: bytes to values and back. Bytes from outside are never trusted: sizes are checked before memory is taken, and
-// memory is taken only as the bytes come.
+// A frame is a header of 24 bytes and a payload. Its kind says what the payload is: a control message
+// (session.capnp), a batch exactly as its origin encoded it, or a piece of a tree. docs/replication.md has
+// the layout. Pure: bytes to values and back. Bytes from outside are never trusted: sizes are checked before
+// memory is taken, and memory is taken only as the bytes come.
 #pragma once
 
 #include <array>
@@ -48,7 +48,7 @@ struct CatchUp {
   CatchUpDecision decision;
   journal::Vector target;
 };
-inline constexpr size_t kMarksMax = 1000;       // in one SnapshotBegin
+inline constexpr size_t kMarksMax = 1000;            // in one SnapshotBegin
 inline constexpr size_t kMarksBytesMax = 512 << 10;  // of their names and tokens
 struct SnapshotBegin {
   journal::Position position;
@@ -77,7 +77,8 @@ struct Bye {
   Code code = Code::kCancelled;
   std::string reason;
 };
-using Control = std::variant<Hello, Refuse, CatchUp, SnapshotBegin, SnapshotEnd, Checkpoint, Ack, Heartbeat, Resync, Bye>;
+using Control =
+    std::variant<Hello, Refuse, CatchUp, SnapshotBegin, SnapshotEnd, Checkpoint, Ack, Heartbeat, Resync, Bye>;
 
 // A piece of a tree's byte stream.
 struct TreeData {
@@ -95,7 +96,8 @@ struct Outgoing {
   void append_pieces(std::vector<ByteView>& pieces) const;
 };
 
-// A whole frame. kUnsupported when the message would exceed kControlLimit: a vector of more than 40,000 origins.
+// A whole frame. kUnsupported when the message would exceed kControlLimit: a vector of more than 40,000
+// origins.
 Result<Bytes> encode_control(const Control& control);
 // The payload of a control frame. kCorrupt.
 Result<Control> decode_control(ByteView payload);
@@ -106,8 +108,8 @@ std::array<std::byte, kFrameHeaderBytes> tree_frame_header(size_t payload_bytes)
 // Puts frames together from whatever pieces the bytes come in.
 class FrameReader {
  public:
-  // Takes from the front of `bytes` up to the end of one frame, at most all; a value when that completed a frame. After an
-  // error the stream has no meaning any more and the reader must not be used again.
+  // Takes from the front of `bytes` up to the end of one frame, at most all; a value when that completed a
+  // frame. After an error the stream has no meaning any more and the reader must not be used again.
   Result<std::optional<Incoming>> take(ByteView& bytes);
 
  private:

@@ -8,7 +8,8 @@ namespace {
 
 using fs::NodeKind;
 
-// Recursion here is as deep as the nodes lie: at most 16 in the table, then 24 in a directory or 11 in a file.
+// Recursion here is as deep as the nodes lie: at most 16 in the table, then 24 in a directory or 11 in a
+// file.
 class Capture {
  public:
   Capture(store::BlobSink& sink, Remember remember) : sink_(sink), remember_(remember == Remember::kYes) {}
@@ -72,11 +73,16 @@ class Capture {
         encode_file_leaf(static_cast<const fs::FileLeaf&>(node), leaf_header_, leaf_parts_);
         return put_parts(node, leaf_parts_);
       }
-      case NodeKind::kFileInner: return file_inner(static_cast<const fs::FileInner&>(node));
-      case NodeKind::kDirInner: return dir_inner(static_cast<const fs::DirInner&>(node));
-      case NodeKind::kDirLeaf: return put(node, encode_dir_leaf(static_cast<const fs::DirLeaf&>(node)));
-      case NodeKind::kXattrs: return put(node, encode_xattrs(static_cast<const fs::Xattrs&>(node)));
-      default: break;
+      case NodeKind::kFileInner:
+        return file_inner(static_cast<const fs::FileInner&>(node));
+      case NodeKind::kDirInner:
+        return dir_inner(static_cast<const fs::DirInner&>(node));
+      case NodeKind::kDirLeaf:
+        return put(node, encode_dir_leaf(static_cast<const fs::DirLeaf&>(node)));
+      case NodeKind::kXattrs:
+        return put(node, encode_xattrs(static_cast<const fs::Xattrs&>(node)));
+      default:
+        break;
     }
     CHECK(!"a small file or a table node where content lies in a blob of its own");
   }

@@ -1,12 +1,12 @@
 #include "snapshot/export.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <type_traits>
 #include <unordered_map>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "base/host_tree.h"
 #include "fs/content_digest.h"
@@ -29,7 +29,8 @@ Result<T> answer(fs::Outcome<T> outcome, const std::string& path) {
   } else {
     if (outcome) return std::move(*outcome);
   }
-  return fail(Code::kCorrupt, fmt::format("{} in the tree: {}", printable(path), fs::errno_text(outcome.error())));
+  return fail(Code::kCorrupt,
+              fmt::format("{} in the tree: {}", printable(path), fs::errno_text(outcome.error())));
 }
 
 class Exporter {
@@ -40,12 +41,15 @@ class Exporter {
 
   Result<Exported> run(InodeId top) {
     fs::Attributes attributes = TRY(answer(tree_.stat(top), "the top"));
-    if (!attributes.is_directory()) return fail(Code::kInvalidArgument, "expected a directory to export, found something else");
+    if (!attributes.is_directory())
+      return fail(Code::kInvalidArgument, "expected a directory to export, found something else");
     directories_.push_back({"", attributes});
     // Directories found on the way are appended; by the end they stand in an order with parents first.
-    for (size_t i = 0; i < directories_.size(); i++) TRY(fill(directories_[i].path, directories_[i].attributes.inode));
+    for (size_t i = 0; i < directories_.size(); i++)
+      TRY(fill(directories_[i].path, directories_[i].attributes.inode));
     // Permissions and times once nothing in them changes any more, children first.
-    for (auto it = directories_.rbegin(); it != directories_.rend(); ++it) TRY(finish(it->path, it->attributes));
+    for (auto it = directories_.rbegin(); it != directories_.rend(); ++it)
+      TRY(finish(it->path, it->attributes));
     if (progress_) progress_(done_);
     return done_;
   }
@@ -97,14 +101,20 @@ class Exporter {
   // False if it is of a kind that is skipped.
   Result<bool> make(const std::string& path, const fs::Attributes& attributes) {
     switch (attributes.mode & S_IFMT) {
-      case S_IFREG: TRY(write_file(path, attributes)); done_.files++; return true;
+      case S_IFREG:
+        TRY(write_file(path, attributes));
+        done_.files++;
+        return true;
       case S_IFLNK: {
         std::string target(TRY(answer(tree_.read_link(attributes.inode), path)));
         TRY(host_.make_symlink(path, target));
         done_.symlinks++;
         return true;
       }
-      case S_IFIFO: TRY(host_.make_node(path, S_IFIFO | 0600, 0)); done_.others++; return true;
+      case S_IFIFO:
+        TRY(host_.make_node(path, S_IFIFO | 0600, 0));
+        done_.others++;
+        return true;
       case S_IFCHR:
       case S_IFBLK: {
         if (!options_.devices) {
@@ -115,7 +125,9 @@ class Exporter {
         done_.others++;
         return true;
       }
-      default: done_.skipped_sockets++; return false;
+      default:
+        done_.skipped_sockets++;
+        return false;
     }
   }
 
@@ -179,14 +191,16 @@ class Exporter {
   Exported done_;
   uint64_t seen_ = 0;
   std::vector<Directory> directories_;
-  std::unordered_map<InodeId, std::string> written_;  // inodes with several names: the first, "" if it was skipped
+  std::unordered_map<InodeId, std::string>
+      written_;  // inodes with several names: the first, "" if it was skipped
   Bytes buffer_;
 };
 
 }  // namespace
 
-Result<Exported> export_directory(const fs::Tree& tree, InodeId top, const std::string& path, const ExportOptions& options,
-                                  Random& random, const std::function<void(const Exported&)>& progress) {
+Result<Exported> export_directory(const fs::Tree& tree, InodeId top, const std::string& path,
+                                  const ExportOptions& options, Random& random,
+                                  const std::function<void(const Exported&)>& progress) {
   auto staged = TRY(StagedHostTree::begin(path, random));
   Exported exported = TRY(Exporter(tree, staged->tree(), options, progress).run(top));
   TRY(staged->publish());

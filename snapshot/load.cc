@@ -21,7 +21,8 @@ Result<Open> fetch(BlobId id, store::BlobSource& source) {
   Open open{.id = id, .bytes = TRY(source.get(id))};
   auto children = children_of(open.bytes);
   if (!children) {
-    return fail(Code::kCorrupt, fmt::format("blob {}: expected a node of a tree, found other bytes", id.to_string()));
+    return fail(Code::kCorrupt,
+                fmt::format("blob {}: expected a node of a tree, found other bytes", id.to_string()));
   }
   open.children = std::move(*children);
   return open;
@@ -43,7 +44,8 @@ Result<fs::View> load(BlobId root, store::BlobSource& source, Remember remember,
     BlobId child = open.children[open.next++];
     if (builder.has(child)) continue;
     if (way.size() >= kDepthMax) {
-      return fail(Code::kCorrupt, fmt::format("tree {}: expected at most {} levels of blobs, found more", root.to_string(), kDepthMax));
+      return fail(Code::kCorrupt, fmt::format("tree {}: expected at most {} levels of blobs, found more",
+                                              root.to_string(), kDepthMax));
     }
     way.push_back(TRY(fetch(child, source)));
   }

@@ -91,11 +91,13 @@ bool take_dir_leaf(ByteReader& in, const Visit& visit) {
 fs::DirLeaf* build_dir_leaf(ByteReader in) {
   ByteReader measured = in;
   size_t used = 0;
-  bool whole = take_dir_leaf(measured, [&](const DirEntry& e) { used += sizeof(fs::DirLeaf::Slot) + e.name.size(); });
+  bool whole =
+      take_dir_leaf(measured, [&](const DirEntry& e) { used += sizeof(fs::DirLeaf::Slot) + e.name.size(); });
   if (!whole || !measured.at_end() || used > fs::DirLeaf::kMaxCapacity) return nullptr;
   size_t capacity = fs::DirLeaf::kMinCapacity;
   while (capacity < used) capacity += 256;  // as directories do, so that leaves have few sizes
-  auto* leaf = fs::DirLeaf::create(static_cast<uint16_t>(std::min<size_t>(capacity, fs::DirLeaf::kMaxCapacity)));
+  auto* leaf =
+      fs::DirLeaf::create(static_cast<uint16_t>(std::min<size_t>(capacity, fs::DirLeaf::kMaxCapacity)));
   take_dir_leaf(in, [&](const DirEntry& e) {
     leaf->names_begin = static_cast<uint16_t>(leaf->names_begin - e.name.size());
     std::memcpy(leaf->bytes() + leaf->names_begin, e.name.data(), e.name.size());
@@ -130,7 +132,8 @@ Bytes encode_inner(const InnerNode& node) {
 
 std::optional<InnerNode> parse_inner(ByteView blob) {
   auto kind = kind_of(blob);
-  if (kind != NodeKind::kTableInner && kind != NodeKind::kDirInner && kind != NodeKind::kFileInner) return std::nullopt;
+  if (kind != NodeKind::kTableInner && kind != NodeKind::kDirInner && kind != NodeKind::kFileInner)
+    return std::nullopt;
   ByteReader in(blob.subspan(kNodeHeaderBytes));
   InnerNode node{.kind = *kind};
   auto height = in.value<uint8_t>();
@@ -166,7 +169,8 @@ fs::DirLeaf* parse_dir_leaf(ByteView blob) {
   return in ? build_dir_leaf(*in) : nullptr;
 }
 
-// kind, version, mask of the blocks u16, length of the last of them u16 (what is cut off is zero), zero u16; the blocks.
+// kind, version, mask of the blocks u16, length of the last of them u16 (what is cut off is zero), zero u16;
+// the blocks.
 void encode_file_leaf(const fs::FileLeaf& leaf, std::array<std::byte, kLeafHeaderBytes>& header,
                       std::vector<ByteView>& parts) {
   parts.assign(1, header);
@@ -241,7 +245,9 @@ fs::SmallFile* make_small(ByteView bytes) {
   return small;
 }
 
-fs::DirLeaf* make_dir_leaf(ByteView inline_directory) { return build_dir_leaf(ByteReader(inline_directory)); }
+fs::DirLeaf* make_dir_leaf(ByteView inline_directory) {
+  return build_dir_leaf(ByteReader(inline_directory));
+}
 
 bool is_inline(const fs::Node& node) {
   if (node.kind == NodeKind::kXattrs) return static_cast<const fs::Xattrs&>(node).length <= kInlineXattrsMax;
@@ -258,22 +264,27 @@ void PageEncoder::add(int slot, const fs::Inode& inode, BlobId content, BlobId x
   bool small = inode.content != nullptr && inode.content->kind == NodeKind::kSmallFile;
   bool leaf = inode.content != nullptr && inode.content->kind == NodeKind::kDirLeaf;
   append_value(out_, InodeRecord{
-      .mode = inode.mode,
-      .uid = inode.uid,
-      .gid = inode.gid,
-      .nlink = inode.nlink,
-      .size = inode.size,
-      .rdev_or_parent = inode.rdev_or_parent,
-      .atime_sec = inode.atime_sec,
-      .mtime_sec = inode.mtime_sec,
-      .ctime_sec = inode.ctime_sec,
-      .atime_nsec = inode.atime_nsec,
-      .mtime_nsec = inode.mtime_nsec,
-      .ctime_nsec = inode.ctime_nsec,
-      .content_form = inode.content == nullptr ? kNone : small ? kSmall : leaf ? kDirectory : kInBlob,
-      .xattr_form = inode.xattrs == nullptr ? kNoXattrs : is_inline(*inode.xattrs) ? kXattrsInline : kXattrsInBlob,
-      .zero = 0,
-  });
+                         .mode = inode.mode,
+                         .uid = inode.uid,
+                         .gid = inode.gid,
+                         .nlink = inode.nlink,
+                         .size = inode.size,
+                         .rdev_or_parent = inode.rdev_or_parent,
+                         .atime_sec = inode.atime_sec,
+                         .mtime_sec = inode.mtime_sec,
+                         .ctime_sec = inode.ctime_sec,
+                         .atime_nsec = inode.atime_nsec,
+                         .mtime_nsec = inode.mtime_nsec,
+                         .ctime_nsec = inode.ctime_nsec,
+                         .content_form = inode.content == nullptr ? kNone
+                                         : small                  ? kSmall
+                                         : leaf                   ? kDirectory
+                                                                  : kInBlob,
+                         .xattr_form = inode.xattrs == nullptr    ? kNoXattrs
+                                       : is_inline(*inode.xattrs) ? kXattrsInline
+                                                                  : kXattrsInBlob,
+                         .zero = 0,
+                     });
   if (small) {
     ByteView bytes = static_cast<const fs::SmallFile*>(inode.content)->view();
     append_value(out_, static_cast<uint16_t>(bytes.size()));
@@ -305,8 +316,11 @@ namespace {
 
 bool take_content(ByteReader& in, uint8_t form, PageEntry& entry) {
   switch (form) {
-    case kNone: return true;
-    case kInBlob: entry.content = take_id(in); return static_cast<bool>(entry.content);
+    case kNone:
+      return true;
+    case kInBlob:
+      entry.content = take_id(in);
+      return static_cast<bool>(entry.content);
     case kSmall: {
       auto length = in.value<uint16_t>();
       entry.inline_small = in.take(length);
@@ -317,21 +331,26 @@ bool take_content(ByteReader& in, uint8_t form, PageEntry& entry) {
       entry.inline_directory = in.take(length);
       return length > 0;
     }
-    default: return false;
+    default:
+      return false;
   }
 }
 
 bool take_xattrs(ByteReader& in, uint8_t form, PageEntry& entry) {
   switch (form) {
-    case kNoXattrs: return true;
-    case kXattrsInBlob: entry.xattrs = take_id(in); return static_cast<bool>(entry.xattrs);
+    case kNoXattrs:
+      return true;
+    case kXattrsInBlob:
+      entry.xattrs = take_id(in);
+      return static_cast<bool>(entry.xattrs);
     case kXattrsInline: {
       entry.xattr_count = in.value<uint16_t>();
       auto length = in.value<uint16_t>();
       entry.inline_xattrs = in.take(length);
       return length > 0 && length <= kInlineXattrsMax;
     }
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -381,7 +400,8 @@ std::optional<std::vector<BlobId>> children_of(ByteView blob) {
       return true;
     });
     if (!whole) return std::nullopt;
-  } else if (*kind == NodeKind::kTableInner || *kind == NodeKind::kDirInner || *kind == NodeKind::kFileInner) {
+  } else if (*kind == NodeKind::kTableInner || *kind == NodeKind::kDirInner ||
+             *kind == NodeKind::kFileInner) {
     auto inner = parse_inner(blob);
     if (!inner) return std::nullopt;
     for (int i = 0; i < fs::kFanout; i++) {

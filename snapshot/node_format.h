@@ -1,8 +1,8 @@
-// How nodes of a tree look as blobs: docs/snapshot-format.md, section 3. Encoding, and parsing of bytes that nobody
-// vouches for; no I/O, no trees.
+// How nodes of a tree look as blobs: docs/snapshot-format.md, section 3. Encoding, and parsing of bytes that
+// nobody vouches for; no I/O, no trees.
 //
-// Parsers give nullopt (or false) for bytes that are no such node and touch nothing outside them; what they accept is well
-// formed by itself, which says nothing about the blobs it refers to.
+// Parsers give nullopt (or false) for bytes that are no such node and touch nothing outside them; what they
+// accept is well formed by itself, which says nothing about the blobs it refers to.
 #pragma once
 
 #include <array>
@@ -18,9 +18,9 @@
 namespace reprise::snapshot {
 
 inline constexpr uint8_t kNodeVersion = 0;
-inline constexpr size_t kNodeHeaderBytes = 2;     // kind, version
+inline constexpr size_t kNodeHeaderBytes = 2;  // kind, version
 inline constexpr size_t kLeafHeaderBytes = 8;
-inline constexpr size_t kInlineXattrsMax = 512;   // bytes of extended attributes that lie in the page
+inline constexpr size_t kInlineXattrsMax = 512;    // bytes of extended attributes that lie in the page
 inline constexpr size_t kNodeBlobMax = 160 << 10;  // no node's blob is larger
 
 // The kind of the node in a blob; nullopt if it is none of this version.
@@ -30,10 +30,10 @@ std::optional<fs::NodeKind> kind_of(ByteView blob);
 
 struct InnerNode {
   fs::NodeKind kind;
-  uint8_t level = 0;   // of files and directories
-  uint8_t shift = 0;   // of the table
-  uint64_t base = 0;   // of the table
-  uint16_t mask = 0;   // children there are; of a directory the lowest `count` bits
+  uint8_t level = 0;  // of files and directories
+  uint8_t shift = 0;  // of the table
+  uint64_t base = 0;  // of the table
+  uint16_t mask = 0;  // children there are; of a directory the lowest `count` bits
   std::array<BlobId, fs::kFanout> child = {};
   std::array<fs::DirKey, fs::kFanout> key = {};  // of directories
 };
@@ -60,7 +60,8 @@ fs::Xattrs* parse_xattrs(ByteView blob);
 class PageEncoder {
  public:
   explicit PageEncoder(uint64_t base);
-  // content: the blob of what inode.content points to, zero if it is null or lies inline (see is_inline). Likewise xattrs.
+  // content: the blob of what inode.content points to, zero if it is null or lies inline (see is_inline).
+  // Likewise xattrs.
   void add(int slot, const fs::Inode& inode, BlobId content, BlobId xattrs);
   bool empty() const { return mask_ == 0; }
   Bytes finish();
@@ -73,10 +74,10 @@ bool is_inline(const fs::Node& content_or_xattrs);
 
 struct PageEntry {
   int slot = 0;
-  fs::Inode inode;          // without content and xattrs
+  fs::Inode inode;                                         // without content and xattrs
   ByteView inline_small, inline_directory, inline_xattrs;  // empty: not inline
-  uint16_t xattr_count = 0;  // of inline ones
-  BlobId content, xattrs;    // zero: not in a blob
+  uint16_t xattr_count = 0;                                // of inline ones
+  BlobId content, xattrs;                                  // zero: not in a blob
 };
 // Calls visit for every inode in order; false if the bytes are no page, or if visit said false.
 bool parse_page(ByteView blob, uint64_t& base, const std::function<bool(const PageEntry&)>& visit);

@@ -1,9 +1,8 @@
-// Snapshots: a tree as content-addressed blobs, and back. Every node becomes one blob that refers to its children by id;
-// small things lie in the page of their inode (docs/snapshot-format.md, section 3).
+// Snapshots: a tree as content-addressed blobs, and back. Every node becomes one blob that refers to its
+// children by id; small things lie in the page of their inode (docs/snapshot-format.md, section 3).
 //
-// Not here: which snapshots a store keeps (store/catalogue.h), a tree on its way to a peer (snapshot/stream.h),
-// directories of the host (snapshot/export.h).
-// Inodes without links are in no snapshot.
+// Not here: which snapshots a store keeps (store/catalogue.h), a tree on its way to a peer
+// (snapshot/stream.h), directories of the host (snapshot/export.h). Inodes without links are in no snapshot.
 //
 //   Captured captured = TRY(capture(view, store.blobs()));
 //   TRY(store.blobs().sync());
@@ -24,21 +23,22 @@ struct Captured {
 
 // Is the sink the store of the instance that the tree belongs to?
 enum class Remember {
-  kYes,  // nodes are marked as stored, and those that are marked are skipped with all below: O(changes) from then on
+  kYes,  // nodes are marked as stored, and those that are marked are skipped with all below: O(changes) from
+         // then on
   kNo,   // a peer or another store: every node is put and no mark is read or left
 };
 
-// Children first, the root last. The tree is a View, or a Head that nobody changes meanwhile; captures of trees that share
-// nodes may run at the same time. Marks mean "put", not "on the disk": after a failed put or sync the store answers
-// that error to everything, so that no later snapshot can rest on what was lost.
+// Children first, the root last. The tree is a View, or a Head that nobody changes meanwhile; captures of
+// trees that share nodes may run at the same time. Marks mean "put", not "on the disk": after a failed put or
+// sync the store answers that error to everything, so that no later snapshot can rest on what was lost.
 Result<Captured> capture(const fs::Tree& tree, store::BlobSink& sink, Remember remember = Remember::kYes);
 
 struct LoadLimits {
   uint64_t memory_bytes = uint64_t{64} << 30;  // that the nodes may take up; kNoSpace beyond it
 };
 
-// The whole tree, now. Sums and hashes are computed from the bytes, so that the caller can compare digest() with the one
-// that was recorded. kNotFound when a blob is missing, kCorrupt when the blobs are no tree.
+// The whole tree, now. Sums and hashes are computed from the bytes, so that the caller can compare digest()
+// with the one that was recorded. kNotFound when a blob is missing, kCorrupt when the blobs are no tree.
 Result<fs::View> load(BlobId root, store::BlobSource& source, Remember remember = Remember::kYes,
                       const LoadLimits& limits = {});
 

@@ -1,8 +1,8 @@
 #include "snapshot/stream.h"
 
-#include <unordered_set>
-
 #include <fmt/format.h>
+
+#include <unordered_set>
 
 #include "base/hash.h"
 
@@ -48,7 +48,8 @@ class PieceWriter final : public store::BlobSink {
 
 }  // namespace
 
-Result<Captured> send_tree(const fs::Tree& tree, size_t piece_bytes, const std::function<Status(ByteView)>& write) {
+Result<Captured> send_tree(const fs::Tree& tree, size_t piece_bytes,
+                           const std::function<Status(ByteView)>& write) {
   CHECK(piece_bytes >= kPieceBytes);
   PieceWriter writer(piece_bytes, write);
   Captured captured = TRY(capture(tree, writer, Remember::kNo));
@@ -62,7 +63,8 @@ Status TreeReceiver::add(ByteView piece) {
     auto size = in.value<uint32_t>();
     ByteView blob = in.take(size);
     if (!in.ok()) {
-      return fail(Code::kCorrupt, fmt::format("piece of a tree: expected whole blobs, found {} bytes cut off", piece.size()));
+      return fail(Code::kCorrupt,
+                  fmt::format("piece of a tree: expected whole blobs, found {} bytes cut off", piece.size()));
     }
     TRY(builder_.add(hash128(blob), blob));
   }

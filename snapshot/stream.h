@@ -1,8 +1,9 @@
-// A whole tree on its way to a peer: blobs as capture() makes them, uncompressed, each once, children first, cut into
-// pieces. The receiver builds the nodes as the pieces arrive and holds no blobs, so its memory is that of the tree.
-// docs/snapshot-format.md, section 4.
+// A whole tree on its way to a peer: blobs as capture() makes them, uncompressed, each once, children first,
+// cut into pieces. The receiver builds the nodes as the pieces arrive and holds no blobs, so its memory is
+// that of the tree. docs/snapshot-format.md, section 4.
 //
-// How pieces are framed, and what ends them, is the transport's business. Threads: one for each call and object.
+// How pieces are framed, and what ends them, is the transport's business. Threads: one for each call and
+// object.
 //
 //   Captured sent = TRY(send_tree(view, kPieceBytes, [&](ByteView piece) { return socket.write(piece); }));
 //   …
@@ -20,15 +21,17 @@ namespace reprise::snapshot {
 
 inline constexpr size_t kPieceBytes = 256 << 10;
 
-// Calls write with pieces of at most piece_bytes (at least kPieceBytes) bytes each, valid during the call. The first error
-// of write ends it. Leaves no marks on the tree.
-Result<Captured> send_tree(const fs::Tree& tree, size_t piece_bytes, const std::function<Status(ByteView)>& write);
+// Calls write with pieces of at most piece_bytes (at least kPieceBytes) bytes each, valid during the call.
+// The first error of write ends it. Leaves no marks on the tree.
+Result<Captured> send_tree(const fs::Tree& tree, size_t piece_bytes,
+                           const std::function<Status(ByteView)>& write);
 
 class TreeReceiver {
  public:
   explicit TreeReceiver(const LoadLimits& limits) : builder_(limits, Remember::kNo) {}
 
-  // The next piece, as send_tree cut it. kCorrupt when its bytes cannot be a tree's, kNoSpace beyond the limits.
+  // The next piece, as send_tree cut it. kCorrupt when its bytes cannot be a tree's, kNoSpace beyond the
+  // limits.
   Status add(ByteView piece);
   // The pieces are all there. kNotFound or kCorrupt when they do not make the tree that has this root.
   Result<fs::View> finish(BlobId root) { return builder_.finish(root); }

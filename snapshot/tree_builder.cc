@@ -1,9 +1,9 @@
 #include "snapshot/tree_builder.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
-
-#include <fmt/format.h>
 
 namespace reprise::snapshot {
 namespace {
@@ -11,7 +11,7 @@ namespace {
 using fs::NodeKind;
 
 constexpr int kFileLevelMax = 10;
-constexpr uint64_t kVisitCharge = 64;             // bytes that walking over one node counts as
+constexpr uint64_t kVisitCharge = 64;               // bytes that walking over one node counts as
 constexpr uint64_t kVisitsMax = uint64_t{1} << 40;  // far beyond any limit; keeps sums from wrapping
 
 // Releases a node unless it was handed on.
@@ -28,11 +28,19 @@ class Owned {
   fs::Node* node_;
 };
 
-std::unexpected<Error> corrupt(std::string message) { return fail(Code::kCorrupt, std::move(message)); }
+std::unexpected<Error> corrupt(std::string message) {
+  return fail(Code::kCorrupt, std::move(message));
+}
 
-bool is_table(NodeKind kind) { return kind == NodeKind::kTableInner || kind == NodeKind::kTablePage; }
-bool is_directory(NodeKind kind) { return kind == NodeKind::kDirInner || kind == NodeKind::kDirLeaf; }
-bool is_file(NodeKind kind) { return kind == NodeKind::kFileInner || kind == NodeKind::kFileLeaf; }
+bool is_table(NodeKind kind) {
+  return kind == NodeKind::kTableInner || kind == NodeKind::kTablePage;
+}
+bool is_directory(NodeKind kind) {
+  return kind == NodeKind::kDirInner || kind == NodeKind::kDirLeaf;
+}
+bool is_file(NodeKind kind) {
+  return kind == NodeKind::kFileInner || kind == NodeKind::kFileLeaf;
+}
 
 Digest128 sum_of_table_node(const fs::Node& node) {
   return node.kind == NodeKind::kTablePage ? static_cast<const fs::TablePage&>(node).sum
@@ -42,18 +50,25 @@ Digest128 sum_of_table_node(const fs::Node& node) {
 uint64_t size_of(const fs::Node& node) {
   constexpr uint64_t kInTheMap = 96;
   switch (node.kind) {
-    case NodeKind::kTableInner: return sizeof(fs::TableInner) + kInTheMap;
-    case NodeKind::kTablePage: return sizeof(fs::TablePage) + kInTheMap;
-    case NodeKind::kDirInner: return sizeof(fs::DirInner) + kInTheMap;
-    case NodeKind::kDirLeaf: return sizeof(fs::DirLeaf) + static_cast<const fs::DirLeaf&>(node).capacity + kInTheMap;
-    case NodeKind::kFileInner: return sizeof(fs::FileInner) + kInTheMap;
+    case NodeKind::kTableInner:
+      return sizeof(fs::TableInner) + kInTheMap;
+    case NodeKind::kTablePage:
+      return sizeof(fs::TablePage) + kInTheMap;
+    case NodeKind::kDirInner:
+      return sizeof(fs::DirInner) + kInTheMap;
+    case NodeKind::kDirLeaf:
+      return sizeof(fs::DirLeaf) + static_cast<const fs::DirLeaf&>(node).capacity + kInTheMap;
+    case NodeKind::kFileInner:
+      return sizeof(fs::FileInner) + kInTheMap;
     case NodeKind::kFileLeaf: {
       auto& blocks = static_cast<const fs::FileLeaf&>(node).block;
       auto held = fs::kFanout - std::count(std::begin(blocks), std::end(blocks), nullptr);
       return sizeof(fs::FileLeaf) + static_cast<uint64_t>(held) * fs::kBlockSize + kInTheMap;
     }
-    case NodeKind::kSmallFile: return sizeof(fs::SmallFile) + static_cast<const fs::SmallFile&>(node).capacity;
-    case NodeKind::kXattrs: return sizeof(fs::Xattrs) + static_cast<const fs::Xattrs&>(node).length + kInTheMap;
+    case NodeKind::kSmallFile:
+      return sizeof(fs::SmallFile) + static_cast<const fs::SmallFile&>(node).capacity;
+    case NodeKind::kXattrs:
+      return sizeof(fs::Xattrs) + static_cast<const fs::Xattrs&>(node).length + kInTheMap;
   }
   return 0;
 }
@@ -102,7 +117,8 @@ TreeBuilder::~TreeBuilder() {
 Status TreeBuilder::charge(uint64_t bytes) {
   charged_ += bytes;
   if (charged_ <= limits_.memory_bytes) return {};
-  return fail(Code::kNoSpace, fmt::format("expected a tree of at most {}, found a larger one", format_bytes(limits_.memory_bytes)));
+  return fail(Code::kNoSpace, fmt::format("expected a tree of at most {}, found a larger one",
+                                          format_bytes(limits_.memory_bytes)));
 }
 
 Status TreeBuilder::add(BlobId id, ByteView blob) {
@@ -116,7 +132,8 @@ Status TreeBuilder::add(BlobId id, ByteView blob) {
 
 Result<fs::View> TreeBuilder::finish(BlobId root) {
   const Built* top = TRY(child(root, "the root of a tree"));
-  if (!is_table(top->node->kind)) return corrupt(fmt::format("blob {}: expected the root of a tree, found another node", root.to_string()));
+  if (!is_table(top->node->kind))
+    return corrupt(fmt::format("blob {}: expected the root of a tree, found another node", root.to_string()));
   fs::Node* node = fs::retain(top->node);
   for (auto& [id, built] : built_) fs::release(built.node);
   built_.clear();
@@ -137,7 +154,8 @@ Result<TreeBuilder::Built> TreeBuilder::build(ByteView blob) {
   if (!kind) return corrupt("expected a node of a tree, found other bytes");
   Built built;
   switch (*kind) {
-    case NodeKind::kTablePage: return build_page(blob);
+    case NodeKind::kTablePage:
+      return build_page(blob);
     case NodeKind::kTableInner:
     case NodeKind::kDirInner:
     case NodeKind::kFileInner: {
@@ -165,7 +183,8 @@ Result<TreeBuilder::Built> TreeBuilder::build(ByteView blob) {
       built.node = parse_xattrs(blob);
       if (built.node == nullptr) return corrupt("expected extended attributes, found other bytes");
       return built;
-    case NodeKind::kSmallFile: break;
+    case NodeKind::kSmallFile:
+      break;
   }
   return corrupt("expected a node that has a blob of its own, found a small file");
 }
@@ -180,7 +199,8 @@ Result<TreeBuilder::Built> TreeBuilder::build_table_inner(const InnerNode& in) {
     const Built* below = TRY(child(in.child[i], "of the inode table"));
     if (!is_table(below->node->kind)) return corrupt("inode table that refers to another kind of node");
     // Strictly downwards, so that nothing that walks the table goes deeper than an id has bits.
-    bool lower = below->node->kind == NodeKind::kTablePage || static_cast<fs::TableInner*>(below->node)->shift < in.shift;
+    bool lower = below->node->kind == NodeKind::kTablePage ||
+                 static_cast<fs::TableInner*>(below->node)->shift < in.shift;
     if (!lower) return corrupt("inode table node above one that is as high");
     inner->child[i] = fs::retain(below->node);
     inner->sum += sum_of_table_node(*below->node);
@@ -226,7 +246,8 @@ Result<TreeBuilder::Built> TreeBuilder::build_file_inner(const InnerNode& in) {
     }
     inner->child[i] = fs::retain(below->node);
     built.visits = std::min(kVisitsMax, built.visits + below->visits);
-    if (__builtin_add_overflow(built.blocks, below->blocks, &built.blocks)) return corrupt("file of too many blocks");
+    if (__builtin_add_overflow(built.blocks, below->blocks, &built.blocks))
+      return corrupt("file of too many blocks");
   }
   owned.take();
   return built;
@@ -258,7 +279,8 @@ Status TreeBuilder::attach_content(fs::Inode& inode, const PageEntry& entry) {
   if (!entry.inline_directory.empty()) return corrupt("inode that is no directory with entries");
   if (!entry.inline_small.empty()) {
     if (!S_ISREG(inode.mode) && !S_ISLNK(inode.mode)) return corrupt("special inode with content");
-    if (S_ISREG(inode.mode) && entry.inline_small.size() > fs::SmallFile::kMax) return corrupt("small file of too many bytes");
+    if (S_ISREG(inode.mode) && entry.inline_small.size() > fs::SmallFile::kMax)
+      return corrupt("small file of too many bytes");
     inode.content = make_small(entry.inline_small);
     inode.sum = fs::block_hash(0, entry.inline_small);
     inode.blocks = S_ISREG(inode.mode) ? 1 : 0;
@@ -305,19 +327,20 @@ Status TreeBuilder::attach_xattrs(fs::Inode& inode, const PageEntry& entry) {
   }
   if (!entry.xattrs) return {};
   const Built* built = TRY(child(entry.xattrs, "extended attributes"));
-  if (built->node->kind != NodeKind::kXattrs) return corrupt("extended attributes that are another kind of node");
+  if (built->node->kind != NodeKind::kXattrs)
+    return corrupt("extended attributes that are another kind of node");
   TRY(charge(static_cast<const fs::Xattrs*>(built->node)->length));  // hashed again for every inode
   inode.xattrs = static_cast<fs::Xattrs*>(fs::retain(built->node));
   return {};
 }
 
-// The way down is at most kFileLevelMax long. A node not yet placed is the builder's alone and is finished where it
-// lies; one that is placed elsewhere is shared and stays as it is.
+// The way down is at most kFileLevelMax long. A node not yet placed is the builder's alone and is finished
+// where it lies; one that is placed elsewhere is shared and stays as it is.
 Result<fs::Node*> TreeBuilder::place(fs::Node* node, uint64_t base) {
   auto [it, first] = placed_.try_emplace(node, base);
   if (!first && it->second == base) return fs::retain(node);
   bool is_leaf = node->kind == NodeKind::kFileLeaf;
-  Owned owned(first ? fs::retain(node)
+  Owned owned(first     ? fs::retain(node)
               : is_leaf ? static_cast<fs::Node*>(new fs::FileLeaf(static_cast<fs::FileLeaf&>(*node)))
                         : copy_of(static_cast<fs::FileInner&>(*node)));
   fs::Node* mine = owned.get();

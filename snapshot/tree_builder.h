@@ -1,10 +1,9 @@
-// TreeBuilder: makes a tree out of blobs that come children first, from whomever. What a blob refers to must have come
-// before it, so there are no cycles, and nothing is held but the nodes themselves.
+// TreeBuilder: makes a tree out of blobs that come children first, from whomever. What a blob refers to must
+// have come before it, so there are no cycles, and nothing is held but the nodes themselves.
 //
-// Hashes and sums are computed from the bytes. A content node that several inodes refer to at the same place is one
-// node; its bytes are charged once, and walking it again is charged too, so that a few blobs cannot stand for more
-// work than the limit allows.
-// Threads: one.
+// Hashes and sums are computed from the bytes. A content node that several inodes refer to at the same place
+// is one node; its bytes are charged once, and walking it again is charged too, so that a few blobs cannot
+// stand for more work than the limit allows. Threads: one.
 #pragma once
 
 #include <unordered_map>
@@ -56,7 +55,8 @@ class TreeBuilder {
   const bool remember_;
   uint64_t charged_ = 0;
   std::unordered_map<BlobId, Built> built_;
-  std::unordered_map<const fs::Node*, uint64_t> placed_;  // file nodes with their hashes made, and for which base
+  std::unordered_map<const fs::Node*, uint64_t>
+      placed_;  // file nodes with their hashes made, and for which base
 };
 
 }  // namespace reprise::snapshot

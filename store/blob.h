@@ -1,7 +1,8 @@
 // Blobs: immutable byte strings named by their XXH3-128. BlobSink takes them, BlobSource gives them back.
 //
 // No order, no names, no lifetime: what refers to a blob is in the blob that has its id (snapshot/).
-// A blob's id says what it should contain, not who may be trusted: a source verifies the hash of what it gives.
+// A blob's id says what it should contain, not who may be trusted: a source verifies the hash of what it
+// gives.
 #pragma once
 
 #include "base/bytes.h"
@@ -15,11 +16,11 @@ inline constexpr size_t kBlobLimit = 16 << 20;  // bytes in one blob
 class BlobSink {
  public:
   virtual ~BlobSink() = default;
-  // Stores bytes and returns their id. If a blob of that id is there its bytes are compared: equal ones are stored once,
-  // different ones are kCorrupt (a collision never aliases).
+  // Stores bytes and returns their id. If a blob of that id is there its bytes are compared: equal ones are
+  // stored once, different ones are kCorrupt (a collision never aliases).
   virtual Result<BlobId> put(ByteView bytes) = 0;
-  // The same for a blob that lies in pieces; what put would do with all of them in a row. Spares copying where the sink
-  // can take pieces.
+  // The same for a blob that lies in pieces; what put would do with all of them in a row. Spares copying
+  // where the sink can take pieces.
   virtual Result<BlobId> put_parts(std::span<const ByteView> parts);
 };
 

@@ -1,10 +1,10 @@
 #include "store/catalogue.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <map>
 #include <mutex>
-
-#include <fmt/format.h>
 
 #include "store/lmdb.h"
 #include "store/records.h"
@@ -68,7 +68,9 @@ class LmdbCatalogue final : public Catalogue {
     TRY(lmdb_->write(add));
     return record.id;
   }
-  Result<std::vector<SnapshotRecord>> snapshots() override { return all<SnapshotRecord>(kSnapshots, "snapshot"); }
+  Result<std::vector<SnapshotRecord>> snapshots() override {
+    return all<SnapshotRecord>(kSnapshots, "snapshot");
+  }
   Status remove_snapshot(uint64_t id) override {
     return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
       if (TRY(txn.remove(kSnapshots, number_key(id)))) return {};
@@ -94,7 +96,9 @@ class LmdbCatalogue final : public Catalogue {
   }
   Result<std::vector<BranchRecord>> branches() override { return all<BranchRecord>(kBranches, "branch"); }
 
-  Result<std::optional<BlobPlace>> blob(BlobId id) override { return one<BlobPlace>(kBlobs, blob_key(id), "blob's place"); }
+  Result<std::optional<BlobPlace>> blob(BlobId id) override {
+    return one<BlobPlace>(kBlobs, blob_key(id), "blob's place");
+  }
   Status put_blobs(const std::vector<std::pair<BlobId, BlobPlace>>& places) override {
     if (places.empty()) return {};
     return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
@@ -140,7 +144,8 @@ class LmdbCatalogue final : public Catalogue {
     return found;
   }
   Status damaged(std::string_view what) {
-    return fail(Code::kCorrupt, fmt::format("{}: expected a {}, found bytes that are none", lmdb_->path(), what));
+    return fail(Code::kCorrupt,
+                fmt::format("{}: expected a {}, found bytes that are none", lmdb_->path(), what));
   }
 
   std::unique_ptr<Lmdb> lmdb_;
@@ -177,7 +182,9 @@ class MemoryCatalogue final : public Catalogue {
     branches_[branch.name] = branch;
     return {};
   }
-  Result<std::optional<BranchRecord>> branch(std::string_view name) override { return one(branches_, std::string(name)); }
+  Result<std::optional<BranchRecord>> branch(std::string_view name) override {
+    return one(branches_, std::string(name));
+  }
   Result<std::vector<BranchRecord>> branches() override { return values(branches_); }
   Result<std::optional<BlobPlace>> blob(BlobId id) override { return one(blobs_, id); }
   Status put_blobs(const std::vector<std::pair<BlobId, BlobPlace>>& places) override {
@@ -218,6 +225,8 @@ Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, size_
   return catalogue;
 }
 
-std::unique_ptr<Catalogue> catalogue_in_memory() { return std::make_unique<MemoryCatalogue>(); }
+std::unique_ptr<Catalogue> catalogue_in_memory() {
+  return std::make_unique<MemoryCatalogue>();
+}
 
 }  // namespace reprise::store

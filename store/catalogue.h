@@ -1,8 +1,9 @@
 // Catalogue: the small facts of a store, in LMDB: snapshots, marks, branches, and where each blob lies.
 //
-// Trusted and local, but every record is checked when it is read. Opened once per process; several processes may have it
-// open at once, and see each other's commits. No read transaction is held across a call. Threads: any.
-// Strings are bounded: a branch or mark is named as Store::check_name says, a label has at most kCatalogueTextLimit bytes.
+// Trusted and local, but every record is checked when it is read. Opened once per process; several processes
+// may have it open at once, and see each other's commits. No read transaction is held across a call. Threads:
+// any. Strings are bounded: a branch or mark is named as Store::check_name says, a label has at most
+// kCatalogueTextLimit bytes.
 #pragma once
 
 #include <memory>
@@ -17,22 +18,23 @@
 
 namespace reprise::store {
 
-inline constexpr size_t kCatalogueTextLimit = 4096;    // bytes in a label or token
+inline constexpr size_t kCatalogueTextLimit = 4096;      // bytes in a label
+inline constexpr size_t kCatalogueTokenLimit = 2 << 20;  // bytes in a token: a vector and a digest, printable
 inline constexpr size_t kCatalogueVectorLimit = 1 << 20;  // bytes in an encoded vector
 
 struct SnapshotRecord {
-  uint64_t id = 0;        // counted up from 1 in this store
+  uint64_t id = 0;  // counted up from 1 in this store
   std::string branch;
-  std::string label;      // "" if none
+  std::string label;        // "" if none
   bool checkpoint = false;  // made by a clean close or to bound reopening; replaced by the next one
   Timestamp time;
-  BlobId root;            // of the tree (snapshot/)
-  LogIndex log_index = 0;   // state after this batch of its branch
-  Bytes vector;           // journal::Vector::encode
-  Digest128 digest;       // state digest
+  BlobId root;             // of the tree (snapshot/)
+  LogIndex log_index = 0;  // state after this batch of its branch
+  Bytes vector;            // journal::Vector::encode
+  Digest128 digest;        // state digest
   uint64_t lamport = 0;
-  uint64_t inodes = 0, bytes = 0;          // of the tree
-  uint64_t stored_bytes = 0;               // added to the packs for it, compressed
+  uint64_t inodes = 0, bytes = 0;  // of the tree
+  uint64_t stored_bytes = 0;       // added to the packs for it, compressed
 
   bool operator==(const SnapshotRecord&) const = default;
 };
@@ -66,10 +68,11 @@ struct BranchRecord {
 class Catalogue {
  public:
   virtual ~Catalogue() = default;
-  virtual Result<uint64_t> add_snapshot(SnapshotRecord record) = 0;  // returns the id given to it; durable on return
-  virtual Result<std::vector<SnapshotRecord>> snapshots() = 0;       // by id
-  virtual Status remove_snapshot(uint64_t id) = 0;                   // kNotFound
-  virtual Status put_mark(const MarkRecord& mark) = 0;               // replaces one of that name and branch
+  virtual Result<uint64_t> add_snapshot(
+      SnapshotRecord record) = 0;  // returns the id given to it; durable on return
+  virtual Result<std::vector<SnapshotRecord>> snapshots() = 0;  // by id
+  virtual Status remove_snapshot(uint64_t id) = 0;              // kNotFound
+  virtual Status put_mark(const MarkRecord& mark) = 0;          // replaces one of that name and branch
   virtual Result<std::optional<MarkRecord>> mark(std::string_view branch, std::string_view name) = 0;
   virtual Result<std::vector<MarkRecord>> marks() = 0;
   virtual Status put_branch(const BranchRecord& branch) = 0;
@@ -79,9 +82,10 @@ class Catalogue {
   virtual Status put_blobs(const std::vector<std::pair<BlobId, BlobPlace>>& places) = 0;  // one transaction
 };
 
-// The catalogue in the file `path`, begun if it is missing. kBusy if this process has it open already. The map is grown
-// from map_bytes as needed.
-Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, size_t map_bytes = size_t{64} << 20);
+// The catalogue in the file `path`, begun if it is missing. kBusy if this process has it open already. The
+// map is grown from map_bytes as needed.
+Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path,
+                                                  size_t map_bytes = size_t{64} << 20);
 std::unique_ptr<Catalogue> catalogue_in_memory();
 
 }  // namespace reprise::store

@@ -1,19 +1,23 @@
 #include "store/lmdb.h"
 
+#include <fmt/format.h>
+
 #include <cerrno>
 #include <mutex>
 #include <set>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "base/host_tree.h"
 
 namespace reprise::store {
 namespace {
 
-MDB_val to_mdb(ByteView bytes) { return {bytes.size(), const_cast<std::byte*>(bytes.data())}; }
-ByteView from_mdb(const MDB_val& value) { return {static_cast<const std::byte*>(value.mv_data), value.mv_size}; }
+MDB_val to_mdb(ByteView bytes) {
+  return {bytes.size(), const_cast<std::byte*>(bytes.data())};
+}
+ByteView from_mdb(const MDB_val& value) {
+  return {static_cast<const std::byte*>(value.mv_data), value.mv_size};
+}
 
 struct CursorDeleter {
   void operator()(MDB_cursor* cursor) const { mdb_cursor_close(cursor); }
@@ -56,7 +60,8 @@ struct Lmdb::OpenPath {
 std::mutex Lmdb::OpenPath::mutex;
 std::set<std::string> Lmdb::OpenPath::open;
 
-Lmdb::Lmdb(std::string path, std::unique_ptr<OpenPath> claim) : path_(std::move(path)), claim_(std::move(claim)) {}
+Lmdb::Lmdb(std::string path, std::unique_ptr<OpenPath> claim)
+    : path_(std::move(path)), claim_(std::move(claim)) {}
 
 Lmdb::~Lmdb() {
   if (env_ != nullptr) mdb_env_close(env_);
@@ -65,8 +70,9 @@ Lmdb::~Lmdb() {
 std::unexpected<Error> Lmdb::failed(int code, std::string_view doing) const {
   std::string what = fmt::format("{}: cannot {}", path_, doing);
   if (code > 0) return std::unexpected(Error::from_errno(code, what));
-  bool corrupt = code == MDB_CORRUPTED || code == MDB_INVALID || code == MDB_PAGE_NOTFOUND || code == MDB_PANIC ||
-                 code == MDB_INCOMPATIBLE || code == MDB_BAD_VALSIZE || code == MDB_BAD_TXN;
+  bool corrupt = code == MDB_CORRUPTED || code == MDB_INVALID || code == MDB_PAGE_NOTFOUND ||
+                 code == MDB_PANIC || code == MDB_INCOMPATIBLE || code == MDB_BAD_VALSIZE ||
+                 code == MDB_BAD_TXN;
   Code kind = corrupt ? Code::kCorrupt : code == MDB_VERSION_MISMATCH ? Code::kUnsupported : Code::kIo;
   return fail(kind, fmt::format("{}: {}", what, mdb_strerror(code)));
 }
@@ -86,11 +92,13 @@ Status Lmdb::prepare(const std::vector<const char*>& tables, size_t map_bytes) {
   if (int code = mdb_env_create(&env_)) return failed(code, "open");
   if (int code = mdb_env_set_maxdbs(env_, static_cast<MDB_dbi>(tables.size()))) return failed(code, "open");
   if (int code = mdb_env_set_mapsize(env_, map_bytes)) return failed(code, "open");
-  if (int code = mdb_env_open(env_, path_.c_str(), MDB_NOSUBDIR | MDB_NOTLS, 0644)) return failed(code, "open");
+  if (int code = mdb_env_open(env_, path_.c_str(), MDB_NOSUBDIR | MDB_NOTLS, 0644))
+    return failed(code, "open");
   int dead_readers;  // of processes that were killed; they would keep old pages from being used again
   if (int code = mdb_reader_check(env_, &dead_readers)) return failed(code, "open");
   tables_.resize(tables.size());
-  // Reading first: another process may be writing, and opening must not wait for it once the tables are there.
+  // Reading first: another process may be writing, and opening must not wait for it once the tables are
+  // there.
   bool missing = false;
   for (unsigned flags : {unsigned{MDB_RDONLY}, 0u}) {
     missing = false;
@@ -99,8 +107,10 @@ Status Lmdb::prepare(const std::vector<const char*>& tables, size_t map_bytes) {
     TransactionGuard guard(handle);
     for (size_t i = 0; i < tables.size() && !missing; i++) {
       int code = mdb_dbi_open(handle, tables[i], flags == 0 ? MDB_CREATE : 0, &tables_[i]);
-      if (code == MDB_NOTFOUND) missing = true;
-      else if (code != 0) return failed(code, "open a table of");
+      if (code == MDB_NOTFOUND)
+        missing = true;
+      else if (code != 0)
+        return failed(code, "open a table of");
     }
     if (missing) continue;
     if (int code = guard.commit()) return failed(code, "write");  // also what makes the handles last
@@ -118,7 +128,8 @@ Result<MDB_txn*> Lmdb::begin(unsigned flags, std::shared_lock<std::shared_mutex>
     if (code != MDB_MAP_RESIZED) return failed(code, (flags & MDB_RDONLY) != 0 ? "read" : "write");
     lock.unlock();
     std::unique_lock resizing(map_);
-    if (int resized = mdb_env_set_mapsize(env_, 0)) return failed(resized, "map");  // 0: as another process made it
+    if (int resized = mdb_env_set_mapsize(env_, 0))
+      return failed(resized, "map");  // 0: as another process made it
   }
 }
 

@@ -1,8 +1,8 @@
-// Lmdb: the one class that touches LMDB. An environment of named tables in one file, transactions with the map grown
-// when it is full or when another process grew it. No I/O of ours; LMDB does its own.
+// Lmdb: the one class that touches LMDB. An environment of named tables in one file, transactions with the
+// map grown when it is full or when another process grew it. No I/O of ours; LMDB does its own.
 //
-// One environment a process and file (LMDB's rule: its locks are the process's); a second open is kBusy. Not to be used
-// across fork(2). Threads: any; a transaction lives inside one call of read() or write().
+// One environment a process and file (LMDB's rule: its locks are the process's); a second open is kBusy. Not
+// to be used across fork(2). Threads: any; a transaction lives inside one call of read() or write().
 #pragma once
 
 #include <lmdb.h>
@@ -46,8 +46,8 @@ class Lmdb {
   ~Lmdb();
 
   Status read(const Work& work);
-  // Runs work and commits, durably; nothing of it happens if it fails. Work may be run again, from its beginning, when
-  // the map had to grow: it must set, not add to, what it captures.
+  // Runs work and commits, durably; nothing of it happens if it fails. Work may be run again, from its
+  // beginning, when the map had to grow: it must set, not add to, what it captures.
   Status write(const Work& work);
   const std::string& path() const { return path_; }
 

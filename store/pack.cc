@@ -1,13 +1,12 @@
 #include "store/pack.h"
 
+#include <fmt/format.h>
 #include <zstd.h>
 
 #include <algorithm>
 #include <charconv>
 #include <mutex>
 #include <unordered_map>
-
-#include <fmt/format.h>
 
 #include "base/check.h"
 #include "base/hash.h"
@@ -18,7 +17,9 @@ namespace {
 
 constexpr size_t kOpenPacksMax = 64;  // files kept open for reading
 
-std::string pack_name(uint32_t number) { return fmt::format("{:08}.pack", number); }
+std::string pack_name(uint32_t number) {
+  return fmt::format("{:08}.pack", number);
+}
 
 // 0 if it is no pack's name.
 uint32_t pack_number(std::string_view name) {
@@ -37,7 +38,8 @@ struct DecompressorDeleter {
 
 class Packs final : public BlobStore {
  public:
-  Packs(std::unique_ptr<Directory> directory, VolumeId volume, Catalogue& catalogue, const PackOptions& options)
+  Packs(std::unique_ptr<Directory> directory, VolumeId volume, Catalogue& catalogue,
+        const PackOptions& options)
       : directory_(std::move(directory)),
         volume_(volume),
         catalogue_(catalogue),
@@ -66,7 +68,8 @@ class Packs final : public BlobStore {
   Result<Bytes> get(BlobId id) override {
     std::unique_lock lock(mutex_);
     auto place = TRY(find(id));
-    if (!place) return fail(Code::kNotFound, fmt::format("{}: no blob {}", directory_->path(), id.to_string()));
+    if (!place)
+      return fail(Code::kNotFound, fmt::format("{}: no blob {}", directory_->path(), id.to_string()));
     return read(id, *place, lock);
   }
 
@@ -123,8 +126,8 @@ class Packs final : public BlobStore {
 
   ByteView compress(ByteView bytes) {
     scratch_.resize(ZSTD_compressBound(bytes.size()));
-    size_t n = ZSTD_compressCCtx(compressor_.get(), scratch_.data(), scratch_.size(), bytes.data(), bytes.size(),
-                                 options_.compression_level);
+    size_t n = ZSTD_compressCCtx(compressor_.get(), scratch_.data(), scratch_.size(), bytes.data(),
+                                 bytes.size(), options_.compression_level);
     return ZSTD_isError(n) ? bytes : ByteView(scratch_).first(n);
   }
 
@@ -189,7 +192,8 @@ class Packs final : public BlobStore {
     } else {
       std::shared_ptr<File> file = TRY(reader(place.pack));
       if (lock.owns_lock()) lock.unlock();
-      if (TRY(file->pread(frame, place.offset)) != frame.size()) return damaged(id, place, "the end of the pack");
+      if (TRY(file->pread(frame, place.offset)) != frame.size())
+        return damaged(id, place, "the end of the pack");
     }
     return unpack(id, place, frame);
   }
@@ -199,7 +203,8 @@ class Packs final : public BlobStore {
   Result<Bytes> unpack(BlobId id, const BlobPlace& place, ByteView frame) const {
     auto header = decode_blob_header(frame);
     if (!header) return damaged(id, place, "no valid blob header");
-    if (header->id != id || header->stored_bytes != place.stored_bytes) return damaged(id, place, "another blob");
+    if (header->id != id || header->stored_bytes != place.stored_bytes)
+      return damaged(id, place, "another blob");
     ByteView payload = frame.subspan(kBlobHeaderBytes);
     Bytes raw(header->raw_bytes);
     if (header->codec == Codec::kRaw) {
@@ -216,8 +221,9 @@ class Packs final : public BlobStore {
   }
 
   std::unexpected<Error> damaged(BlobId id, const BlobPlace& place, std::string_view found) const {
-    return fail(Code::kCorrupt, fmt::format("{}/{}: expected blob {} at offset {}, found {}", directory_->path(),
-                                            pack_name(place.pack), id.to_string(), place.offset, found));
+    return fail(Code::kCorrupt,
+                fmt::format("{}/{}: expected blob {} at offset {}, found {}", directory_->path(),
+                            pack_name(place.pack), id.to_string(), place.offset, found));
   }
 
   const std::unique_ptr<Directory> directory_;
@@ -227,10 +233,10 @@ class Packs final : public BlobStore {
 
   mutable std::mutex mutex_;
   std::optional<Error> failure_;
-  std::shared_ptr<File> pack_;   // being written; null before the first put
+  std::shared_ptr<File> pack_;  // being written; null before the first put
   uint32_t pack_number_ = 0;
-  uint64_t written_ = 0;         // bytes of it handed to the file
-  Bytes buffer_;                 // that follow them
+  uint64_t written_ = 0;  // bytes of it handed to the file
+  Bytes buffer_;          // that follow them
   bool directory_unsynced_ = false;
   std::unordered_map<BlobId, BlobPlace> pending_;  // put since the last sync
   std::unordered_map<uint32_t, std::shared_ptr<File>> readers_;
@@ -281,6 +287,8 @@ std::unique_ptr<BlobStore> open_packs(std::unique_ptr<Directory> packs, VolumeId
   return std::make_unique<Packs>(std::move(packs), volume, catalogue, options);
 }
 
-std::unique_ptr<BlobStore> blobs_in_memory() { return std::make_unique<MemoryBlobs>(); }
+std::unique_ptr<BlobStore> blobs_in_memory() {
+  return std::make_unique<MemoryBlobs>();
+}
 
 }  // namespace reprise::store

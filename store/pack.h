@@ -1,11 +1,10 @@
-// Packs: a BlobStore of append-only files, one blob after another, found through the catalogue. docs/snapshot-format.md
-// has the bytes.
+// Packs: a BlobStore of append-only files, one blob after another, found through the catalogue.
+// docs/snapshot-format.md has the bytes.
 //
-// A writer has pack files of its own: the next free number, created when it first puts something. So several processes
-// write one store without a lock between them. What a crash leaves behind a pack's last synced blob is never pointed to,
-// and nobody appends to a pack after its writer has gone.
-// After a failed write or sync every later put and sync answers the first error: it is not known what is on the disk.
-// Threads: any.
+// A writer has pack files of its own: the next free number, created when it first puts something. So several
+// processes write one store without a lock between them. What a crash leaves behind a pack's last synced blob
+// is never pointed to, and nobody appends to a pack after its writer has gone. After a failed write or sync
+// every later put and sync answers the first error: it is not known what is on the disk. Threads: any.
 #pragma once
 
 #include <memory>
@@ -17,10 +16,10 @@
 namespace reprise::store {
 
 struct PackOptions {
-  uint64_t pack_bytes = 256 << 20;   // a new pack begins past this
-  size_t buffer_bytes = 1 << 20;     // put and not yet written
-  size_t compress_from_bytes = 64;   // smaller blobs are kept as they are
-  int compression_level = 1;         // zstd's
+  uint64_t pack_bytes = 256 << 20;  // a new pack begins past this
+  size_t buffer_bytes = 1 << 20;    // put and not yet written
+  size_t compress_from_bytes = 64;  // smaller blobs are kept as they are
+  int compression_level = 1;        // zstd's
 };
 
 // `packs` is the directory of the pack files; the catalogue must outlive the result.

@@ -43,7 +43,7 @@ class Reader {
     if (size > limit) ok_ = false;
     return ok_ ? in_.take(size) : ByteView{};
   }
-  std::string text() { return std::string(as_text(bytes(kCatalogueTextLimit))); }
+  std::string text(size_t limit = kCatalogueTextLimit) { return std::string(as_text(bytes(limit))); }
   Digest128 digest() {
     Digest128 out;
     out.lo = value<uint64_t>();
@@ -70,7 +70,8 @@ class Reader {
 
 Status check_length(std::string_view what, size_t found, size_t limit) {
   if (found <= limit) return {};
-  return fail(Code::kInvalidArgument, fmt::format("{}: expected at most {} bytes, found {}", what, limit, found));
+  return fail(Code::kInvalidArgument,
+              fmt::format("{}: expected at most {} bytes, found {}", what, limit, found));
 }
 
 }  // namespace
@@ -125,12 +126,14 @@ std::optional<MarkRecord> decode(ByteView bytes) {
   r.name = in.text();
   r.branch = in.text();
   r.log_index = in.value<uint64_t>();
-  r.token = in.text();
+  r.token = in.text(kCatalogueTokenLimit);
   r.time = in.time();
   return in.done(std::move(r));
 }
 
-Bytes encode(const BranchRecord& r) { return Writer().text(r.name).value(r.durable_hint).take(); }
+Bytes encode(const BranchRecord& r) {
+  return Writer().text(r.name).value(r.durable_hint).take();
+}
 
 template <>
 std::optional<BranchRecord> decode(ByteView bytes) {
@@ -164,9 +167,11 @@ Status check(const SnapshotRecord& record) {
 Status check(const MarkRecord& record) {
   TRY(Store::check_name("branch", record.branch));
   TRY(Store::check_name("mark", record.name));
-  return check_length("token", record.token.size(), kCatalogueTextLimit);
+  return check_length("token", record.token.size(), kCatalogueTokenLimit);
 }
 
-Status check(const BranchRecord& record) { return Store::check_name("branch", record.name); }
+Status check(const BranchRecord& record) {
+  return Store::check_name("branch", record.name);
+}
 
 }  // namespace reprise::store

@@ -1,5 +1,5 @@
-// How the catalogue's records lie in LMDB: one version byte, then little-endian fields, strings after their length.
-// decode gives nullopt for bytes that are no such record.
+// How the catalogue's records lie in LMDB: one version byte, then little-endian fields, strings after their
+// length. decode gives nullopt for bytes that are no such record.
 #pragma once
 
 #include <optional>

@@ -1,12 +1,12 @@
 #include "store/store.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <map>
 #include <mutex>
-
-#include <fmt/format.h>
 
 #include "base/file_lock.h"
 #include "base/hash.h"
@@ -42,10 +42,12 @@ Result<VolumeId> decode_identity(ByteView bytes, const std::string& path) {
   }
   auto version = in.value<uint32_t>();
   if (in.ok() && version != kStoreVersion) {
-    return fail(Code::kUnsupported, fmt::format("{}: expected store version {}, found {}", path, kStoreVersion, version));
+    return fail(Code::kUnsupported,
+                fmt::format("{}: expected store version {}, found {}", path, kStoreVersion, version));
   }
   if (bytes.size() != kIdentityBytes) {
-    return fail(Code::kCorrupt, fmt::format("{}: expected {} bytes, found {}", path, kIdentityBytes, bytes.size()));
+    return fail(Code::kCorrupt,
+                fmt::format("{}: expected {} bytes, found {}", path, kIdentityBytes, bytes.size()));
   }
   in.value<uint32_t>();
   VolumeId volume;
@@ -54,12 +56,15 @@ Result<VolumeId> decode_identity(ByteView bytes, const std::string& path) {
   uint64_t expected = hash64(bytes.first(kIdentityBytes - 8));
   auto found = in.value<uint64_t>();
   if (expected != found || !volume) {
-    return fail(Code::kCorrupt, fmt::format("{}: expected checksum {:016x}, found {:016x}", path, expected, found));
+    return fail(Code::kCorrupt,
+                fmt::format("{}: expected checksum {:016x}, found {:016x}", path, expected, found));
   }
   return volume;
 }
 
-std::string encode_holder(const LockHolder& holder) { return fmt::format("{}\n{}", holder.pid, holder.command); }
+std::string encode_holder(const LockHolder& holder) {
+  return fmt::format("{}\n{}", holder.pid, holder.command);
+}
 
 // Content that is no holder's (one that is being written) gives pid 0.
 LockHolder decode_holder(std::string_view text) {
@@ -72,8 +77,9 @@ LockHolder decode_holder(std::string_view text) {
 }
 
 std::unexpected<Error> busy(std::string_view where, const LockHolder& holder) {
-  return fail(Code::kBusy, fmt::format("{}: expected no live instance, found one: process {} ({})", where, holder.pid,
-                                       holder.command.empty() ? "starting" : printable(holder.command)));
+  return fail(Code::kBusy,
+              fmt::format("{}: expected no live instance, found one: process {} ({})", where, holder.pid,
+                          holder.command.empty() ? "starting" : printable(holder.command)));
 }
 
 class DiskStore final : public Store {
@@ -100,7 +106,8 @@ class DiskStore final : public Store {
   Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) override {
     return directory_in_branch(branch, "/journal");
   }
-  Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch, const LockHolder& holder) override {
+  Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
+                                                  const LockHolder& holder) override {
     TRY(branch_directory(branch));
     std::string path = lock_path(branch);
     auto lock = FileLock::acquire(path, encode_holder(holder));
@@ -132,7 +139,9 @@ class DiskStore final : public Store {
         catalogue_(std::move(catalogue)),
         blobs_(open_packs(std::move(packs), volume, *catalogue_)) {}
 
-  std::string lock_path(std::string_view branch) const { return fmt::format("{}/branches/{}/lock", path_, branch); }
+  std::string lock_path(std::string_view branch) const {
+    return fmt::format("{}/branches/{}/lock", path_, branch);
+  }
 
   Result<std::unique_ptr<Directory>> directory_in_branch(std::string_view branch, std::string_view below) {
     TRY(check_name("branch", branch));
@@ -163,7 +172,8 @@ class MemoryStore final : public Store {
   Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) override {
     return branch_directory(branch);
   }
-  Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch, const LockHolder& holder) override {
+  Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
+                                                  const LockHolder& holder) override {
     TRY(check_name("branch", branch));
     std::lock_guard lock(holders_->mutex);
     auto [it, is_new] = holders_->by_branch.try_emplace(std::string(branch), holder);
@@ -208,13 +218,15 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& path) {
   if (!directory) {
     int code = directory.error().sys_errno();
     if (code == ENOENT) return fail(Code::kNotFound, path + ": expected a store, found nothing there");
-    if (code == ENOTDIR) return fail(Code::kInvalidArgument, path + ": expected a store (a directory), found a file");
+    if (code == ENOTDIR)
+      return fail(Code::kInvalidArgument, path + ": expected a store (a directory), found a file");
     return std::unexpected(directory.error());
   }
   if (!TRY((*directory)->exists(kIdentityFile))) {
     bool empty = TRY((*directory)->list()).empty();
-    return fail(Code::kInvalidArgument, fmt::format("{}: expected a store, found {}", path,
-                                                    empty ? "an empty directory" : "a directory without a file reprise.store"));
+    return fail(Code::kInvalidArgument,
+                fmt::format("{}: expected a store, found {}", path,
+                            empty ? "an empty directory" : "a directory without a file reprise.store"));
   }
   return DiskStore::open(path, std::move(*directory));
 }
@@ -230,12 +242,14 @@ Result<std::unique_ptr<Store>> Store::create(const std::string& path, VolumeId v
   }
   std::string_view found;
   for (const std::string& name : TRY((*directory)->list())) {
-    // .new: a creation that was interrupted. mnt: where the instance will be mounted, made before the volume was known.
+    // .new: a creation that was interrupted. mnt: where the instance will be mounted, made before the volume
+    // was known.
     if (name != std::string(kIdentityFile) + ".new" && name != "mnt") found = "other files";
   }
   if (TRY((*directory)->exists(kIdentityFile))) found = "a store";
   if (!found.empty()) {
-    return fail(Code::kAlreadyExists, fmt::format("{}: expected a new path or an empty directory, found {}", path, found));
+    return fail(Code::kAlreadyExists,
+                fmt::format("{}: expected a new path or an empty directory, found {}", path, found));
   }
   // The identity is the first thing there is: whatever else is missing is made when the store is opened.
   TRY((*directory)->replace_file(kIdentityFile, encode_identity(volume)));
@@ -251,17 +265,22 @@ bool Store::looks_like_store(const std::string& path) {
   return (*directory)->exists(kIdentityFile).value_or(false);
 }
 
-std::unique_ptr<Store> Store::in_memory(VolumeId volume) { return std::make_unique<MemoryStore>(volume); }
+std::unique_ptr<Store> Store::in_memory(VolumeId volume) {
+  return std::make_unique<MemoryStore>(volume);
+}
 
 Status Store::check_name(std::string_view what, std::string_view name) {
   auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
   auto inner = [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '.' || c == '-'; };
-  bool good = !name.empty() && name.size() <= 64 && letter(name[0]) && std::ranges::all_of(name, inner) && name != "head";
+  bool good = !name.empty() && name.size() <= 64 && letter(name[0]) && std::ranges::all_of(name, inner) &&
+              name != "head";
   if (good) return {};
-  return fail(Code::kInvalidArgument,
-              fmt::format("expected a {} name of letters, digits, '_', '.' and '-', beginning with a letter or '_', at "
-                          "most 64 bytes and not \"head\", found \"{}\"",
-                          what, printable(name)));
+  return fail(
+      Code::kInvalidArgument,
+      fmt::format(
+          "expected a {} name of letters, digits, '_', '.' and '-', beginning with a letter or '_', at "
+          "most 64 bytes and not \"head\", found \"{}\"",
+          what, printable(name)));
 }
 
 }  // namespace reprise::store

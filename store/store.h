@@ -45,8 +45,8 @@ struct LockHolder {
 
 class Store {
  public:
-  // kNotFound if path is not there, kInvalidArgument if it is no store (a directory with other things, a file), with what
-  // was expected and found; kUnsupported for another version; kCorrupt.
+  // kNotFound if path is not there, kInvalidArgument if it is no store (a directory with other things, a
+  // file), with what was expected and found; kUnsupported for another version; kCorrupt.
   static Result<std::unique_ptr<Store>> open(const std::string& path);
   // In a path that does not exist or is an empty directory; otherwise kAlreadyExists.
   static Result<std::unique_ptr<Store>> create(const std::string& path, VolumeId volume);
@@ -67,7 +67,8 @@ class Store {
   virtual Result<std::unique_ptr<Directory>> branch_directory(std::string_view branch) = 0;
   virtual Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) = 0;
   // kBusy names the holder.
-  virtual Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch, const LockHolder& holder) = 0;
+  virtual Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
+                                                          const LockHolder& holder) = 0;
   // Who holds it now; nullopt if nobody.
   virtual Result<std::optional<LockHolder>> lock_holder(std::string_view branch) = 0;
   virtual std::string control_socket_path(std::string_view branch) const = 0;

@@ -28,11 +28,12 @@ void on_read(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset, fu
 }
 
 // The kernel has resolved O_APPEND: it knows the size, and holds the inode's lock.
-void on_write(fuse_req_t request, fuse_ino_t inode, const char* data, size_t size, off_t offset, fuse_file_info*) {
+void on_write(fuse_req_t request, fuse_ino_t inode, const char* data, size_t size, off_t offset,
+              fuse_file_info*) {
   Session& session = Session::of(request);
   auto end = session.changing_content(request, InodeId{inode}, [&] {
-    return session.filesystem_.write(session.caller_of(request), InodeId{inode}, static_cast<uint64_t>(offset),
-                                     as_bytes({data, size}));
+    return session.filesystem_.write(session.caller_of(request), InodeId{inode},
+                                     static_cast<uint64_t>(offset), as_bytes({data, size}));
   });
   if (!end) return reply_error(request, end.error());
   fuse_reply_write(request, *end - static_cast<uint64_t>(offset));
@@ -40,9 +41,12 @@ void on_write(fuse_req_t request, fuse_ino_t inode, const char* data, size_t siz
 
 int errno_for(const Error& error) {
   switch (error.code()) {
-    case Code::kNoSpace: return ENOSPC;
-    case Code::kReadOnly: return EROFS;
-    default: return EIO;
+    case Code::kNoSpace:
+      return ENOSPC;
+    case Code::kReadOnly:
+      return EROFS;
+    default:
+      return EIO;
   }
 }
 
@@ -54,24 +58,37 @@ void on_fsync(fuse_req_t request, fuse_ino_t, int, fuse_file_info*) {
   fuse_reply_err(request, synced ? 0 : errno_for(synced.error()));
 }
 
-void on_fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset, off_t length, fuse_file_info*) {
+void on_fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset, off_t length,
+                  fuse_file_info*) {
   fs::RangeChange change;
   switch (mode & ~FALLOC_FL_KEEP_SIZE) {
-    case 0: change = fs::RangeChange::kReserve; break;
-    case FALLOC_FL_PUNCH_HOLE: change = fs::RangeChange::kPunch; break;
-    case FALLOC_FL_ZERO_RANGE: change = fs::RangeChange::kZero; break;
-    case FALLOC_FL_COLLAPSE_RANGE: change = fs::RangeChange::kCollapse; break;
-    case FALLOC_FL_INSERT_RANGE: change = fs::RangeChange::kInsert; break;
-    default: return reply_error(request, fs::Errno{EOPNOTSUPP});
+    case 0:
+      change = fs::RangeChange::kReserve;
+      break;
+    case FALLOC_FL_PUNCH_HOLE:
+      change = fs::RangeChange::kPunch;
+      break;
+    case FALLOC_FL_ZERO_RANGE:
+      change = fs::RangeChange::kZero;
+      break;
+    case FALLOC_FL_COLLAPSE_RANGE:
+      change = fs::RangeChange::kCollapse;
+      break;
+    case FALLOC_FL_INSERT_RANGE:
+      change = fs::RangeChange::kInsert;
+      break;
+    default:
+      return reply_error(request, fs::Errno{EOPNOTSUPP});
   }
   Session& session = Session::of(request);
-  reply_done(request, session.filesystem_.allocate(session.caller_of(request), InodeId{inode}, change,
-                                                   (mode & FALLOC_FL_KEEP_SIZE) != 0, static_cast<uint64_t>(offset),
-                                                   static_cast<uint64_t>(length)));
+  reply_done(request,
+             session.filesystem_.allocate(session.caller_of(request), InodeId{inode}, change,
+                                          (mode & FALLOC_FL_KEEP_SIZE) != 0, static_cast<uint64_t>(offset),
+                                          static_cast<uint64_t>(length)));
 }
 
-void on_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset, fuse_file_info*, fuse_ino_t to,
-                        off_t to_offset, fuse_file_info*, size_t length, int flags) {
+void on_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset, fuse_file_info*,
+                        fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length, int flags) {
   if (flags != 0) return reply_error(request, fs::Errno{EINVAL});
   Session& session = Session::of(request);
   auto copied = session.filesystem_.copy_range(session.caller_of(request), InodeId{from},

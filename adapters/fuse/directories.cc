@@ -13,7 +13,9 @@ void on_opendir(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
   fuse_reply_open(request, file);
 }
 
-bool is_dot(std::string_view name) { return name == "." || name == ".."; }
+bool is_dot(std::string_view name) {
+  return name == "." || name == "..";
+}
 
 void on_readdir(fuse_req_t request, fuse_ino_t directory, size_t size, off_t cookie, fuse_file_info*) {
   Session& session = Session::of(request);
@@ -36,8 +38,8 @@ void on_readdir(fuse_req_t request, fuse_ino_t directory, size_t size, off_t coo
   fuse_reply_buf(request, reply.data(), used);
 }
 
-// Every entry but "." and ".." is a lookup as well. Read under the filesystem's lock, so what is added here is pinned
-// before anything can remove it.
+// Every entry but "." and ".." is a lookup as well. Read under the filesystem's lock, so what is added here
+// is pinned before anything can remove it.
 void on_readdirplus(fuse_req_t request, fuse_ino_t directory, size_t size, off_t cookie, fuse_file_info*) {
   Session& session = Session::of(request);
   std::vector<char> reply(size);
@@ -49,8 +51,8 @@ void on_readdirplus(fuse_req_t request, fuse_ino_t directory, size_t size, off_t
         fuse_entry_param entry = session.entry(InodeId{directory}, dentry.name, *attributes);
         if (is_dot(dentry.name)) entry.ino = 0;  // listed, not looked up
         std::string name(dentry.name);
-        size_t needed = fuse_add_direntry_plus(request, reply.data() + used, size - used, name.c_str(), &entry,
-                                               static_cast<off_t>(dentry.cookie));
+        size_t needed = fuse_add_direntry_plus(request, reply.data() + used, size - used, name.c_str(),
+                                               &entry, static_cast<off_t>(dentry.cookie));
         if (needed > size - used) return false;
         used += needed;
         if (entry.ino != 0) {

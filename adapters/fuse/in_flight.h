@@ -1,8 +1,9 @@
-// InFlight: which requests are being answered right now, so that somebody can wait for all answers begun before a moment.
+// InFlight: which requests are being answered right now, so that somebody can wait for all answers begun
+// before a moment.
 //
-// One slot per worker, written by that worker alone: entering and leaving cost one uncontended atomic addition each.
-// A worker enters before it looks at the filesystem, so whoever drains after publishing a change knows that every reply
-// still to come has seen the change.
+// One slot per worker, written by that worker alone: entering and leaving cost one uncontended atomic
+// addition each. A worker enters before it looks at the filesystem, so whoever drains after publishing a
+// change knows that every reply still to come has seen the change.
 #pragma once
 
 #include <atomic>
@@ -19,7 +20,8 @@ class InFlight {
   class Slot {
    public:
     void enter() { turns_.fetch_add(1); }
-    // Also early, by a request that has nothing more to say about the tree and is about to wait for something slow.
+    // Also early, by a request that has nothing more to say about the tree and is about to wait for something
+    // slow.
     void leave() {
       if (busy()) turns_.fetch_add(1);
     }
@@ -34,7 +36,8 @@ class InFlight {
 
   Slot& slot(size_t worker) { return slots_[worker]; }
 
-  // Returns when every request that was being answered at the time of the call has been. Never called by a worker.
+  // Returns when every request that was being answered at the time of the call has been. Never called by a
+  // worker.
   void drain() {
     for (size_t i = 0; i < count_; ++i) {
       uint64_t turn = slots_[i].turns_.load();

@@ -15,7 +15,9 @@ constexpr uint64_t kFirstPause_ns = 20'000;
 constexpr uint64_t kLongestPause_ns = 5'000'000;
 
 // The connection is gone, and with it everything that was cached.
-bool connection_ended(int error) { return error == ENOTCONN || error == ENODEV || error == EBADF; }
+bool connection_ended(int error) {
+  return error == ENOTCONN || error == ENODEV || error == EBADF;
+}
 
 class Marked {
  public:
@@ -54,7 +56,8 @@ void KernelCache::disconnect() {
   std::lock_guard lock(changing_);
 }
 
-Status KernelCache::apply_remotely(std::span<const fs::Operation> operations, const std::function<Status()>& apply) {
+Status KernelCache::apply_remotely(std::span<const fs::Operation> operations,
+                                   const std::function<Status()>& apply) {
   std::lock_guard lock(changing_);
   if (session_.load() == nullptr) return apply();
   Touched touched = Touched::by(operations);
@@ -77,7 +80,9 @@ Status KernelCache::replace_all(const std::function<Result<fs::View>()>& install
   return {};
 }
 
-Status KernelCache::drop_attributes(InodeId inode) { return drop_inode({inode, 0, 0}); }
+Status KernelCache::drop_attributes(InodeId inode) {
+  return drop_inode({inode, 0, 0});
+}
 
 Status KernelCache::drop(const Touched& touched) {
   for (const TouchedName& name : touched.names()) TRY(drop_name(name.parent, name.name));
@@ -85,8 +90,8 @@ Status KernelCache::drop(const Touched& touched) {
   return {};
 }
 
-// The kernel does not tell which names it has, least of all absent ones. But a name in a directory it knows can be wrong
-// only if it means something else in the new tree than in the old.
+// The kernel does not tell which names it has, least of all absent ones. But a name in a directory it knows
+// can be wrong only if it means something else in the new tree than in the old.
 Status KernelCache::drop_changed_names(const fs::View& old_tree) {
   fs::View new_tree = filesystem_.view();
   for (InodeId directory : lookups_.directories()) {
@@ -118,7 +123,8 @@ Status KernelCache::drop_inode(const TouchedInode& touched) {
   // An offset below zero means attributes only; a length of zero, to the end.
   bool bytes = touched.offset != touched.end;
   off_t offset = bytes ? static_cast<off_t>(touched.offset) : -1;
-  off_t length = bytes && touched.end != TouchedInode::kToEnd ? static_cast<off_t>(touched.end - touched.offset) : 0;
+  off_t length =
+      bytes && touched.end != TouchedInode::kToEnd ? static_cast<off_t>(touched.end - touched.offset) : 0;
 
   uint64_t started = clock_.monotonic_ns();
   for (uint64_t pause = kFirstPause_ns;; pause = std::min(pause * 2, kLongestPause_ns)) {
@@ -131,8 +137,9 @@ Status KernelCache::drop_inode(const TouchedInode& touched) {
           error, fmt::format("dropping inode {:#x} from the kernel's cache", touched.inode.value)));
     }
     if (clock_.monotonic_ns() - started > kInodeSettles_ns) {
-      return fail(Code::kTimeout, fmt::format("the kernel was told of inode {:#x} but neither has nor forgets it",
-                                              touched.inode.value));
+      return fail(Code::kTimeout,
+                  fmt::format("the kernel was told of inode {:#x} but neither has nor forgets it",
+                              touched.inode.value));
     }
     clock_.sleep_ns(pause);
   }

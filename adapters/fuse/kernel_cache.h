@@ -1,16 +1,16 @@
 // KernelCache: keeps what the kernel has cached of a mount in step with changes that did not come through it.
 //
-// One change goes: mark what it touches (replies get zero timeouts), apply and publish, wait for the replies begun before,
-// tell the kernel to drop the names and then the inodes, unmark. Names come first, because the kernel takes the
-// directory's lock to drop a name and so waits until lookups and listings under way in it have been taken in; after that
-// only what is newer than the change can follow.
+// One change goes: mark what it touches (replies get zero timeouts), apply and publish, wait for the replies
+// begun before, tell the kernel to drop the names and then the inodes, unmark. Names come first, because the
+// kernel takes the directory's lock to drop a name and so waits until lookups and listings under way in it
+// have been taken in; after that only what is newer than the change can follow.
 //
-// An inode that the kernel says it does not have, although it was told of it, is on its way in or out: it is asked again
-// until one or the other has happened. Without that, a lookup whose answer was written but not yet taken in could keep old
-// attributes for an hour.
+// An inode that the kernel says it does not have, although it was told of it, is on its way in or out: it is
+// asked again until one or the other has happened. Without that, a lookup whose answer was written but not
+// yet taken in could keep old attributes for an hour.
 //
-// Threads: any that serves no requests; workers keep answering meanwhile. Holds no lock that a handler takes for longer
-// than a look-up.
+// Threads: any that serves no requests; workers keep answering meanwhile. Holds no lock that a handler takes
+// for longer than a look-up.
 #pragma once
 
 #include <atomic>
@@ -26,18 +26,20 @@ namespace reprise::fuse {
 
 class KernelCache final : public instance::CoherenceHook {
  public:
-  KernelCache(fs::Filesystem& filesystem, const LookupTable& lookups, Marks& marks, InFlight& in_flight, Clock& clock)
+  KernelCache(fs::Filesystem& filesystem, const LookupTable& lookups, Marks& marks, InFlight& in_flight,
+              Clock& clock)
       : filesystem_(filesystem), lookups_(lookups), marks_(marks), in_flight_(in_flight), clock_(clock) {}
 
-  Status apply_remotely(std::span<const fs::Operation> operations, const std::function<Status()>& apply) override;
+  Status apply_remotely(std::span<const fs::Operation> operations,
+                        const std::function<Status()>& apply) override;
   Status replace_all(const std::function<Result<fs::View>()>& install) override;
 
-  // For a worker that changed an inode's attributes in a request that does not return them: no pages and no names are
-  // dropped, so the kernel takes no lock that the request may hold.
+  // For a worker that changed an inode's attributes in a request that does not return them: no pages and no
+  // names are dropped, so the kernel takes no lock that the request may hold.
   Status drop_attributes(InodeId inode);
 
-  // The kernel has said hello and waits for the answer: from now on there is something to keep in step. A change under way
-  // is waited for, so that none is half seen.
+  // The kernel has said hello and waits for the answer: from now on there is something to keep in step. A
+  // change under way is waited for, so that none is half seen.
   void connect(fuse_session* session);
   // The mount is gone: nothing is cached any more.
   void unmounted() { session_.store(nullptr); }

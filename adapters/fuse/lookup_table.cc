@@ -31,8 +31,8 @@ void LookupTable::remove(InodeId inode, uint64_t count) {
     }
     shard.entries.erase(found);
   }
-  // Outside it: the last unpin may take the filesystem's lock, under which add() is called as well. Pins are counted,
-  // so an add() in between is not undone.
+  // Outside it: the last unpin may take the filesystem's lock, under which add() is called as well. Pins are
+  // counted, so an add() in between is not undone.
   filesystem_.unpin(inode);
 }
 

@@ -1,7 +1,8 @@
 // LookupTable: the inodes the kernel has been told of and not yet forgotten, with its reference counts.
 //
-// Each is pinned in the Filesystem, so that a file stays readable by who holds it open after its last name went: the
-// kernel forgets an inode only when no descriptor, mapping or working directory refers to it. Threads: any.
+// Each is pinned in the Filesystem, so that a file stays readable by who holds it open after its last name
+// went: the kernel forgets an inode only when no descriptor, mapping or working directory refers to it.
+// Threads: any.
 #pragma once
 
 #include <array>

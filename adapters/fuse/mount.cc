@@ -1,6 +1,7 @@
 #include "adapters/fuse/mount.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -11,8 +12,6 @@
 
 #include <cstdlib>
 #include <cstring>
-
-#include <fmt/format.h>
 
 #include "base/check.h"
 
@@ -59,7 +58,8 @@ std::optional<Report> receive_report(int channel, int& fd) {
   Report report;
   iovec data = {.iov_base = &report, .iov_len = sizeof report};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
-  msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  msghdr message = {
+      .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
   ssize_t received;
   do {
     received = ::recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
@@ -135,8 +135,9 @@ class Child {
     // The kernel wants a device opened in the user namespace of the mount.
     int device = ::open(options_.device.c_str(), O_RDWR | O_CLOEXEC);
     if (device < 0) give_up(Step::kDevice);
-    std::string data = fmt::format("fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other", device,
-                                   ::geteuid(), ::getegid());
+    std::string data =
+        fmt::format("fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other", device,
+                    ::geteuid(), ::getegid());
     unsigned long flags = MS_NOSUID | MS_NODEV | (options_.read_only ? MS_RDONLY : 0);
     if (::mount("reprise", options_.mountpoint.c_str(), "fuse.reprise", flags, data.c_str()) != 0) {
       give_up(Step::kMount);
@@ -154,6 +155,7 @@ class Child {
     for (const std::string& argument : options_.command) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
     die_with_parent();
+    ::signal(SIGPIPE, SIG_DFL);  // what this program ignores, the command shall not
     ::sigprocmask(SIG_SETMASK, &signals_, nullptr);
     ::execvp(argv[0], argv.data());
     give_up(Step::kExec, errno == ENOENT ? Launch::kNotFound : Launch::kNotExecutable);
@@ -173,35 +175,45 @@ Error explain(const Report& report, const LaunchOptions& options) {
   auto because = [&](std::string what) { return Error::from_errno(report.error, what); };
   switch (report.step) {
     case Step::kUserNamespace:
-      return Error(Code::kPermission,
-                   fmt::format("{}: the system does not let this user make a user namespace; allow it (sysctl "
-                               "user.max_user_namespaces, kernel.unprivileged_userns_clone, "
-                               "kernel.apparmor_restrict_unprivileged_userns) or run as root",
-                               because("unshare").message()),
-                   report.error);
+      return Error(
+          Code::kPermission,
+          fmt::format("{}: the system does not let this user make a user namespace; allow it (sysctl "
+                      "user.max_user_namespaces, kernel.unprivileged_userns_clone, "
+                      "kernel.apparmor_restrict_unprivileged_userns) or run as root",
+                      because("unshare").message()),
+          report.error);
     case Step::kIdMap:
-      return because("mapping user and group into a new user namespace; allow it "
-                     "(kernel.apparmor_restrict_unprivileged_userns=0) or run as root");
-    case Step::kMountNamespace: return because("making a mount namespace; allow it or run as root");
-    case Step::kPrivateMounts: return because("making the mounts of a new namespace private");
+      return because(
+          "mapping user and group into a new user namespace; allow it "
+          "(kernel.apparmor_restrict_unprivileged_userns=0) or run as root");
+    case Step::kMountNamespace:
+      return because("making a mount namespace; allow it or run as root");
+    case Step::kPrivateMounts:
+      return because("making the mounts of a new namespace private");
     case Step::kDevice:
       if (report.error == ENOENT || report.error == ENXIO || report.error == ENODEV) {
-        return Error(Code::kNotFound,
-                     fmt::format("there is no FUSE device at {}: load the kernel module (modprobe fuse), or give the "
-                                 "container the device (--device /dev/fuse)", options.device),
-                     report.error);
+        return Error(
+            Code::kNotFound,
+            fmt::format("there is no FUSE device at {}: load the kernel module (modprobe fuse), or give the "
+                        "container the device (--device /dev/fuse)",
+                        options.device),
+            report.error);
       }
-      return because(fmt::format("opening the FUSE device {}, which must be readable and writable for this user",
-                                 options.device));
+      return because(fmt::format(
+          "opening the FUSE device {}, which must be readable and writable for this user", options.device));
     case Step::kMount:
       if (report.error == ENODEV) return Error(Code::kUnsupported, "this kernel has no FUSE", report.error);
       if (report.error == EINVAL) {
-        return because(fmt::format("mounting at {}; expected a FUSE device at {}", options.mountpoint, options.device));
+        return because(
+            fmt::format("mounting at {}; expected a FUSE device at {}", options.mountpoint, options.device));
       }
       return because(fmt::format("mounting at {}", options.mountpoint));
-    case Step::kDirectory: return because(fmt::format("changing to {}", options.mountpoint));
-    case Step::kExec: return because(options.command[0]);
-    case Step::kReady: break;
+    case Step::kDirectory:
+      return because(fmt::format("changing to {}", options.mountpoint));
+    case Step::kExec:
+      return because(options.command[0]);
+    case Step::kReady:
+      break;
   }
   return Error(Code::kIo, "the child that was to mount sent what it should not");
 }
@@ -221,7 +233,8 @@ Status check_options(const LaunchOptions& options) {
     return std::unexpected(Error::from_errno(errno, fmt::format("the mountpoint {}", options.mountpoint)));
   }
   if (!S_ISDIR(found.st_mode)) {
-    return fail(Code::kInvalidArgument, fmt::format("the mountpoint {} is not a directory", options.mountpoint));
+    return fail(Code::kInvalidArgument,
+                fmt::format("the mountpoint {} is not a directory", options.mountpoint));
   }
   return {};
 }

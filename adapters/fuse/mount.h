@@ -1,21 +1,22 @@
 // Launch: runs a command that sees a FUSE mount which nobody else sees.
 //
-// The command is started in a mount namespace of its own; without root in a user namespace of its own as well, in which
-// its user and group are the only ones there are. The mount is made there, with the descriptor of the FUSE device handed
-// back to the caller, who serves it (server.h). So nothing is mounted that outlives the namespace, whatever happens.
+// The command is started in a mount namespace of its own; without root in a user namespace of its own as
+// well, in which its user and group are the only ones there are. The mount is made there, with the descriptor
+// of the FUSE device handed back to the caller, who serves it (server.h). So nothing is mounted that outlives
+// the namespace, whatever happens.
 //
 //   auto launch = TRY(Launch::prepare({.command = argv, .mountpoint = path}));   // early: it forks
-//   auto server = TRY(Server::start(filesystem, clock, launch->take_fuse_fd(), {.show_all_as = launch->owner()}));
-//   TRY(launch->start());           // the command is running, or it is said why not
-//   int status = launch->wait();    // as env(1) reports it
-//   server->stop();
+//   auto server = TRY(Server::start(filesystem, clock, launch->take_fuse_fd(), {.show_all_as =
+//   launch->owner()})); TRY(launch->start());           // the command is running, or it is said why not int
+//   status = launch->wait();    // as env(1) reports it server->stop();
 //
-// What the command leaves running when it exits keeps the namespace but not the mount: once the server stops it gets
-// ENOTCONN. The command is killed if the caller dies; it has no filesystem any more.
+// What the command leaves running when it exits keeps the namespace but not the mount: once the server stops
+// it gets ENOTCONN. The command is killed if the caller dies; it has no filesystem any more.
 //
-// Signals: from prepare() on SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGCHLD are blocked in the calling thread and in those
-// started after; wait() passes them on to the command (a SIGINT or SIGQUIT typed at the terminal has reached it already).
-// Threads: prepare() before any other exists in the process; all calls from that one thread.
+// Signals: from prepare() on SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGCHLD are blocked in the calling thread
+// and in those started after; wait() passes them on to the command (a SIGINT or SIGQUIT typed at the terminal
+// has reached it already). Threads: prepare() before any other exists in the process; all calls from that one
+// thread.
 #pragma once
 
 #include <sys/types.h>
@@ -36,7 +37,7 @@ struct LaunchOptions {
   std::vector<std::string> command;  // looked up in PATH, after changing to the mountpoint
   std::string mountpoint;            // an existing directory
   std::vector<std::pair<std::string, std::string>> environment;  // added for the command
-  bool read_only = false;            // opening for writing answers EROFS: for followers
+  bool read_only = false;  // opening for writing answers EROFS: for followers
   // FUSE device; "" takes that of the environment variable REPRISE_FUSE_DEVICE, or else /dev/fuse.
   std::string device;
 };
@@ -46,8 +47,8 @@ class Launch {
   // Exit statuses of env(1), which wait() uses and a caller should for errors of its own.
   static constexpr int kOwnFailure = 125, kNotExecutable = 126, kNotFound = 127;
 
-  // Makes the namespace and the mount. kNotFound, kPermission or kUnsupported say what is missing on this machine and
-  // what can be done about it.
+  // Makes the namespace and the mount. kNotFound, kPermission or kUnsupported say what is missing on this
+  // machine and what can be done about it.
   static Result<std::unique_ptr<Launch>> prepare(LaunchOptions options);
   // A command not yet started never is; one that runs is killed.
   ~Launch();
@@ -60,16 +61,18 @@ class Launch {
   std::optional<Owner> owner() const { return owner_; }
   pid_t pid() const { return pid_; }
 
-  // Lets the command run; the mount must be served by now. kNotFound or kPermission if there is no such command.
+  // Lets the command run; the mount must be served by now. kNotFound or kPermission if there is no such
+  // command.
   Status start();
-  // Waits for its end. Its exit status; 128 + n after signal n; kNotFound or kNotExecutable if start() said so.
+  // Waits for its end. Its exit status; 128 + n after signal n; kNotFound or kNotExecutable if start() said
+  // so.
   int wait();
 
  private:
   Launch() = default;
 
-  pid_t pid_ = -1;      // of the command; -1 once it has ended
-  int channel_ = -1;    // to the child, until it is the command
+  pid_t pid_ = -1;    // of the command; -1 once it has ended
+  int channel_ = -1;  // to the child, until it is the command
   int fuse_fd_ = -1;
   int exit_status_ = kOwnFailure;  // once it has ended
   std::optional<Owner> owner_;

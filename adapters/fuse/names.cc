@@ -12,7 +12,8 @@ using Session = Server::Session;
 void on_lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
   Session& session = Session::of(request);
   auto found = session.filesystem_.lookup(session.caller_of(request), InodeId{parent}, name);
-  if (!found && found.error() == fs::Errno{ENOENT}) return session.reply_no_entry(request, InodeId{parent}, name);
+  if (!found && found.error() == fs::Errno{ENOENT})
+    return session.reply_no_entry(request, InodeId{parent}, name);
   session.reply_entry(request, InodeId{parent}, name, found);
 }
 
@@ -36,7 +37,8 @@ void on_mknod(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mo
 
 void on_mkdir(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode) {
   Session& session = Session::of(request);
-  auto made = session.filesystem_.make_directory(session.caller_of(request), InodeId{parent}, name, mode & 07777);
+  auto made =
+      session.filesystem_.make_directory(session.caller_of(request), InodeId{parent}, name, mode & 07777);
   session.reply_entry(request, InodeId{parent}, name, made);
 }
 
@@ -48,14 +50,15 @@ void on_symlink(fuse_req_t request, const char* target, fuse_ino_t parent, const
 
 void on_link(fuse_req_t request, fuse_ino_t inode, fuse_ino_t new_parent, const char* new_name) {
   Session& session = Session::of(request);
-  auto made = session.filesystem_.link(session.caller_of(request), InodeId{inode}, InodeId{new_parent}, new_name);
+  auto made =
+      session.filesystem_.link(session.caller_of(request), InodeId{inode}, InodeId{new_parent}, new_name);
   session.reply_entry(request, InodeId{new_parent}, new_name, made);
 }
 
-// open(2) with O_CREAT of a name that the kernel takes to be absent. A remote change may have made it meanwhile: then it
-// is opened, unless it must be new.
-fs::Outcome<fs::Attributes> create_or_open(Session& session, const fs::Caller& caller, InodeId parent, const char* name,
-                                           mode_t mode, int flags) {
+// open(2) with O_CREAT of a name that the kernel takes to be absent. A remote change may have made it
+// meanwhile: then it is opened, unless it must be new.
+fs::Outcome<fs::Attributes> create_or_open(Session& session, const fs::Caller& caller, InodeId parent,
+                                           const char* name, mode_t mode, int flags) {
   auto made = session.filesystem_.make_node(caller, parent, name, S_IFREG | (mode & 07777), 0);
   if (made || made.error() != fs::Errno{EEXIST} || (flags & O_EXCL) != 0) return made;
   fs::Attributes found = TRY(session.filesystem_.lookup(caller, parent, name));
@@ -78,17 +81,25 @@ void on_unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
 
 void on_rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
   Session& session = Session::of(request);
-  reply_done(request, session.filesystem_.remove_directory(session.caller_of(request), InodeId{parent}, name));
+  reply_done(request,
+             session.filesystem_.remove_directory(session.caller_of(request), InodeId{parent}, name));
 }
 
 void on_rename(fuse_req_t request, fuse_ino_t old_parent, const char* old_name, fuse_ino_t new_parent,
                const char* new_name, unsigned flags) {
   fs::RenameMode mode;
   switch (flags) {
-    case 0: mode = fs::RenameMode::kReplace; break;
-    case RENAME_NOREPLACE: mode = fs::RenameMode::kNoReplace; break;
-    case RENAME_EXCHANGE: mode = fs::RenameMode::kExchange; break;
-    default: return reply_error(request, fs::Errno{EINVAL});
+    case 0:
+      mode = fs::RenameMode::kReplace;
+      break;
+    case RENAME_NOREPLACE:
+      mode = fs::RenameMode::kNoReplace;
+      break;
+    case RENAME_EXCHANGE:
+      mode = fs::RenameMode::kExchange;
+      break;
+    default:
+      return reply_error(request, fs::Errno{EINVAL});
   }
   Session& session = Session::of(request);
   reply_done(request, session.filesystem_.rename(session.caller_of(request), InodeId{old_parent}, old_name,

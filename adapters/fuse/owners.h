@@ -1,7 +1,8 @@
-// Owners: user and group ids as they are journaled, and as the mount shows them. The one place where they differ.
+// Owners: user and group ids as they are journaled, and as the mount shows them. The one place where they
+// differ.
 //
-// A mount made by root shows true ids. A mount in somebody's own user namespace cannot: no id but theirs exists in it.
-// There everything shows as theirs and is journaled as 0:0.
+// A mount made by root shows true ids. A mount in somebody's own user namespace cannot: no id but theirs
+// exists in it. There everything shows as theirs and is journaled as 0:0.
 #pragma once
 
 #include <sys/stat.h>
@@ -27,8 +28,8 @@ class Owners {
   Owner journaled(Owner asking) const { return all_ ? Owner{0, 0} : asking; }
   Owner shown(Owner journaled) const { return all_ ? *all_ : journaled; }
 
-  // Turns the ids a guest asks for with chown into those to be journaled. EPERM if they cannot be had: where all belongs
-  // to one owner, nothing can be given to another.
+  // Turns the ids a guest asks for with chown into those to be journaled. EPERM if they cannot be had: where
+  // all belongs to one owner, nothing can be given to another.
   fs::Outcome<void> change(fs::SetAttributesRequest& request) const {
     if (!all_) return {};
     if ((request.uid && *request.uid != all_->uid) || (request.gid && *request.gid != all_->gid)) {

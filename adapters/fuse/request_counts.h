@@ -12,10 +12,10 @@ class RequestCounts {
   // As <linux/fuse.h> numbers them; what lies beyond is counted under 0.
   static constexpr uint32_t kOpcodes = 64;
 
-  void count(uint32_t opcode) {
-    of_[opcode < kOpcodes ? opcode : 0].fetch_add(1, std::memory_order_relaxed);
+  void count(uint32_t opcode) { of_[opcode < kOpcodes ? opcode : 0].fetch_add(1, std::memory_order_relaxed); }
+  uint64_t of(uint32_t opcode) const {
+    return opcode < kOpcodes ? of_[opcode].load(std::memory_order_relaxed) : 0;
   }
-  uint64_t of(uint32_t opcode) const { return opcode < kOpcodes ? of_[opcode].load(std::memory_order_relaxed) : 0; }
   // All that a guest had to wait for: everything but FORGET and BATCH_FORGET.
   uint64_t total() const;
 

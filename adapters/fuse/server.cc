@@ -1,13 +1,12 @@
 #include "adapters/fuse/server.h"
 
+#include <fmt/format.h>
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
-
-#include <fmt/format.h>
 
 #include "adapters/fuse/session.h"
 #include "base/check.h"
@@ -17,8 +16,11 @@ namespace {
 
 constexpr unsigned kMaxBackgroundRequests = 64;
 
-// Sent to workers that wait for a request, so that they look whether they should stop. Does nothing by itself.
-int wake_signal() { return SIGRTMIN + 5; }
+// Sent to workers that wait for a request, so that they look whether they should stop. Does nothing by
+// itself.
+int wake_signal() {
+  return SIGRTMIN + 5;
+}
 
 void install_wake_signal() {
   struct sigaction action = {};
@@ -39,7 +41,8 @@ void on_init(void* userdata, fuse_conn_info* connection) {
   use_if_offered(connection, FUSE_CAP_READDIRPLUS);
   use_if_offered(connection, FUSE_CAP_READDIRPLUS_AUTO);
   use_if_offered(connection, FUSE_CAP_CACHE_SYMLINKS);
-  // Cached bytes go when we say so, not when a size or time looks new: a file that grows keeps what was read of it.
+  // Cached bytes go when we say so, not when a size or time looks new: a file that grows keeps what was read
+  // of it.
   use_if_offered(connection, FUSE_CAP_EXPLICIT_INVAL_DATA);
   connection->max_background = kMaxBackgroundRequests;
   session.opens_itself_ = (connection->capable & FUSE_CAP_NO_OPEN_SUPPORT) != 0;
@@ -80,7 +83,9 @@ Server::Session::Session(fs::Filesystem& filesystem, Clock& clock, ServerOptions
       in_flight_(options_.workers, clock),
       cache_(filesystem, lookups_, marks_, in_flight_, clock) {}
 
-Server::Session::~Session() { stop(); }
+Server::Session::~Session() {
+  stop();
+}
 
 Status Server::Session::start(int fd) {
   static const fuse_lowlevel_ops table = handlers();
@@ -116,8 +121,8 @@ void Server::Session::stop() {
   session_ = nullptr;
 }
 
-// A signal that arrives between a worker's look at the exit flag and its read is lost, so it is sent until all have seen
-// the flag.
+// A signal that arrives between a worker's look at the exit flag and its read is lost, so it is sent until
+// all have seen the flag.
 void Server::Session::wake_and_join() {
   constexpr uint64_t kPause_ns = 500'000;
   while (running_.load() != 0) {
@@ -160,9 +165,10 @@ fs::Caller Server::Session::caller_of(fuse_req_t request) const {
   return {.uid = owner.uid, .gid = owner.gid, .groups = {}, .trusted = true, .label = options_.label};
 }
 
-// In a call of its own, as the kernel does where it sees to it itself. Set-group-id without group execution is no
-// privilege to members of the group; of the caller's groups only the first is known here.
-fs::Outcome<void> Server::Session::revoke_privileges(fuse_req_t request, InodeId inode, uint32_t mode_before) {
+// In a call of its own, as the kernel does where it sees to it itself. Set-group-id without group execution
+// is no privilege to members of the group; of the caller's groups only the first is known here.
+fs::Outcome<void> Server::Session::revoke_privileges(fuse_req_t request, InodeId inode,
+                                                     uint32_t mode_before) {
   fs::Attributes file = TRY(filesystem_.get_attributes(inode));
   uint32_t mode = file.mode & 07777 & ~uint32_t{S_ISUID};
   bool member = fuse_req_ctx(request)->gid == owners_.shown({file.uid, file.gid}).gid;
@@ -192,7 +198,8 @@ struct stat Server::Session::stat_of(const fs::Attributes& attributes) const {
   return out;
 }
 
-fuse_entry_param Server::Session::entry(InodeId parent, std::string_view name, const fs::Attributes& attributes) const {
+fuse_entry_param Server::Session::entry(InodeId parent, std::string_view name,
+                                        const fs::Attributes& attributes) const {
   fuse_entry_param entry = {};
   entry.ino = attributes.inode.value;
   entry.attr = stat_of(attributes);
@@ -241,16 +248,25 @@ void Server::Session::reply_attributes(fuse_req_t request, const fs::Outcome<fs:
 Server::Server(std::unique_ptr<Session> session) : session_(std::move(session)) {}
 Server::~Server() = default;
 
-Result<std::unique_ptr<Server>> Server::start(fs::Filesystem& filesystem, Clock& clock, int fd, ServerOptions options) {
+Result<std::unique_ptr<Server>> Server::start(fs::Filesystem& filesystem, Clock& clock, int fd,
+                                              ServerOptions options) {
   CHECK(options.workers > 0);
   auto session = std::make_unique<Session>(filesystem, clock, std::move(options));
   TRY(session->start(fd));
   return std::unique_ptr<Server>(new Server(std::move(session)));
 }
 
-void Server::stop() { session_->stop(); }
-bool Server::unmounted() const { return session_->unmounted_; }
-const RequestCounts& Server::requests() const { return session_->counts_; }
-instance::CoherenceHook& Server::coherence() { return session_->cache_; }
+void Server::stop() {
+  session_->stop();
+}
+bool Server::unmounted() const {
+  return session_->unmounted_;
+}
+const RequestCounts& Server::requests() const {
+  return session_->counts_;
+}
+instance::CoherenceHook& Server::coherence() {
+  return session_->cache_;
+}
 
 }  // namespace reprise::fuse

@@ -1,17 +1,17 @@
 // Server: answers a kernel's FUSE requests from one Filesystem, on threads of its own.
 //
-// The mount itself is made elsewhere (mount.h): a Server gets the descriptor of an open, mounted FUSE device. It is
-// stateless as far as descriptors go: the kernel opens, closes and locks by itself and sends neither OPEN, RELEASE nor
-// FLUSH; a node id is an InodeId; what the kernel knows is pinned (lookup_table.h). The kernel checks permissions
-// (default_permissions) and keeps names, attributes and bytes for an hour: what changes behind its back goes through
-// coherence(). Writes go through at once; advisory locks are the kernel's.
+// The mount itself is made elsewhere (mount.h): a Server gets the descriptor of an open, mounted FUSE device.
+// It is stateless as far as descriptors go: the kernel opens, closes and locks by itself and sends neither
+// OPEN, RELEASE nor FLUSH; a node id is an InodeId; what the kernel knows is pinned (lookup_table.h). The
+// kernel checks permissions (default_permissions) and keeps names, attributes and bytes for an hour: what
+// changes behind its back goes through coherence(). Writes go through at once; advisory locks are the
+// kernel's.
 //
-// Ownership: `filesystem` and `clock` outlive it; it owns the descriptor. Threads: start, stop and the destructor from the
-// one thread that owns it, the rest from any.
+// Ownership: `filesystem` and `clock` outlive it; it owns the descriptor. Threads: start, stop and the
+// destructor from the one thread that owns it, the rest from any.
 //
-//   auto server = TRY(Server::start(filesystem, system_clock(), fd, {.on_fsync = [&] { return instance.sync(); }}));
-//   …
-//   server->stop();
+//   auto server = TRY(Server::start(filesystem, system_clock(), fd, {.on_fsync = [&] { return
+//   instance.sync(); }})); … server->stop();
 #pragma once
 
 #include <functional>
@@ -30,22 +30,25 @@ namespace reprise::fuse {
 
 struct ServerOptions {
   size_t workers = 4;
-  double cache_timeout_s = 3600;       // of names (also absent ones) and attributes
-  std::optional<Owner> show_all_as;    // Owners
-  std::string label;                   // recorded with every operation
-  // Called by fsync(2) and fdatasync(2): returns when all that was acknowledged before is on the disk. Null: nothing to do.
+  double cache_timeout_s = 3600;     // of names (also absent ones) and attributes
+  std::optional<Owner> show_all_as;  // Owners
+  std::string label;                 // recorded with every operation
+  // Called by fsync(2) and fdatasync(2): returns when all that was acknowledged before is on the disk. Null:
+  // nothing to do.
   std::function<Status()> on_fsync;
 };
 
 class Server {
  public:
   // Takes fd over, also on failure.
-  static Result<std::unique_ptr<Server>> start(fs::Filesystem& filesystem, Clock& clock, int fd, ServerOptions options);
+  static Result<std::unique_ptr<Server>> start(fs::Filesystem& filesystem, Clock& clock, int fd,
+                                               ServerOptions options);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Ends all workers and closes the descriptor. Whoever still uses the mount gets ENOTCONN. Safe to call again.
+  // Ends all workers and closes the descriptor. Whoever still uses the mount gets ENOTCONN. Safe to call
+  // again.
   void stop();
   // The kernel has ended the connection: no mount is left.
   bool unmounted() const;

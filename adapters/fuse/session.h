@@ -1,8 +1,8 @@
 // Session: what the handlers of requests share. For this folder only.
 //
-// Handlers are grouped by subject in names.cc (lookup, create, remove, rename), attributes.cc, content.cc, directories.cc
-// and xattrs.cc; each subject fills its part of the table that libfuse calls through. A handler runs on a worker, answers
-// its request exactly once and holds no lock while it does.
+// Handlers are grouped by subject in names.cc (lookup, create, remove, rename), attributes.cc, content.cc,
+// directories.cc and xattrs.cc; each subject fills its part of the table that libfuse calls through. A
+// handler runs on a worker, answers its request exactly once and holds no lock while it does.
 #pragma once
 
 #include <atomic>
@@ -34,7 +34,8 @@ class Server::Session {
 
   // --- for the handlers
   fs::Caller caller_of(fuse_req_t request) const;
-  // Does `change`, which alters a file, for a request that may say that set-user-id and set-group-id must go (wire.h).
+  // Does `change`, which alters a file, for a request that may say that set-user-id and set-group-id must go
+  // (wire.h).
   template <class Change>
   auto changing_content(fuse_req_t request, InodeId inode, const Change& change) -> decltype(change()) {
     if (!request_kills_privileges()) return change();
@@ -44,11 +45,14 @@ class Server::Session {
     return result;
   }
   struct stat stat_of(const fs::Attributes& attributes) const;
-  double attributes_timeout(InodeId inode) const { return marks_.inode(inode) ? 0 : options_.cache_timeout_s; }
+  double attributes_timeout(InodeId inode) const {
+    return marks_.inode(inode) ? 0 : options_.cache_timeout_s;
+  }
 
-  // Answers with an inode under a name: counts and pins it. Everything that tells the kernel of an inode goes through here
-  // or through add_entry.
-  void reply_entry(fuse_req_t request, InodeId parent, std::string_view name, const fs::Outcome<fs::Attributes>& found);
+  // Answers with an inode under a name: counts and pins it. Everything that tells the kernel of an inode goes
+  // through here or through add_entry.
+  void reply_entry(fuse_req_t request, InodeId parent, std::string_view name,
+                   const fs::Outcome<fs::Attributes>& found);
   void reply_created(fuse_req_t request, InodeId parent, std::string_view name,
                      const fs::Outcome<fs::Attributes>& created, fuse_file_info& file);
   void reply_no_entry(fuse_req_t request, InodeId parent, std::string_view name);
@@ -90,7 +94,9 @@ void add_content_handlers(fuse_lowlevel_ops& table);
 void add_directory_handlers(fuse_lowlevel_ops& table);
 void add_xattr_handlers(fuse_lowlevel_ops& table);
 
-inline void reply_error(fuse_req_t request, fs::Errno error) { fuse_reply_err(request, static_cast<int>(error)); }
+inline void reply_error(fuse_req_t request, fs::Errno error) {
+  fuse_reply_err(request, static_cast<int>(error));
+}
 inline void reply_done(fuse_req_t request, const fs::Outcome<void>& outcome) {
   fuse_reply_err(request, outcome ? 0 : static_cast<int>(outcome.error()));
 }

@@ -7,10 +7,16 @@ namespace {
 
 constexpr uint64_t kToEnd = TouchedInode::kToEnd;
 
-uint64_t end_of(uint64_t offset, uint64_t length) { return length > kToEnd - offset ? kToEnd : offset + length; }
+uint64_t end_of(uint64_t offset, uint64_t length) {
+  return length > kToEnd - offset ? kToEnd : offset + length;
+}
 
-TouchedInode attributes_of(InodeId inode) { return {inode, 0, 0}; }
-TouchedInode listing_of(InodeId directory) { return {directory, 0, kToEnd}; }
+TouchedInode attributes_of(InodeId inode) {
+  return {inode, 0, 0};
+}
+TouchedInode listing_of(InodeId directory) {
+  return {directory, 0, kToEnd};
+}
 
 }  // namespace
 
@@ -46,7 +52,9 @@ void Touched::add(const fs::Operation& operation) {
       name_in(o.old_parent, o.old_name, o.inode);
       name_in(o.new_parent, o.new_name, o.replaced);
     }
-    void operator()(const fs::Write& o) { inodes.push_back({o.inode, o.offset, end_of(o.offset, o.data.size())}); }
+    void operator()(const fs::Write& o) {
+      inodes.push_back({o.inode, o.offset, end_of(o.offset, o.data.size())});
+    }
     void operator()(const fs::Truncate& o) { inodes.push_back({o.inode, o.size, kToEnd}); }
     void operator()(const fs::Allocate& o) {
       bool moves = o.change == fs::RangeChange::kCollapse || o.change == fs::RangeChange::kInsert;
@@ -71,8 +79,8 @@ void Touched::settle() {
   std::ranges::sort(inodes_);
   std::vector<TouchedInode> merged;
   for (const TouchedInode& next : inodes_) {
-    // In order of offset, so a range either meets the last one of its inode or begins after it. An empty range gives way
-    // to the next one: dropping bytes drops the attributes too.
+    // In order of offset, so a range either meets the last one of its inode or begins after it. An empty
+    // range gives way to the next one: dropping bytes drops the attributes too.
     bool same = !merged.empty() && merged.back().inode == next.inode;
     if (same && next.offset <= merged.back().end) {
       merged.back().end = std::max(merged.back().end, next.end);

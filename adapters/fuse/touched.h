@@ -1,4 +1,5 @@
-// Touched: the names and inodes whose cached state a change makes wrong. Marks: what is being changed this moment.
+// Touched: the names and inodes whose cached state a change makes wrong. Marks: what is being changed this
+// moment.
 #pragma once
 
 #include <atomic>
@@ -49,8 +50,8 @@ class Touched {
   std::vector<TouchedInode> inodes_;
 };
 
-// Replies about what is marked carry zero timeouts: the kernel uses them once and asks again. Threads: any; one set of
-// marks at a time.
+// Replies about what is marked carry zero timeouts: the kernel uses them once and asks again. Threads: any;
+// one set of marks at a time.
 class Marks {
  public:
   void set(const Touched* touched) {

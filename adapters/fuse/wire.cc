@@ -15,7 +15,9 @@ struct CurrentRequest {
 };
 thread_local CurrentRequest current;
 
-ssize_t read_request(int fd, void* buffer, size_t size, void*) { return ::read(fd, buffer, size); }
+ssize_t read_request(int fd, void* buffer, size_t size, void*) {
+  return ::read(fd, buffer, size);
+}
 
 ssize_t write_reply(int fd, iovec* parts, int count, void*) {
   if (current.takes_offer && count == 2 && parts[1].iov_len >= sizeof(fuse_init_out)) {
@@ -29,8 +31,8 @@ ssize_t write_reply(int fd, iovec* parts, int count, void*) {
 }  // namespace
 
 const fuse_custom_io& wire_io() {
-  static const fuse_custom_io io = {.writev = write_reply, .read = read_request, .splice_receive = nullptr,
-                                    .splice_send = nullptr};
+  static const fuse_custom_io io = {
+      .writev = write_reply, .read = read_request, .splice_receive = nullptr, .splice_send = nullptr};
   return io;
 }
 
@@ -50,10 +52,13 @@ void note_request(const fuse_buf& request) {
     case FUSE_SETATTR:
       current.kills_privileges = (reader.value<fuse_setattr_in>().valid & FATTR_KILL_SUIDGID) != 0;
       break;
-    default: break;
+    default:
+      break;
   }
 }
 
-bool request_kills_privileges() { return current.kills_privileges; }
+bool request_kills_privileges() {
+  return current.kills_privileges;
+}
 
 }  // namespace reprise::fuse

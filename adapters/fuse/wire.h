@@ -1,8 +1,8 @@
 // What the FUSE protocol can say and libfuse 3.14 does not pass on: FUSE_HANDLE_KILLPRIV_V2.
 //
-// With it the kernel leaves it to the server to clear set-user-id and set-group-id when somebody without privileges writes
-// to a file, and says so in the requests concerned. Without it, it asks for the security.capability attribute before
-// every single write: half of all requests of a program that writes.
+// With it the kernel leaves it to the server to clear set-user-id and set-group-id when somebody without
+// privileges writes to a file, and says so in the requests concerned. Without it, it asks for the
+// security.capability attribute before every single write: half of all requests of a program that writes.
 //
 // Threads: what is noted of a request belongs to the worker that serves it.
 #pragma once

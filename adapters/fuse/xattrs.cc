@@ -1,7 +1,8 @@
 // Handlers of extended attributes.
 //
-// ACLs cannot be set here, as on a filesystem mounted without them: nothing would enforce them, and a program that is told
-// its ACL was taken (cp -a sets one that says no more than the mode) does not set the mode any more.
+// ACLs cannot be set here, as on a filesystem mounted without them: nothing would enforce them, and a program
+// that is told its ACL was taken (cp -a sets one that says no more than the mode) does not set the mode any
+// more.
 #include <sys/xattr.h>
 
 #include "adapters/fuse/session.h"
@@ -36,16 +37,26 @@ void on_listxattr(fuse_req_t request, fuse_ino_t inode, size_t room) {
   reply_bytes(request, as_bytes(*names), room);
 }
 
-bool is_acl(std::string_view name) { return name.starts_with("system.posix_acl_"); }
+bool is_acl(std::string_view name) {
+  return name.starts_with("system.posix_acl_");
+}
 
-void on_setxattr(fuse_req_t request, fuse_ino_t inode, const char* name, const char* value, size_t size, int flags) {
+void on_setxattr(fuse_req_t request, fuse_ino_t inode, const char* name, const char* value, size_t size,
+                 int flags) {
   if (is_acl(name)) return reply_error(request, fs::Errno{EOPNOTSUPP});
   fs::XattrMode mode;
   switch (flags) {
-    case 0: mode = fs::XattrMode::kAny; break;
-    case XATTR_CREATE: mode = fs::XattrMode::kCreate; break;
-    case XATTR_REPLACE: mode = fs::XattrMode::kReplace; break;
-    default: return reply_error(request, fs::Errno{EINVAL});
+    case 0:
+      mode = fs::XattrMode::kAny;
+      break;
+    case XATTR_CREATE:
+      mode = fs::XattrMode::kCreate;
+      break;
+    case XATTR_REPLACE:
+      mode = fs::XattrMode::kReplace;
+      break;
+    default:
+      return reply_error(request, fs::Errno{EINVAL});
   }
   Session& session = Session::of(request);
   reply_done(request, session.filesystem_.set_xattr(session.caller_of(request), InodeId{inode}, name,

@@ -1,13 +1,12 @@
 #include "base/host_tree.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "../store/temp_directory.h"
 #include "base/file_lock.h"
@@ -31,7 +30,8 @@ class HostTreeTest : public testing::Test {
 };
 
 TEST_F(HostTreeTest, NothingGoesThroughASymlinkOrOutOfTheTree) {
-  for (const char* path : {"way out/secret", "secret", "../outside/secret", "inside/x", "d/../../outside/secret"}) {
+  for (const char* path :
+       {"way out/secret", "secret", "../outside/secret", "inside/x", "d/../../outside/secret"}) {
     EXPECT_FALSE(tree_->open_file(path)) << path;
   }
   for (const char* path : {"way out/new", "inside/new", "../new", "d/../../new"}) {

@@ -28,7 +28,9 @@ class Socket : public testing::Test {
   std::string folder_;
 };
 
-bool there(const Endpoint& endpoint) { return access(endpoint.path.c_str(), F_OK) == 0; }
+bool there(const Endpoint& endpoint) {
+  return access(endpoint.path.c_str(), F_OK) == 0;
+}
 
 TEST(Endpoint, ReadsWhatPeopleWrite) {
   EXPECT_EQ(Endpoint::parse("unix:/tmp/s.sock")->path, "/tmp/s.sock");
@@ -57,7 +59,8 @@ TEST_F(Socket, MovesMoreThanTheKernelHoldsAndManyPieces) {
   auto server = *listener->accept();
   std::vector<std::string> texts;
   size_t total = 0;
-  for (int i = 0; i < 500; ++i) texts.push_back(std::string(1 + i * 97 % 30'000, static_cast<char>('a' + i % 26)));
+  for (int i = 0; i < 500; ++i)
+    texts.push_back(std::string(1 + i * 97 % 30'000, static_cast<char>('a' + i % 26)));
   std::vector<ByteView> pieces;
   std::string all;
   for (const std::string& text : texts) pieces.push_back(as_bytes(text)), total += text.size(), all += text;

@@ -1,5 +1,5 @@
-// Head and View under random operations: every step keeps the invariants, old views never change, equal histories give
-// equal trees.
+// Head and View under random operations: every step keeps the invariants, old views never change, equal
+// histories give equal trees.
 #include "fs/tree.h"
 
 #include <gtest/gtest.h>
@@ -14,7 +14,9 @@
 namespace reprise::fs {
 namespace {
 
-Timestamp at(int64_t second) { return {second, 7}; }
+Timestamp at(int64_t second) {
+  return {second, 7};
+}
 
 Create make_file(InodeId parent, std::string_view name, InodeId inode, int64_t second = 1) {
   return {.parent = parent, .name = name, .inode = inode, .mode = S_IFREG | 0644, .time = at(second)};
@@ -22,7 +24,9 @@ Create make_file(InodeId parent, std::string_view name, InodeId inode, int64_t s
 Create make_directory(InodeId parent, std::string_view name, InodeId inode, int64_t second = 1) {
   return {.parent = parent, .name = name, .inode = inode, .mode = S_IFDIR | 0755, .time = at(second)};
 }
-int error_of(const Outcome<void>& outcome) { return outcome ? 0 : static_cast<int>(outcome.error()); }
+int error_of(const Outcome<void>& outcome) {
+  return outcome ? 0 : static_cast<int>(outcome.error());
+}
 std::string text_of(const Tree& tree, InodeId inode) {
   std::string text(tree.stat(inode)->size, '\0');
   CHECK(tree.read(inode, 0, {reinterpret_cast<std::byte*>(text.data()), text.size()}) == text.size());
@@ -40,17 +44,33 @@ class Chance {
     Timestamp time = at(++second_);
     switch (pick(13)) {
       case 0:
-      case 1: return make_file(inode(), name_, InodeId{2 + pick(80)}, second_);
-      case 2: return make_directory(inode(), name_, InodeId{2 + pick(80)}, second_);
-      case 3: return Create{inode(), name_, InodeId{2 + pick(80)}, S_IFLNK | 0777, 1, 2, 0, other_name_, time};
-      case 4: return Link{inode(), name_, inode(), time};
-      case 5: return Unlink{inode(), name_, inode(), time};
-      case 6: return Rmdir{inode(), name_, inode(), time};
-      case 7: return Rename{inode(), name_, inode(), other_name_, inode(), pick(2) == 0 ? inode() : InodeId{}, pick(3) == 0, time};
-      case 8: return SetAttributes{inode(), static_cast<uint32_t>(pick(64)), static_cast<uint32_t>(pick(07777)), 3, 4, time, time, time};
-      case 9: return Truncate{inode(), offset(), time};
-      case 10: return Allocate{inode(), static_cast<RangeChange>(pick(5)), pick(2) == 0, block_offset(), block_offset() + 4096, time};
-      case 11: return CopyRange{inode(), block_offset(), inode(), block_offset(), offset(), time};
+      case 1:
+        return make_file(inode(), name_, InodeId{2 + pick(80)}, second_);
+      case 2:
+        return make_directory(inode(), name_, InodeId{2 + pick(80)}, second_);
+      case 3:
+        return Create{inode(), name_, InodeId{2 + pick(80)}, S_IFLNK | 0777, 1, 2, 0, other_name_, time};
+      case 4:
+        return Link{inode(), name_, inode(), time};
+      case 5:
+        return Unlink{inode(), name_, inode(), time};
+      case 6:
+        return Rmdir{inode(), name_, inode(), time};
+      case 7:
+        return Rename{inode(),      name_, inode(), other_name_, inode(), pick(2) == 0 ? inode() : InodeId{},
+                      pick(3) == 0, time};
+      case 8:
+        return SetAttributes{
+            inode(), static_cast<uint32_t>(pick(64)), static_cast<uint32_t>(pick(07777)), 3, 4, time, time,
+            time};
+      case 9:
+        return Truncate{inode(), offset(), time};
+      case 10:
+        return Allocate{
+            inode(), static_cast<RangeChange>(pick(5)), pick(2) == 0, block_offset(), block_offset() + 4096,
+            time};
+      case 11:
+        return CopyRange{inode(), block_offset(), inode(), block_offset(), offset(), time};
       default:
         data_.resize(pick(3) == 0 ? 1 + pick(30000) : 1 + pick(64));
         for (std::byte& b : data_) b = static_cast<std::byte>(pick(4) == 0 ? 0 : pick(256));
@@ -78,7 +98,8 @@ class Chance {
       if (auto* op = std::get_if<Allocate>(&operation)) op->inode = files[pick(files.size())];
       if (auto* op = std::get_if<Link>(&operation)) op->inode = files[pick(files.size())];
       if (auto* op = std::get_if<Write>(&operation)) op->inode = files[pick(files.size())];
-      if (auto* op = std::get_if<CopyRange>(&operation)) op->to = files[pick(files.size())], op->from = files[pick(files.size())];
+      if (auto* op = std::get_if<CopyRange>(&operation))
+        op->to = files[pick(files.size())], op->from = files[pick(files.size())];
     }
     if (!entries.empty()) {
       auto& [parent, dentry] = entries[pick(entries.size())];
@@ -183,7 +204,8 @@ TEST(Tree, LargeDirectoriesGrowAndShrinkInAnyOrder) {
     }
     ASSERT_EQ(head.check_invariants(), "");
     std::set<std::string> seen;
-    ASSERT_TRUE(head.read_directory(kRootInode, 0, [&](const Dentry& d) { return seen.emplace(d.name).second; }));
+    ASSERT_TRUE(
+        head.read_directory(kRootInode, 0, [&](const Dentry& d) { return seen.emplace(d.name).second; }));
     EXPECT_EQ(seen.size(), names.size());
     std::vector<std::pair<std::string, InodeId>> order(names.begin(), names.end());
     std::shuffle(order.begin(), order.end(), random);
@@ -204,9 +226,11 @@ TEST(Tree, LargeDirectoriesGrowAndShrinkInAnyOrder) {
 
 TEST(Tree, CookiesStayWhileEntriesComeAndGo) {
   Head head = Head::create(at(0));
-  for (uint64_t i = 0; i < 500; i++) ASSERT_TRUE(head.apply(make_file(kRootInode, "f" + std::to_string(i), InodeId{2 + i})));
+  for (uint64_t i = 0; i < 500; i++)
+    ASSERT_TRUE(head.apply(make_file(kRootInode, "f" + std::to_string(i), InodeId{2 + i})));
   std::map<std::string, uint64_t> cookies;
-  ASSERT_TRUE(head.read_directory(kRootInode, 0, [&](const Dentry& d) { return cookies.emplace(d.name, d.cookie).second; }));
+  ASSERT_TRUE(head.read_directory(kRootInode, 0,
+                                  [&](const Dentry& d) { return cookies.emplace(d.name, d.cookie).second; }));
   for (uint64_t i = 0; i < 500; i += 2) {
     ASSERT_TRUE(head.apply(Unlink{kRootInode, "f" + std::to_string(i), InodeId{2 + i}, at(2)}));
     ASSERT_TRUE(head.apply(make_file(kRootInode, "g" + std::to_string(i), InodeId{1000 + i})));
@@ -270,21 +294,23 @@ TEST(Tree, RefusesWhatAnOperationWronglyClaims) {
       {RemoveXattr{file, "user.none", at(1)}, ENODATA},
   };
   Digest128 before = head.digest();
-  for (size_t i = 0; i < cases.size(); i++) EXPECT_EQ(error_of(head.apply(cases[i].operation)), cases[i].error) << "case " << i;
+  for (size_t i = 0; i < cases.size(); i++)
+    EXPECT_EQ(error_of(head.apply(cases[i].operation)), cases[i].error) << "case " << i;
   EXPECT_EQ(head.digest(), before);
   EXPECT_EQ(head.check_invariants(), "");
 }
 
 TEST(Tree, AHeadWorksOnWhileViewsAreReadAndDroppedElsewhere) {
   Head head = Head::create(at(0));
-  for (uint64_t i = 0; i < 200; i++) ASSERT_TRUE(head.apply(make_file(kRootInode, "f" + std::to_string(i), InodeId{2 + i})));
+  for (uint64_t i = 0; i < 200; i++)
+    ASSERT_TRUE(head.apply(make_file(kRootInode, "f" + std::to_string(i), InodeId{2 + i})));
   std::vector<std::thread> readers;
   for (int round = 0; round < 50; round++) {
-    readers.emplace_back([view = head.view(), digest = head.digest()] {
-      EXPECT_EQ(view.recompute_digest(), digest);
-    });
+    readers.emplace_back(
+        [view = head.view(), digest = head.digest()] { EXPECT_EQ(view.recompute_digest(), digest); });
     for (uint64_t i = 0; i < 200; i++) {
-      ASSERT_TRUE(head.apply(Write{InodeId{2 + i}, static_cast<uint64_t>(round) * 5000, as_bytes("round"), at(round)}));
+      ASSERT_TRUE(head.apply(
+          Write{InodeId{2 + i}, static_cast<uint64_t>(round) * 5000, as_bytes("round"), at(round)}));
     }
     if (round % 10 == 9) head.settle();
   }

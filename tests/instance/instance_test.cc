@@ -1,8 +1,10 @@
-// Instances over stores on disk and in memory: what survives closing and crashing, following, snapshots, marks, history.
+// Instances over stores on disk and in memory: what survives closing and crashing, following, snapshots,
+// marks, history.
 #include "instance/instance.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -95,7 +97,8 @@ TEST_F(InstanceTest, AfterACrashTheJournalBringsBackWhatWasSynced) {
   auto instance = open(open_store("s"));
   EXPECT_EQ(instance->open_report().snapshot, 0u);
   EXPECT_GE(instance->open_report().batches_replayed, 50u);
-  for (int i = 0; i < 50; i++) EXPECT_EQ(read(*instance, "/file" + std::to_string(i)), "text " + std::to_string(i));
+  for (int i = 0; i < 50; i++)
+    EXPECT_EQ(read(*instance, "/file" + std::to_string(i)), "text " + std::to_string(i));
 }
 
 TEST_F(InstanceTest, EveryOpeningForWritingIsANewOrigin) {
@@ -236,23 +239,98 @@ TEST_F(InstanceTest, ASecondSnapshotStoresOnlyWhatChanged) {
   EXPECT_LT(second->stored_bytes, first->stored_bytes / 50);
 }
 
-TEST_F(InstanceTest, ADamagedSnapshotIsRefusedNotBelieved) {
+// Changes one byte near the end of the newest pack.
+void damage_pack(const std::string& folder) {
+  std::string pack;
+  for (auto& entry : std::filesystem::directory_iterator(folder))
+    pack = std::max(pack, entry.path().string());
+  auto size = std::filesystem::file_size(pack);
+  std::fstream file(pack, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(size - 10));
+  file.put('\x5a');
+}
+
+TEST_F(InstanceTest, ADamagedSnapshotIsMadeUpForByTheJournal) {
+  Digest128 digest;
   {
     auto instance = open(create_store("s"));
     write(*instance, "/file", std::string(10'000, 'x'));
     ASSERT_TRUE(instance->close());
+    digest = instance->filesystem().digest();
   }
-  std::string pack;
-  for (auto& entry : std::filesystem::directory_iterator(path("s/packs"))) pack = entry.path();
-  auto size = std::filesystem::file_size(pack);
+  damage_pack(path("s/packs"));
+  auto state = state_at(*open_store("s"), "main", std::nullopt);
+  ASSERT_TRUE(state) << state.error().message();
+  EXPECT_EQ(state->position.digest, digest);
+  auto instance = open(open_store("s"));
+  EXPECT_EQ(instance->open_report().snapshot, 0u);
+  EXPECT_EQ(read(*instance, "/file"), std::string(10'000, 'x'));
+}
+
+TEST_F(InstanceTest, ADamagedSnapshotThatTheJournalDoesNotReachIsRefusedNotBelieved) {
   {
-    std::fstream file(pack, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(static_cast<std::streamoff>(size - 10));
-    file.put('\x5a');
+    auto leader = open(create_store("leader"));
+    write(*leader, "/file", std::string(10'000, 'x'));
+    auto pinned = leader->pin();
+    ASSERT_TRUE(pinned);
+    auto follower = Instance::open_new_follower(path("s"), options(true));
+    ASSERT_TRUE(follower);
+    ASSERT_TRUE((*follower)->adopt_volume(leader->volume()));
+    ASSERT_TRUE((*follower)->install(pinned->view, pinned->moment.position, pinned->moment.lamport, {}));
+    ASSERT_TRUE((*follower)->close());
   }
-  auto instance = Instance::open(open_store("s"), options());
+  damage_pack(path("s/packs"));
+  auto instance = Instance::open(open_store("s"), options(true));
   ASSERT_FALSE(instance);
   EXPECT_EQ(instance.error().code(), Code::kCorrupt);
+}
+
+TEST_F(InstanceTest, WhatAnOverwriteWouldLoseIsKeptAsASnapshot) {
+  auto leader = open(create_store("leader"));
+  write(*leader, "/file", "leader's");
+  ASSERT_TRUE(leader->mark("passed", ""));
+  auto pinned = leader->pin();
+  ASSERT_TRUE(pinned);
+  {
+    auto follower = Instance::open_new_follower(path("s"), options(true));
+    ASSERT_TRUE(follower);
+    ASSERT_TRUE((*follower)->adopt_volume(leader->volume()));
+    ASSERT_TRUE((*follower)->apply(batches(*leader)));
+    ASSERT_TRUE((*follower)->close());
+  }
+  {
+    auto alone = open(open_store("s"));
+    write(*alone, "/precious", "only here");
+    ASSERT_TRUE(alone->close());
+  }
+  auto store = open_store("s");
+  auto follower = open(store, true);
+  auto marks = leader->marks();
+  ASSERT_TRUE(marks);
+  ASSERT_TRUE(follower->install(pinned->view, pinned->moment.position, pinned->moment.lamport, *marks));
+  EXPECT_EQ(read(*follower, "/precious"), fs::errno_text(fs::Errno{ENOENT}));
+  auto records = store->catalogue().snapshots();
+  ASSERT_TRUE(records);
+  auto kept = std::find_if(records->begin(), records->end(), [](auto& record) { return !record.checkpoint; });
+  ASSERT_NE(kept, records->end());
+  auto state = state_at(*store, "main", kept->log_index);
+  ASSERT_TRUE(state) << state.error().message();
+  EXPECT_TRUE(state->head.lookup(kRootInode, "precious"));
+  // The mark has been passed, but the state at it is not here.
+  EXPECT_TRUE(follower->wait_for_mark("passed", 0));
+  EXPECT_EQ(resolve_position(*store, "main", "passed", system_clock()).error().code(), Code::kNotFound);
+}
+
+TEST_F(InstanceTest, MarksWorkAfterVeryManySessions) {
+  auto store = create_store("s");
+  for (int i = 0; i < 300; i++) {
+    auto instance = open(store);
+    ASSERT_TRUE(instance->close());
+  }
+  auto instance = open(store);
+  auto mark = instance->mark("late", "");
+  ASSERT_TRUE(mark) << mark.error().message();
+  EXPECT_TRUE(resolve_position(*store, "main", mark->token, system_clock()));
 }
 
 TEST_F(InstanceTest, AHostAnswersOverItsControlSocket) {
@@ -265,10 +343,12 @@ TEST_F(InstanceTest, AHostAnswersOverItsControlSocket) {
   std::string socket = (*host)->instance().store()->control_socket_path("main");
   auto marked = ask(system_network(), socket, {{"ask", "mark"}, {"name", "here"}}, 5000);
   ASSERT_TRUE(marked) << marked.error().message();
-  auto waited = ask(system_network(), socket, {{"ask", "wait-for"}, {"mark", "here"}, {"timeout_ms", 100}}, 5000);
+  auto waited =
+      ask(system_network(), socket, {{"ask", "wait-for"}, {"mark", "here"}, {"timeout_ms", 100}}, 5000);
   ASSERT_TRUE(waited) << waited.error().message();
   EXPECT_EQ((*waited)["position"], (*marked)["position"]);
-  auto late = ask(system_network(), socket, {{"ask", "wait-for"}, {"mark", "never"}, {"timeout_ms", 50}}, 5000);
+  auto late =
+      ask(system_network(), socket, {{"ask", "wait-for"}, {"mark", "never"}, {"timeout_ms", 50}}, 5000);
   ASSERT_FALSE(late);
   EXPECT_EQ(late.error().code(), Code::kTimeout);
   auto digest = ask(system_network(), socket, {{"ask", "digest"}}, 5000);

@@ -146,8 +146,10 @@ TEST_F(Follow, AnotherVolumeIsRefusedAtOnce) {
   Status refused = follower->wait_connected(kPatienceMs);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), Code::kWrongVolume);
-  EXPECT_NE(refused.error().message().find(kVolume.to_string()), std::string::npos) << refused.error().message();
-  EXPECT_NE(refused.error().message().find(member.volume().to_string()), std::string::npos) << refused.error().message();
+  EXPECT_NE(refused.error().message().find(kVolume.to_string()), std::string::npos)
+      << refused.error().message();
+  EXPECT_NE(refused.error().message().find(member.volume().to_string()), std::string::npos)
+      << refused.error().message();
   EXPECT_EQ(follower->status().state, FollowerState::kDetached);
 }
 
@@ -173,7 +175,8 @@ TEST_F(Follow, ASlowFollowerDelaysNeitherTheWriterNorOthers) {
   ASSERT_TRUE(slow_follower->wait_caught_up(kPatienceMs));
   slow.set_apply_delay_ms(300);
   auto start = std::chrono::steady_clock::now();
-  for (int i = 0; i < 200; ++i) leader_.write_file("large" + std::to_string(i), std::string(60'000, 'l'));  // 12 MB
+  for (int i = 0; i < 200; ++i)
+    leader_.write_file("large" + std::to_string(i), std::string(60'000, 'l'));  // 12 MB
   ASSERT_TRUE(in_step(quick));
   auto took = std::chrono::steady_clock::now() - start;
   EXPECT_NE(slow.vector(), leader_.vector()) << "the slow one was not slow enough to show anything, after "
@@ -191,12 +194,14 @@ TEST_F(Follow, ADeadPeerIsCutOffAndTheWriterGoesOn) {
   Bytes hello = *encode_control(Hello{.branch = "main", .is_new = true});
   std::vector<ByteView> pieces{hello};
   ASSERT_TRUE(stream->write(pieces, 1000));
-  for (int i = 0; i < 400; ++i) leader_.write_file("large" + std::to_string(i), std::string(60'000, 'l'));  // 24 MB
+  for (int i = 0; i < 400; ++i)
+    leader_.write_file("large" + std::to_string(i), std::string(60'000, 'l'));  // 24 MB
   ASSERT_TRUE(eventually([&] {
     auto peers = leader->peers();
     return peers.size() == 1 && !peers[0].connected;
   }));
-  EXPECT_NE(leader->peers()[0].ended.find("took no bytes for 200 ms"), std::string::npos) << leader->peers()[0].ended;
+  EXPECT_NE(leader->peers()[0].ended.find("took no bytes for 200 ms"), std::string::npos)
+      << leader->peers()[0].ended;
 }
 
 TEST_F(Follow, StrangersDoNotDisturb) {

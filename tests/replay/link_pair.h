@@ -1,4 +1,5 @@
-// A leader's link and a follower's, back to back in one thread: what one writes the other is given, in pieces of any size.
+// A leader's link and a follower's, back to back in one thread: what one writes the other is given, in pieces
+// of any size.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +19,8 @@ class LinkPair {
       : leader_(leader),
         budget_(options.resyncs_per_minute),
         leader_link_(leader, clock_, options),
-        follower_link_(*FollowerLink::begin(follower, clock_, follower_options.value_or(options), budget_, uint64_t{1} << 30)) {}
+        follower_link_(*FollowerLink::begin(follower, clock_, follower_options.value_or(options), budget_,
+                                            uint64_t{1} << 30)) {}
 
   // Lets both work until neither has anything to say. Pieces are 1 to piece_max bytes.
   void run(uint32_t seed = 1, size_t piece_max = 1 << 20) {

@@ -47,10 +47,11 @@ class MemoryMember final : public Member {
     for (InodeId inode : head_.take_unlinked()) head_.remove_unlinked(inode);
     journal::Vector vector = replayer_.applied();
     Lsn lsn = vector.get(origin_) + 1;
-    journal::BatchHeader header{.kind = lsn == 1 ? journal::BatchKind::kOriginStart : journal::BatchKind::kOrdinary,
-                                .origin = origin_,
-                                .lsn = lsn,
-                                .lamport = replayer_.lamport() + 1};
+    journal::BatchHeader header{
+        .kind = lsn == 1 ? journal::BatchKind::kOriginStart : journal::BatchKind::kOrdinary,
+        .origin = origin_,
+        .lsn = lsn,
+        .lamport = replayer_.lamport() + 1};
     journal::Batch batch = builder.finish(header);
     CHECK(journal_->append(batch));
     vector.set(origin_, lsn);
@@ -59,7 +60,8 @@ class MemoryMember final : public Member {
   // Two operations in one batch: a new file with these bytes in the root directory.
   void write_file(const std::string& name, const std::string& bytes) {
     InodeId inode{next_inode_++};
-    write({fs::Create{.parent = kRootInode, .name = name, .inode = inode, .mode = S_IFREG | 0644, .time = {1, 2}},
+    write({fs::Create{
+               .parent = kRootInode, .name = name, .inode = inode, .mode = S_IFREG | 0644, .time = {1, 2}},
            fs::Write{.inode = inode, .offset = 0, .data = as_bytes(bytes), .time = {3, 4}}});
   }
   void trim_all() { CHECK(journal_->trim(journal_->last() + 1)); }
@@ -71,7 +73,8 @@ class MemoryMember final : public Member {
     fs::Outcome<fs::Dentry> dentry = head_.lookup(kRootInode, name);
     if (!dentry) return std::nullopt;
     std::string text(head_.stat(dentry->inode)->size, '\0');
-    CHECK(head_.read(dentry->inode, 0, {reinterpret_cast<std::byte*>(text.data()), text.size()}) == text.size());
+    CHECK(head_.read(dentry->inode, 0, {reinterpret_cast<std::byte*>(text.data()), text.size()}) ==
+          text.size());
     return text;
   }
   // Both are the sum over the bytes, so that a wrong sum on either side shows.
@@ -87,7 +90,8 @@ class MemoryMember final : public Member {
   // Changes the tree and tells nobody: divergence.
   void corrupt_silently() {
     std::lock_guard lock(mutex_);
-    CHECK(head_.apply(fs::SetAttributes{.inode = kRootInode, .mask = fs::SetAttributes::kMode, .mode = 0700 + (++disturbed_ % 8)}));
+    CHECK(head_.apply(fs::SetAttributes{
+        .inode = kRootInode, .mask = fs::SetAttributes::kMode, .mode = 0700 + (++disturbed_ % 8)}));
   }
   // apply() answers this from now on.
   void fail_applies(std::optional<Error> error) {
@@ -162,7 +166,8 @@ class MemoryMember final : public Member {
     std::lock_guard lock(mutex_);
     marks_.push_back(std::move(mark));
   }
-  Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport, std::span<const Mark> marks) override {
+  Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport,
+                 std::span<const Mark> marks) override {
     std::lock_guard lock(mutex_);
     marks_.assign(marks.begin(), marks.end());
     head_ = fs::Head(tree);

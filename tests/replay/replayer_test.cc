@@ -67,7 +67,8 @@ TEST(Replayer, WaitsForDependencies) {
 
 TEST(Replayer, AnOperationThatFailsUndoesItsBatchAlone) {
   Bench bench, expected;
-  journal::Batch good = batch_of({file("a", 2), fs::Write{.inode = {2}, .data = as_bytes("kept"), .time = {2, 0}}}, 1);
+  journal::Batch good =
+      batch_of({file("a", 2), fs::Write{.inode = {2}, .data = as_bytes("kept"), .time = {2, 0}}}, 1);
   journal::Batch second = batch_of({fs::Truncate{.inode = {2}, .size = 1, .time = {3, 0}}}, 2);
   ASSERT_TRUE(expected.apply({good, second}));
 
@@ -75,7 +76,8 @@ TEST(Replayer, AnOperationThatFailsUndoesItsBatchAlone) {
   Status done = bench.apply({good, second, bad});
   EXPECT_EQ(code_of(done), Code::kDivergence);
   EXPECT_NE(done.error().message().find("batch 3"), std::string::npos) << done.error().message();
-  EXPECT_NE(done.error().message().find("operation 2 of 2 (create)"), std::string::npos) << done.error().message();
+  EXPECT_NE(done.error().message().find("operation 2 of 2 (create)"), std::string::npos)
+      << done.error().message();
   EXPECT_NE(done.error().message().find("EEXIST"), std::string::npos) << done.error().message();
   EXPECT_EQ(bench.replayer.applied().get(kOrigin), 2u);
   EXPECT_EQ(bench.head.recompute_digest(), expected.head.recompute_digest());
@@ -84,7 +86,8 @@ TEST(Replayer, AnOperationThatFailsUndoesItsBatchAlone) {
 
 TEST(Replayer, RefusesALamportJump) {
   Bench bench;
-  EXPECT_EQ(code_of(bench.apply({batch_of({file("a", 2)}, 1, kOrigin, {}, Replayer::kLamportJumpMax + 1)})), Code::kCorrupt);
+  EXPECT_EQ(code_of(bench.apply({batch_of({file("a", 2)}, 1, kOrigin, {}, Replayer::kLamportJumpMax + 1)})),
+            Code::kCorrupt);
   EXPECT_TRUE(bench.apply({batch_of({file("a", 2)}, 1, kOrigin, {}, Replayer::kLamportJumpMax)}));
 }
 
@@ -99,7 +102,8 @@ TEST(Replayer, ReplaysAJournalToTheOriginsDigest) {
   Replayer replayer;
   auto cursor = writer.journal().read(1);
   uint64_t calls = 0;
-  Result<ReplayProgress> done = replayer.replay(*cursor, head, Replayer::kToEnd, [&](const ReplayProgress&) { return ++calls > 0; });
+  Result<ReplayProgress> done =
+      replayer.replay(*cursor, head, Replayer::kToEnd, [&](const ReplayProgress&) { return ++calls > 0; });
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_EQ(done->batches, 1500u);
   EXPECT_EQ(done->operations, 2500u);
@@ -119,7 +123,8 @@ TEST(Replayer, StopsWhereItIsTold) {
   EXPECT_TRUE(head.lookup(kRootInode, "file299"));
   EXPECT_FALSE(head.lookup(kRootInode, "file300"));
   auto again = writer.journal().read(301);
-  Result<ReplayProgress> cancelled = replayer.replay(*again, head, Replayer::kToEnd, [](const ReplayProgress&) { return false; });
+  Result<ReplayProgress> cancelled =
+      replayer.replay(*again, head, Replayer::kToEnd, [](const ReplayProgress&) { return false; });
   ASSERT_FALSE(cancelled);
   EXPECT_EQ(cancelled.error().code(), Code::kCancelled);
   auto past = writer.journal().read(1);
@@ -137,7 +142,8 @@ TEST(Replayer, KeepsUnlinkedInodesThatAreInUse) {
   fs::Head head = fs::Head::create(Timestamp{});
   Replayer replayer;
   auto cursor = writer.journal().read(1);
-  ASSERT_TRUE(replayer.replay(*cursor, head, Replayer::kToEnd, nullptr, [](InodeId inode) { return inode.value == 2; }));
+  ASSERT_TRUE(replayer.replay(*cursor, head, Replayer::kToEnd, nullptr,
+                              [](InodeId inode) { return inode.value == 2; }));
   EXPECT_TRUE(head.stat({2}));
   EXPECT_FALSE(head.stat({3}));
 }

@@ -19,7 +19,9 @@ void expect_same(MemoryMember& a, MemoryMember& b) {
 bool mentions(const std::optional<Error>& error, std::string_view text) {
   return error && error->message().find(text) != std::string::npos;
 }
-std::string shown(const std::optional<Error>& error) { return error ? error->message() : "no error"; }
+std::string shown(const std::optional<Error>& error) {
+  return error ? error->message() : "no error";
+}
 
 TEST(Session, ANewFollowerAdoptsTheVolumeAndReplaysFromTheBeginning) {
   MemoryMember leader(kVolume), follower(VolumeId{});
@@ -85,7 +87,8 @@ TEST(Session, OverwritesWhenTheJournalWasTrimmed) {
   LinkPair again(leader, follower);
   again.run();
   EXPECT_EQ(again.tier(), Tier::kSnapshot);
-  EXPECT_NE(again.session().decision()->reason.find("trimmed"), std::string::npos) << again.session().decision()->reason;
+  EXPECT_NE(again.session().decision()->reason.find("trimmed"), std::string::npos)
+      << again.session().decision()->reason;
   EXPECT_EQ(follower.installs(), 1u);
   EXPECT_GT(again.session().catch_up_bytes(), 0u);
   expect_same(leader, follower);
@@ -99,7 +102,8 @@ TEST(Session, OverwritesWhenThatIsCheaper) {
   MemoryMember leader(kVolume), follower(VolumeId{});
   leader.write_file("often", "");
   for (int i = 0; i < 500; ++i)
-    leader.write({fs::Write{.inode = {2}, .offset = 0, .data = as_bytes(std::string(3000, 'a' + i % 26)), .time = {i, 0}}});
+    leader.write({fs::Write{
+        .inode = {2}, .offset = 0, .data = as_bytes(std::string(3000, 'a' + i % 26)), .time = {i, 0}}});
   LinkPair pair(leader, follower);
   pair.run();
   EXPECT_EQ(pair.tier(), Tier::kSnapshot);
@@ -125,7 +129,8 @@ TEST(Session, OverwritesAPeerThatIsAheadAndSaysSo) {
   LinkPair pair(leader, follower);
   pair.run();
   EXPECT_EQ(pair.tier(), Tier::kSnapshot);
-  EXPECT_NE(pair.session().decision()->reason.find("the leader lacks"), std::string::npos) << pair.session().decision()->reason;
+  EXPECT_NE(pair.session().decision()->reason.find("the leader lacks"), std::string::npos)
+      << pair.session().decision()->reason;
   expect_same(leader, follower);
 }
 
@@ -171,7 +176,8 @@ TEST(Session, FindsDivergenceAndMendsItWithOneSnapshot) {
   EXPECT_EQ(follower.installs(), 1u);
   EXPECT_FALSE(pair.session().closed());
   EXPECT_TRUE(pair.session().caught_up());
-  EXPECT_NE(pair.leader_link().status().reason.find("divergence"), std::string::npos) << pair.leader_link().status().reason;
+  EXPECT_NE(pair.leader_link().status().reason.find("divergence"), std::string::npos)
+      << pair.leader_link().status().reason;
   expect_same(leader, follower);
 }
 
@@ -195,7 +201,8 @@ TEST(Session, ABatchThatDoesNotFitTheTreeAsksForASnapshot) {
   leader.write_file("a", "a");
   pair.run();
   EXPECT_EQ(follower.installs(), 1u);
-  EXPECT_TRUE(mentions(pair.session().last_resync(), "operation 1 of 2")) << shown(pair.session().last_resync());
+  EXPECT_TRUE(mentions(pair.session().last_resync(), "operation 1 of 2"))
+      << shown(pair.session().last_resync());
   expect_same(leader, follower);
 }
 

@@ -7,7 +7,9 @@ namespace reprise::replay {
 namespace {
 
 CatchUpFacts behind(std::optional<uint64_t> suffix_bytes, uint64_t snapshot_bytes) {
-  return {.suffix_bytes = suffix_bytes, .suffix_missing = "log index 3 has been trimmed", .snapshot_bytes = snapshot_bytes};
+  return {.suffix_bytes = suffix_bytes,
+          .suffix_missing = "log index 3 has been trimmed",
+          .snapshot_bytes = snapshot_bytes};
 }
 
 TEST(Tier, ShipsFewerBytes) {

@@ -29,8 +29,14 @@ T round_trip(const T& value) {
 }
 
 TEST(Wire, ControlMessagesComeBackAsTheyWent) {
-  Hello hello = round_trip(Hello{.min_version = 1, .max_version = 9, .volume = {.hi = 5, .lo = 6}, .branch = "main",
-                                 .role = Role::kLeader, .position = position_of(7), .lamport = 8, .is_new = true});
+  Hello hello = round_trip(Hello{.min_version = 1,
+                                 .max_version = 9,
+                                 .volume = {.hi = 5, .lo = 6},
+                                 .branch = "main",
+                                 .role = Role::kLeader,
+                                 .position = position_of(7),
+                                 .lamport = 8,
+                                 .is_new = true});
   EXPECT_EQ(hello.min_version, 1);
   EXPECT_EQ(hello.max_version, 9);
   EXPECT_EQ(hello.volume, (VolumeId{.hi = 5, .lo = 6}));
@@ -40,8 +46,11 @@ TEST(Wire, ControlMessagesComeBackAsTheyWent) {
   EXPECT_EQ(hello.lamport, 8u);
   EXPECT_TRUE(hello.is_new);
 
-  CatchUp catch_up = round_trip(CatchUp{.decision = {.tier = Tier::kSnapshot, .estimated_bytes = 1, .suffix_bytes = 2,
-                                                     .snapshot_bytes = 3, .reason = "why"},
+  CatchUp catch_up = round_trip(CatchUp{.decision = {.tier = Tier::kSnapshot,
+                                                     .estimated_bytes = 1,
+                                                     .suffix_bytes = 2,
+                                                     .snapshot_bytes = 3,
+                                                     .reason = "why"},
                                         .target = position_of(4).vector});
   EXPECT_EQ(catch_up.decision.tier, Tier::kSnapshot);
   EXPECT_EQ(catch_up.decision.estimated_bytes, 1u);
@@ -54,7 +63,10 @@ TEST(Wire, ControlMessagesComeBackAsTheyWent) {
   EXPECT_EQ(round_trip(Resync{.code = Code::kDivergence, .reason = "r"}).reason, "r");
   EXPECT_EQ(round_trip(Bye{.code = Code::kCancelled, .reason = "b"}).code, Code::kCancelled);
   EXPECT_EQ(round_trip(SnapshotBegin{.position = position_of(1), .lamport = 2}).position, position_of(1));
-  EXPECT_EQ(round_trip(SnapshotBegin{.position = position_of(1), .lamport = 2, .marks = {{"m", "r0.x"}}}).marks.at(0).token, "r0.x");
+  EXPECT_EQ(round_trip(SnapshotBegin{.position = position_of(1), .lamport = 2, .marks = {{"m", "r0.x"}}})
+                .marks.at(0)
+                .token,
+            "r0.x");
   EXPECT_EQ(round_trip(SnapshotEnd{.root = {.lo = 1, .hi = 2}, .bytes = 3}).root, (BlobId{.lo = 1, .hi = 2}));
   EXPECT_EQ(round_trip(Checkpoint{.position = position_of(6)}).position, position_of(6));
   EXPECT_EQ(round_trip(Ack{.vector = position_of(6).vector, .bytes = 77}).bytes, 77u);
@@ -87,7 +99,8 @@ TEST(Wire, RefusesAVectorThatDoesNotFitAMessage) {
   EXPECT_EQ(frame.error().code(), Code::kUnsupported);
 }
 
-// Every byte of a recorded session flipped: the follower ends with an error or goes on with equal trees, never with others.
+// Every byte of a recorded session flipped: the follower ends with an error or goes on with equal trees,
+// never with others.
 TEST(Wire, AFlippedBitNeverGivesADifferentTree) {
   constexpr VolumeId kVolume{.hi = 1, .lo = 1};
   MemoryMember leader(kVolume);
@@ -131,9 +144,11 @@ TEST(Wire, GarbageInFramesIsAnErrorAtMost) {
     if (random() % 2 == 0) {
       for (std::byte& b : payload) b = static_cast<std::byte>(random());
     } else {  // a real message, damaged, with its checksum made right again
-      Bytes frame = *encode_control(CatchUp{.decision = {.reason = "reason"}, .target = position_of(3).vector});
+      Bytes frame =
+          *encode_control(CatchUp{.decision = {.reason = "reason"}, .target = position_of(3).vector});
       payload.assign(frame.begin() + kFrameHeaderBytes, frame.end());
-      for (int n = 1 + random() % 4; n > 0; --n) payload[random() % payload.size()] = static_cast<std::byte>(random());
+      for (int n = 1 + random() % 4; n > 0; --n)
+        payload[random() % payload.size()] = static_cast<std::byte>(random());
     }
     auto header = control_frame_header(payload);
     Bytes frame(header.begin(), header.end());

@@ -1,6 +1,8 @@
 #include "snapshot/export.h"
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -8,9 +10,6 @@
 
 #include <filesystem>
 #include <fstream>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "../store/temp_directory.h"
 #include "sample_tree.h"
@@ -32,7 +31,8 @@ Result<Exported> export_to(const fs::Tree& tree, const std::string& path, const 
 }
 std::vector<std::string> names_in(const std::string& path) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(path)) names.push_back(entry.path().filename());
+  for (const auto& entry : std::filesystem::directory_iterator(path))
+    names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -143,7 +143,10 @@ TEST(Export, DangerousThingsAreLeftOutUnlessAskedFor) {
   InodeId setuid = tree.file(kRootInode, "setuid", "x");
   tree.chmod(setuid, 06755);
   tree.create(kRootInode, "null", S_IFCHR | 0666, "", makedev(1, 3));
-  tree.apply(fs::Link{.parent = kRootInode, .name = "null again", .inode = tree.head.lookup(kRootInode, "null")->inode, .time = tree.tick()});
+  tree.apply(fs::Link{.parent = kRootInode,
+                      .name = "null again",
+                      .inode = tree.head.lookup(kRootInode, "null")->inode,
+                      .time = tree.tick()});
   tree.xattr(setuid, "trusted.t", "x");
   auto exported = export_to(tree.head, out / "tame");
   ASSERT_TRUE(exported) << exported.error().message();
@@ -194,7 +197,12 @@ TEST(ContentDigest, SeesEveryDifferenceThatCounts) {
   EXPECT_TRUE(differs([](TreeMaker& t) { t.write(InodeId{3}, 10'000, std::string(1, '\0')); }));
   EXPECT_TRUE(differs([](TreeMaker& t) { t.file(InodeId{2}, "g", ""); }));
   EXPECT_TRUE(differs([](TreeMaker& t) {
-    t.apply(fs::Rename{.old_parent = {2}, .old_name = "f", .new_parent = {2}, .new_name = "g", .inode = {3}, .time = t.tick()});
+    t.apply(fs::Rename{.old_parent = {2},
+                       .old_name = "f",
+                       .new_parent = {2},
+                       .new_name = "g",
+                       .inode = {3},
+                       .time = t.tick()});
   }));
   EXPECT_FALSE(differs([](TreeMaker& t) { t.xattr(InodeId{3}, "user.x", "y"); }));
   EXPECT_FALSE(differs([](TreeMaker& t) { t.chmod(InodeId{1}, 0700); })) << "the top is no entry";

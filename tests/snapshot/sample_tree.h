@@ -1,11 +1,11 @@
 // Trees for the tests of snapshot/: one with everything in it, and random ones.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <random>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "fs/tree.h"
 
@@ -16,10 +16,18 @@ class TreeMaker {
  public:
   fs::Head head = fs::Head::create({1'700'000'000, 5});
 
-  InodeId create(InodeId parent, const std::string& name, uint32_t mode, const std::string& target = "", uint64_t rdev = 0) {
+  InodeId create(InodeId parent, const std::string& name, uint32_t mode, const std::string& target = "",
+                 uint64_t rdev = 0) {
     InodeId id{next_++};
-    apply(fs::Create{.parent = parent, .name = name, .inode = id, .mode = mode, .uid = 1000, .gid = 100, .rdev = rdev,
-                     .target = target, .time = tick()});
+    apply(fs::Create{.parent = parent,
+                     .name = name,
+                     .inode = id,
+                     .mode = mode,
+                     .uid = 1000,
+                     .gid = 100,
+                     .rdev = rdev,
+                     .target = target,
+                     .time = tick()});
     if (S_ISDIR(mode)) directories.push_back(id);
     if (S_ISREG(mode)) files.push_back(id);
     return id;
@@ -66,7 +74,8 @@ inline void make_everything(TreeMaker& tree) {
   InodeId dir = tree.directory(kRootInode, "dir");
   tree.directory(kRootInode, "empty");
   InodeId big = tree.directory(dir, "big");
-  for (int i = 0; i < 600; i++) tree.file(big, "file number " + std::to_string(i), std::string(static_cast<size_t>(i), 'x'));
+  for (int i = 0; i < 600; i++)
+    tree.file(big, "file number " + std::to_string(i), std::string(static_cast<size_t>(i), 'x'));
   tree.create(dir, "no bytes", S_IFREG | 0600);
   InodeId small = tree.file(dir, "small", "hello");
   InodeId medium = tree.file(dir, "medium", random_bytes(100'000, 1));
@@ -78,8 +87,14 @@ inline void make_everything(TreeMaker& tree) {
   InodeId hole = tree.create(dir, "hole", S_IFREG | 0644);
   tree.apply(fs::Truncate{.inode = hole, .size = 1 << 20, .time = tree.tick()});
   InodeId copy = tree.create(dir, "copy", S_IFREG | 0644);  // shares blocks, at the same place and at others
-  tree.apply(fs::CopyRange{.from = large, .from_offset = 0, .to = copy, .to_offset = 0, .length = 1 << 20, .time = tree.tick()});
-  tree.apply(fs::CopyRange{.from = large, .from_offset = 0, .to = copy, .to_offset = 2 << 20, .length = 1 << 20, .time = tree.tick()});
+  tree.apply(fs::CopyRange{
+      .from = large, .from_offset = 0, .to = copy, .to_offset = 0, .length = 1 << 20, .time = tree.tick()});
+  tree.apply(fs::CopyRange{.from = large,
+                           .from_offset = 0,
+                           .to = copy,
+                           .to_offset = 2 << 20,
+                           .length = 1 << 20,
+                           .time = tree.tick()});
   tree.file(dir, "pattern", std::string(1 << 20, 'p'));  // one leaf's blob, at 16 places
   tree.create(dir, "link", S_IFLNK | 0777, "../somewhere/else");
   tree.create(dir, "long link", S_IFLNK | 0777, std::string(4095, 'l'));
@@ -105,10 +120,18 @@ inline void change_at_random(TreeMaker& tree, std::mt19937_64& random, int count
     std::string name = "n" + std::to_string(random());
     InodeId file = tree.files.empty() ? InodeId{} : tree.files[random() % tree.files.size()];
     switch (random() % 8) {
-      case 0: tree.directory(directory, name); break;
-      case 1: tree.file(directory, name, random_bytes(1 + random() % 300, random())); break;
-      case 2: tree.file(directory, name, random_bytes(random() % 200'000 + 1, random())); break;
-      case 3: tree.create(directory, name, S_IFLNK | 0777, std::string(1 + random() % 200, 't')); break;
+      case 0:
+        tree.directory(directory, name);
+        break;
+      case 1:
+        tree.file(directory, name, random_bytes(1 + random() % 300, random()));
+        break;
+      case 2:
+        tree.file(directory, name, random_bytes(random() % 200'000 + 1, random()));
+        break;
+      case 3:
+        tree.create(directory, name, S_IFLNK | 0777, std::string(1 + random() % 200, 't'));
+        break;
       case 4:
         if (file) tree.write(file, random() % 300'000, random_bytes(1 + random() % 10'000, random()));
         break;
@@ -118,7 +141,9 @@ inline void change_at_random(TreeMaker& tree, std::mt19937_64& random, int count
       case 6:
         if (file) tree.xattr(file, "user.a" + std::to_string(random() % 5), std::string(random() % 900, 'a'));
         break;
-      case 7: tree.skip_ids(random() % 300); break;
+      case 7:
+        tree.skip_ids(random() % 300);
+        break;
     }
   }
 }

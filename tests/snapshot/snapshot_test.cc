@@ -1,9 +1,9 @@
 #include "snapshot/snapshot.h"
 
-#include <map>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <map>
 
 #include "base/hash.h"
 #include "sample_tree.h"
@@ -126,7 +126,8 @@ TEST(Snapshot, TheSecondCaptureCostsWhatChanged) {
   TreeMaker tree;
   for (int d = 0; d < 30; d++) {
     InodeId directory = tree.directory(kRootInode, "d" + std::to_string(d));
-    for (int f = 0; f < 100; f++) tree.file(directory, "f" + std::to_string(f), random_bytes(20'000, static_cast<uint64_t>(d * 100 + f)));
+    for (int f = 0; f < 100; f++)
+      tree.file(directory, "f" + std::to_string(f), random_bytes(20'000, static_cast<uint64_t>(d * 100 + f)));
   }
   BlobMap blobs;
   auto first = capture(tree.head.view(), blobs);
@@ -233,7 +234,8 @@ TEST(Snapshot, FilesThatShareBlobsShareNodesWhenLoaded) {
   expect_equal_trees(tree.head, loaded);
   // And come apart when one is changed.
   fs::Head head(loaded);
-  ASSERT_TRUE(head.apply(fs::Write{.inode = tree.files[3], .offset = 0, .data = as_bytes("x"), .time = {1, 0}}));
+  ASSERT_TRUE(
+      head.apply(fs::Write{.inode = tree.files[3], .offset = 0, .data = as_bytes("x"), .time = {1, 0}}));
   EXPECT_EQ(head.check_invariants(), "");
   EXPECT_EQ(loaded.check_invariants(), "");
 }
@@ -283,9 +285,15 @@ TEST_F(SpoiledSnapshot, FlippedCutAndForeignBytesNeverCrash) {
     Bytes original = blobs_.blobs[id];
     Bytes& blob = blobs_.blobs[id];
     switch (random() % 4) {
-      case 0: blob[random() % std::min<size_t>(blob.size(), 200)] ^= static_cast<std::byte>(1 + random() % 255); break;
-      case 1: blob.resize(random() % blob.size()); break;
-      case 2: blob = blobs_.blobs[ids[random() % ids.size()]]; break;
+      case 0:
+        blob[random() % std::min<size_t>(blob.size(), 200)] ^= static_cast<std::byte>(1 + random() % 255);
+        break;
+      case 1:
+        blob.resize(random() % blob.size());
+        break;
+      case 2:
+        blob = blobs_.blobs[ids[random() % ids.size()]];
+        break;
       case 3:
         for (int i = 0; i < 5; i++) blob[random() % blob.size()] = static_cast<std::byte>(random());
         break;
@@ -365,7 +373,8 @@ TEST(Snapshot, ATreeBeyondTheLimitIsRefused) {
   BlobMap blobs;
   auto captured = capture(tree.head, blobs);
   ASSERT_TRUE(captured);
-  EXPECT_EQ(load(captured->root, blobs, Remember::kNo, {.memory_bytes = 2 << 20}).error().code(), Code::kNoSpace);
+  EXPECT_EQ(load(captured->root, blobs, Remember::kNo, {.memory_bytes = 2 << 20}).error().code(),
+            Code::kNoSpace);
   EXPECT_TRUE(load(captured->root, blobs, Remember::kNo, {.memory_bytes = 4 << 20}));
 }
 
@@ -394,12 +403,15 @@ TEST(NodeFormat, AnotherVersionIsNoNode) {
 // The bytes of docs/snapshot-format.md's example.
 TEST(NodeFormat, TheDocumentedExample) {
   fs::Head head = fs::Head::create({1'700'000'000, 5});
-  ASSERT_TRUE(head.apply(fs::Create{.parent = kRootInode, .name = "a", .inode = {2}, .mode = S_IFREG | 0644, .time = {1'700'000'001, 0}}));
-  ASSERT_TRUE(head.apply(fs::Write{.inode = {2}, .offset = 0, .data = as_bytes("hi\n"), .time = {1'700'000'002, 0}}));
+  ASSERT_TRUE(head.apply(fs::Create{
+      .parent = kRootInode, .name = "a", .inode = {2}, .mode = S_IFREG | 0644, .time = {1'700'000'001, 0}}));
+  ASSERT_TRUE(
+      head.apply(fs::Write{.inode = {2}, .offset = 0, .data = as_bytes("hi\n"), .time = {1'700'000'002, 0}}));
   BlobMap blobs;
   auto captured = capture(head, blobs);
   ASSERT_TRUE(captured);
-  EXPECT_EQ(to_hex(blobs.blobs[captured->root]), "0200060000000000000000"
+  EXPECT_EQ(to_hex(blobs.blobs[captured->root]),
+            "0200060000000000000000"
             "00ed41000000000000000000000200000001000000000000000100000000000000"
             "00f153650000000001f153650000000001f15365000000000500000000000000000000000200"
             "00000f00010000000200000000000000080161"

@@ -1,11 +1,10 @@
 #include "store/catalogue.h"
 
+#include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <fstream>
-
-#include <gtest/gtest.h>
 
 #include "store/records.h"
 #include "temp_directory.h"
@@ -196,7 +195,8 @@ template <class Record>
 void expect_only_whole_records_decode(const Record& record) {
   Bytes bytes = encode(record);
   EXPECT_EQ(decode<Record>(bytes), record);
-  for (size_t n = 0; n < bytes.size(); n++) EXPECT_EQ(decode<Record>(ByteView(bytes).first(n)), std::nullopt) << n;
+  for (size_t n = 0; n < bytes.size(); n++)
+    EXPECT_EQ(decode<Record>(ByteView(bytes).first(n)), std::nullopt) << n;
   bytes.push_back(std::byte{0});
   EXPECT_EQ(decode<Record>(bytes), std::nullopt);
   bytes.pop_back();

@@ -1,11 +1,11 @@
 #include "store/pack.h"
 
-#include <fstream>
-#include <random>
-
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <fstream>
+#include <random>
 
 #include "base/hash.h"
 #include "store/pack_format.h"
@@ -66,7 +66,11 @@ class PackTest : public testing::Test {
 };
 
 TEST_F(PackTest, GivesBackWhatWasPutBeforeAndAfterSyncAndReopening) {
-  std::vector<Bytes> all = {{}, text_blob("x"), random_blob(5000, 1), compressible_blob(5000, 2), random_blob(3 << 20, 3),
+  std::vector<Bytes> all = {{},
+                            text_blob("x"),
+                            random_blob(5000, 1),
+                            compressible_blob(5000, 2),
+                            random_blob(3 << 20, 3),
                             compressible_blob(kBlobLimit, 4)};
   std::vector<BlobId> ids;
   for (const Bytes& blob : all) ids.push_back(put(blob));
@@ -129,8 +133,8 @@ TEST_F(PackTest, ABlobBeyondTheLimitIsRefused) {
   EXPECT_EQ(blobs_->put(Bytes(kBlobLimit + 1)).error().code(), Code::kInvalidArgument);
 }
 
-// Every byte of the middle one of three blobs flipped: that one is reported, the others are read. (A few bits of a zstd
-// frame mean nothing; with them flipped the blob is still the right one.)
+// Every byte of the middle one of three blobs flipped: that one is reported, the others are read. (A few bits
+// of a zstd frame mean nothing; with them flipped the blob is still the right one.)
 TEST_F(PackTest, DamageIsReportedAndStaysWhereItIs) {
   Bytes before = random_blob(100, 1), after = compressible_blob(3000, 3);
   for (const Bytes& middle : {random_blob(50, 2), compressible_blob(2000, 2)}) {
@@ -227,7 +231,8 @@ class FaultyFile final : public File {
   FaultyFile(std::unique_ptr<File> file, Faults& faults) : file_(std::move(file)), faults_(faults) {}
   Result<size_t> pread(ByteSpan into, uint64_t offset) const override { return file_->pread(into, offset); }
   Status pwrite(ByteView bytes, uint64_t offset) override {
-    if (faults_.writes_until_full == 0) return std::unexpected(Error::from_errno(ENOSPC, path() + ": cannot write"));
+    if (faults_.writes_until_full == 0)
+      return std::unexpected(Error::from_errno(ENOSPC, path() + ": cannot write"));
     if (faults_.writes_until_full > 0) faults_.writes_until_full--;
     return file_->pwrite(bytes, offset);
   }
@@ -246,7 +251,8 @@ class FaultyFile final : public File {
 
 class FaultyDirectory final : public Directory {
  public:
-  FaultyDirectory(std::unique_ptr<Directory> directory, Faults& faults) : directory_(std::move(directory)), faults_(faults) {}
+  FaultyDirectory(std::unique_ptr<Directory> directory, Faults& faults)
+      : directory_(std::move(directory)), faults_(faults) {}
   Result<std::unique_ptr<File>> open(std::string_view name, OpenMode mode) override {
     return std::make_unique<FaultyFile>(TRY(directory_->open(name, mode)), faults_);
   }
@@ -268,8 +274,8 @@ class FaultyDirectory final : public Directory {
 
 TEST_F(PackTest, AFullDiskIsSaidAndNothingSyncedIsLost) {
   Faults faults;
-  blobs_ = open_packs(std::make_unique<FaultyDirectory>(*open_host_directory(directory_ / "packs"), faults), kVolume,
-                      *catalogue_, {.buffer_bytes = 1});
+  blobs_ = open_packs(std::make_unique<FaultyDirectory>(*open_host_directory(directory_ / "packs"), faults),
+                      kVolume, *catalogue_, {.buffer_bytes = 1});
   BlobId kept = put(random_blob(1000, 1));
   ASSERT_TRUE(blobs_->sync());
   faults.writes_until_full = 0;
@@ -287,8 +293,8 @@ TEST_F(PackTest, AFullDiskIsSaidAndNothingSyncedIsLost) {
 
 TEST_F(PackTest, AFailedSyncIndexesNothing) {
   Faults faults{.sync_fails = true};
-  blobs_ = open_packs(std::make_unique<FaultyDirectory>(*open_host_directory(directory_ / "packs"), faults), kVolume,
-                      *catalogue_);
+  blobs_ = open_packs(std::make_unique<FaultyDirectory>(*open_host_directory(directory_ / "packs"), faults),
+                      kVolume, *catalogue_);
   BlobId id = put(random_blob(1000, 1));
   EXPECT_EQ(blobs_->sync().error().code(), Code::kIo);
   faults.sync_fails = false;
@@ -298,7 +304,9 @@ TEST_F(PackTest, AFailedSyncIndexesNothing) {
 
 TEST(BlobHeader, LiesAboutSizesAreRefused) {
   BlobHeader good{.codec = Codec::kZstd, .id = {1, 2}, .raw_bytes = 100, .stored_bytes = 50};
-  auto accepted = [](const BlobHeader& header) { return decode_blob_header(encode_blob_header(header)).has_value(); };
+  auto accepted = [](const BlobHeader& header) {
+    return decode_blob_header(encode_blob_header(header)).has_value();
+  };
   EXPECT_TRUE(accepted(good));
   BlobHeader huge = good, longer = good, codec = good;
   huge.raw_bytes = kBlobLimit + 1;

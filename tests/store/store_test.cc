@@ -1,13 +1,12 @@
 #include "store/store.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <fstream>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "temp_directory.h"
 
@@ -60,15 +59,17 @@ TEST(Store, SaysWhatItFoundInsteadOfAStore) {
     const char* name;
     Code code;
     const char* found;
-  } cases[] = {{"missing", Code::kNotFound, "expected a store, found nothing"},
-               {"file", Code::kInvalidArgument, "expected a store (a directory), found a file"},
-               {"empty", Code::kInvalidArgument, "expected a store, found an empty directory"},
-               {"other", Code::kInvalidArgument, "expected a store, found a directory without a file reprise.store"}};
+  } cases[] = {
+      {"missing", Code::kNotFound, "expected a store, found nothing"},
+      {"file", Code::kInvalidArgument, "expected a store (a directory), found a file"},
+      {"empty", Code::kInvalidArgument, "expected a store, found an empty directory"},
+      {"other", Code::kInvalidArgument, "expected a store, found a directory without a file reprise.store"}};
   for (const auto& c : cases) {
     expect_error(Store::open(directory / c.name), c.code, (directory / c.name) + ": " + c.found);
     EXPECT_FALSE(Store::looks_like_store(directory / c.name));
   }
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory / "empty"), {}), 0) << "nothing was made there";
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory / "empty"), {}), 0)
+      << "nothing was made there";
 }
 
 TEST(Store, IsCreatedOnlyWhereNothingIs) {
@@ -146,7 +147,8 @@ TEST_P(AnyStore, ABranchIsLockedOnceAndNamesItsHolder) {
   ASSERT_TRUE(holder && *holder);
   EXPECT_EQ((*holder)->pid, 4711);
   EXPECT_EQ((*holder)->command, "reprise run --store s -- php");
-  expect_error(store_->lock_branch("main", {1, "another"}), Code::kBusy, "process 4711 (reprise run --store s -- php)");
+  expect_error(store_->lock_branch("main", {1, "another"}), Code::kBusy,
+               "process 4711 (reprise run --store s -- php)");
   EXPECT_TRUE(store_->lock_branch("try1", {1, "another"})) << "branches do not lock each other";
   lock->reset();
   EXPECT_EQ(store_->lock_holder("main")->has_value(), false);
@@ -187,10 +189,12 @@ TEST(Store, TheLockOfAKilledProcessIsFree) {
 }
 
 TEST(Store, NamesOfBranchesAndMarks) {
-  for (const std::string& good : std::vector<std::string>{"main", "_x", "a.b-c_9", "Head", std::string(64, 'x')}) {
+  for (const std::string& good :
+       std::vector<std::string>{"main", "_x", "a.b-c_9", "Head", std::string(64, 'x')}) {
     EXPECT_TRUE(Store::check_name("branch", good)) << good;
   }
-  const std::vector<std::string> all_bad = {"", "head", "9a", "-a", ".a", "a/b", "a b", "a\n", "é", std::string(65, 'x')};
+  const std::vector<std::string> all_bad = {"",    "head", "9a",  "-a", ".a",
+                                            "a/b", "a b",  "a\n", "é",  std::string(65, 'x')};
   for (const std::string& bad : all_bad) {
     EXPECT_FALSE(Store::check_name("branch", bad)) << bad;
   }

@@ -1,12 +1,11 @@
 // A directory of a test's own, gone with the object.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <stdlib.h>
 
 #include <filesystem>
 #include <string>
-
-#include <gtest/gtest.h>
 
 namespace reprise {
 

@@ -1,12 +1,11 @@
 // What the subcommands of `reprise` have in common: how they are registered, and how they end.
 //
-// Exit statuses: 0 done, 1 the answer is "no", 2 wrong usage, 3 failed. `run` ends as its command did, or with 125, 126
-// or 127 as env(1) does.
+// Exit statuses: 0 done, 1 the answer is "no", 2 wrong usage, 3 failed. `run` ends as its command did, or
+// with 125, 126 or 127 as env(1) does.
 #pragma once
 
-#include <functional>
-
 #include <CLI/CLI.hpp>
+#include <functional>
 
 #include "base/error.h"
 
@@ -17,7 +16,8 @@ inline constexpr int kDone = 0, kNo = 1, kUsage = 2, kFailed = 3;
 // A subcommand's body: its exit status, or why it failed.
 using Body = std::function<Result<int>()>;
 
-// Registers one subcommand with its options on `app`. When it is the one asked for, its body is put in `chosen`.
+// Registers one subcommand with its options on `app`. When it is the one asked for, its body is put in
+// `chosen`.
 void add_run(CLI::App& app, Body& chosen);
 void add_log(CLI::App& app, Body& chosen);
 void add_replay(CLI::App& app, Body& chosen);

@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "instance/instance.h"
 #include "instance/control.h"
+#include "instance/instance.h"
 #include "tools/cli/command.h"
 #include "tools/cli/target.h"
 
@@ -36,10 +36,14 @@ Result<int> mark(const Options& options) {
     print_mark(TRY(ask_live(open, {{"ask", "mark"}, {"name", options.name}})), options.json);
     return kDone;
   }
-  auto instance = TRY(instance::Instance::open(open.store, instance_options(open.target, false, "reprise mark " + options.what)));
+  auto instance = TRY(instance::Instance::open(
+      open.store, instance_options(open.target, false, "reprise mark " + options.what)));
   store::MarkRecord record = TRY(instance->mark(options.name, ""));
   TRY(instance->close());
-  print_mark({{"name", record.name}, {"branch", record.branch}, {"log_index", record.log_index}, {"position", record.token}},
+  print_mark({{"name", record.name},
+              {"branch", record.branch},
+              {"log_index", record.log_index},
+              {"position", record.token}},
              options.json);
   return kDone;
 }
@@ -49,7 +53,8 @@ Result<OpenTarget> open_when_there(const Target& target, uint64_t deadline_ns) {
   for (;;) {
     auto open = open_target(target);
     if (open && open->live) return open;
-    bool may_come = open || open.error().code() == Code::kNotFound || open.error().code() == Code::kUnreachable;
+    bool may_come =
+        open || open.error().code() == Code::kNotFound || open.error().code() == Code::kUnreachable;
     if (!may_come || system_clock().monotonic_ns() > deadline_ns) return open;
     if (open && TRY(open->store->lock_holder(target.branch)) == std::nullopt) return open;
     system_clock().sleep_ns(20'000'000);
@@ -64,6 +69,7 @@ Result<int> wait_for(const Options& options) {
   bool token = options.name.starts_with("r0.");
   if (!open.live) {
     // Nobody will get there; but it may have been reached already.
+    if (TRY(open.store->catalogue().mark(target.branch, options.name))) return kDone;
     auto reached = instance::resolve_position(*open.store, target.branch, options.name, system_clock());
     if (reached) return kDone;
     return std::unexpected(reached.error().with_context("no instance is live"));
@@ -72,7 +78,8 @@ Result<int> wait_for(const Options& options) {
   nlohmann::json question = {{"ask", "wait-for"},
                              {token ? "position" : "mark", options.name},
                              {"timeout_ms", timeout_ms > passed_ms ? timeout_ms - passed_ms : 0}};
-  auto answer = ask_live(open, question, static_cast<uint32_t>(std::min<uint64_t>(timeout_ms + 10'000, 0x7fffffff)));
+  auto answer =
+      ask_live(open, question, static_cast<uint32_t>(std::min<uint64_t>(timeout_ms + 10'000, 0x7fffffff)));
   if (!answer && answer.error().code() == Code::kTimeout) {
     fmt::print(stderr, "reprise: {}\n", answer.error().message());
     return kNo;
@@ -129,7 +136,8 @@ Result<int> stat(const Options& options) {
 
 void add_mark(CLI::App& app, Body& chosen) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("mark", "Put a mark into the history; prints its position as a token");
+  auto* command = app.add_subcommand(
+      "mark", "Put a mark into the history, or move it here; prints its position as a token");
   command->add_option("store", options->what, "STORE[:BRANCH]")->required();
   command->add_option("name", options->name, "a letter or _, then letters, digits, _ . -")->required();
   command->add_flag("--json", options->json, "name, log index and position as JSON");
@@ -138,17 +146,21 @@ void add_mark(CLI::App& app, Body& chosen) {
 
 void add_wait_for(CLI::App& app, Body& chosen) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("wait-for", "Wait until a mark or position has been applied; exit 1 if it was not in time");
+  auto* command = app.add_subcommand(
+      "wait-for", "Wait until a mark or position has been applied; exit 1 if it was not in time");
   command->add_option("store", options->what, "STORE[:BRANCH]")->required();
   command->add_option("position", options->name, "a mark, or a token of `mark` or `stat`")->required();
-  command->add_option("--timeout", options->timeout_s, "seconds")->check(CLI::Range(0.0, 1e6))->capture_default_str();
+  command->add_option("--timeout", options->timeout_s, "seconds")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
   command->add_flag("--json", options->json, "what was reached, as JSON");
   command->callback([&chosen, options] { chosen = [options] { return wait_for(*options); }; });
 }
 
 void add_stat(CLI::App& app, Body& chosen) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("stat", "Say what a store holds and, if an instance is live, how it does");
+  auto* command =
+      app.add_subcommand("stat", "Say what a store holds and, if an instance is live, how it does");
   command->add_option("store", options->what, "STORE[:BRANCH]")->required();
   command->add_flag("--json", options->json, "as JSON");
   command->callback([&chosen, options] { chosen = [options] { return stat(*options); }; });

@@ -48,9 +48,11 @@ Line describe(const fs::Operation& operation, const PathIndex& paths) {
           line.detail = {{"mode", fmt::format("{:o}", op.mode)}};
           if (!op.target.empty()) line.detail["target"] = printable(op.target);
         }
-        if constexpr (std::is_same_v<Op, fs::Write>) line.detail = {{"offset", op.offset}, {"length", op.data.size()}};
+        if constexpr (std::is_same_v<Op, fs::Write>)
+          line.detail = {{"offset", op.offset}, {"length", op.data.size()}};
         if constexpr (std::is_same_v<Op, fs::Truncate>) line.detail = {{"size", op.size}};
-        if constexpr (std::is_same_v<Op, fs::Allocate>) line.detail = {{"offset", op.offset}, {"length", op.length}};
+        if constexpr (std::is_same_v<Op, fs::Allocate>)
+          line.detail = {{"offset", op.offset}, {"length", op.length}};
         if constexpr (std::is_same_v<Op, fs::SetAttributes>) {
           if ((op.mask & op.kMode) != 0) line.detail["mode"] = fmt::format("{:o}", op.mode);
           if ((op.mask & op.kUid) != 0) line.detail["uid"] = op.uid;
@@ -82,7 +84,8 @@ class Printer {
 
   void print(const journal::Logged& logged, bool within) {
     const journal::BatchHeader& header = logged.batch.header();
-    bool wanted = within && (options_.origin.empty() || header.origin.to_string().starts_with(options_.origin)) &&
+    bool wanted = within &&
+                  (options_.origin.empty() || header.origin.to_string().starts_with(options_.origin)) &&
                   (options_.label.empty() || header.label == options_.label);
     logged.batch.for_each([&](const fs::Operation& operation) {
       if (wanted) print(logged, operation);
@@ -100,8 +103,12 @@ class Printer {
     if (!matches(line.path) && !matches(line.path_to)) return;
     const journal::BatchHeader& header = logged.batch.header();
     if (options_.json) {
-      nlohmann::json json = {{"log_index", logged.index}, {"origin", header.origin.to_string()}, {"lsn", header.lsn},
-                             {"lamport", header.lamport}, {"time", time_text(header.time)}, {"label", printable(header.label)},
+      nlohmann::json json = {{"log_index", logged.index},
+                             {"origin", header.origin.to_string()},
+                             {"lsn", header.lsn},
+                             {"lamport", header.lamport},
+                             {"time", time_text(header.time)},
+                             {"label", printable(header.label)},
                              {"operation", fs::operation_name(operation)}};
       if (!line.path.empty()) json["path"] = line.path;
       if (!line.path_to.empty()) json["path_to"] = line.path_to;
@@ -113,9 +120,10 @@ class Printer {
     for (auto& [key, value] : line.detail.items()) {
       detail += fmt::format(" {}={}", key, value.is_string() ? value.get<std::string>() : value.dump());
     }
-    fmt::print("{:>7} {}#{:<6} {} {:14} {}{}{}{}{}\n", logged.index, header.origin.to_short_string(), header.lsn,
-               time_text(header.time), fs::operation_name(operation), line.path, line.path_to.empty() ? "" : " -> ", line.path_to,
-               detail, header.label.empty() ? "" : fmt::format("  [{}]", printable(header.label)));
+    fmt::print("{:>7} {}#{:<6} {} {:14} {}{}{}{}{}\n", logged.index, header.origin.to_short_string(),
+               header.lsn, time_text(header.time), fs::operation_name(operation), line.path,
+               line.path_to.empty() ? "" : " -> ", line.path_to, detail,
+               header.label.empty() ? "" : fmt::format("  [{}]", printable(header.label)));
   }
 
   const Options& options_;
@@ -128,9 +136,11 @@ Result<int> log_store(const Options& options) {
     return instance::resolve_position(*open.store, open.target.branch, position, system_clock());
   };
   LogIndex since = options.since.empty() ? 0 : TRY(resolve(options.since)).value_or(~LogIndex{0});
-  LogIndex until = options.until.empty() ? ~LogIndex{0} : TRY(resolve(options.until)).value_or(~LogIndex{0});
+  const std::string& last = options.until.empty() ? open.target.position : options.until;
+  LogIndex until = last.empty() ? ~LogIndex{0} : TRY(resolve(last)).value_or(~LogIndex{0});
   instance::History history = TRY(instance::History::open(*open.store, open.target.branch));
-  // Where the journal does not reach back to the beginning, names come from the snapshot before it.
+  // Where the journal does not reach back to the beginning, names come from the snapshot before it, if it was
+  // kept.
   LogIndex first = history.cursor().first();
   PathIndex paths;
   if (first > 1) {
@@ -146,19 +156,23 @@ Result<int> log_store(const Options& options) {
     if (logged->index > until) break;
     printer.print(*logged, logged->index > since);
   }
-  if (auto& torn = history.cursor().torn_tail()) fmt::print(stderr, "reprise: the log ends in a torn tail: {}\n", torn->message());
+  if (auto& torn = history.cursor().torn_tail())
+    fmt::print(stderr, "reprise: the log ends in a torn tail: {}\n", torn->message());
   return kDone;
 }
 
 Result<int> log_segments(const Options& options) {
   if (!options.since.empty() || !options.until.empty()) {
-    return fail(Code::kInvalidArgument, "--since and --until need a store: single segments have no marks or branches");
+    return fail(Code::kInvalidArgument,
+                "--since and --until need a store: single segments have no marks or branches");
   }
   Printer printer(options, PathIndex());
   for (const std::string& path : options.what) {
     size_t slash = path.rfind('/');
-    auto directory = TRY(open_host_directory(slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1))));
-    auto file = TRY(directory->open(slash == std::string::npos ? path : path.substr(slash + 1), OpenMode::kRead));
+    auto directory = TRY(
+        open_host_directory(slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1))));
+    auto file =
+        TRY(directory->open(slash == std::string::npos ? path : path.substr(slash + 1), OpenMode::kRead));
     auto reader = TRY(journal::open_segment(std::move(file)));
     while (auto frame = TRY(reader->next())) {
       if (frame->is_batch()) printer.print({frame->header.index, TRY(reader->batch(*frame))}, true);
@@ -179,8 +193,9 @@ Result<int> log(const Options& options) {
 void add_log(CLI::App& app, Body& chosen) {
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand("log", "Print the operations of a journal, oldest first");
-  command->add_option("store", options->what, "STORE[:BRANCH], or segment files")->required();
-  command->add_option("--path", options->path, "only what touches paths that match this glob ('*' matches '/' too)");
+  command->add_option("store", options->what, "STORE[:BRANCH][@POSITION], or segment files")->required();
+  command->add_option("--path", options->path,
+                      "only what touches paths that match this glob ('*' matches '/' too)");
   command->add_option("--origin", options->origin, "only this origin; the beginning of its id is enough");
   command->add_option("--label", options->label, "only what was recorded under this label");
   command->add_option("--since", options->since, "only what came after this position");

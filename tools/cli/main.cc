@@ -3,8 +3,10 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <system_error>
 
 #include "base/bytes.h"
 #include "tools/cli/command.h"
@@ -17,6 +19,18 @@ constexpr const char* kAbout =
     "STATE is STORE[:BRANCH][@POSITION]; POSITION is a log index, a mark, a token of `mark` and `stat`,\n"
     "a time such as {10m}, or head.";
 
+// Runs the body and writes out what it printed. A reader that has heard enough (`| head`) is no failure.
+reprise::Result<int> run(const reprise::cli::Body& body) {
+  try {
+    auto status = body();
+    if (std::fflush(stdout) == 0 || !status) return status;
+    throw std::system_error(errno, std::generic_category());
+  } catch (const std::system_error& error) {  // fmt::print says so when it cannot write
+    if (error.code().value() == EPIPE) return reprise::cli::kDone;
+    return std::unexpected(reprise::Error::from_errno(error.code().value(), "standard output"));
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -27,16 +41,18 @@ int main(int argc, char** argv) {
   spdlog::set_pattern("reprise: %v");
   app.set_version_flag("--version", REPRISE_VERSION);
   app.require_subcommand(1);
-  app.footer("Exit status: 0 done, 1 the answer is \"no\", 2 wrong usage, 3 failed; `run` ends as its command did.");
+  app.footer(
+      "Exit status: 0 done, 1 the answer is \"no\", 2 wrong usage, 3 failed; `run` ends as its command did.");
 
   Body body;
-  for (auto* add : {add_run, add_log, add_replay, add_snapshot, add_digest, add_ls, add_cat, add_mark, add_wait_for, add_stat,
-                    add_verify, add_repair}) {
+  for (auto* add : {add_run, add_log, add_replay, add_snapshot, add_digest, add_ls, add_cat, add_mark,
+                    add_wait_for, add_stat, add_verify, add_repair}) {
     add(app, body);
   }
   auto is_asked_for = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
   if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_asked_for).empty()) {
-    fmt::print(stderr, "reprise: there is no command \"{}\"; `reprise --help` lists those there are\n", reprise::printable(argv[1]));
+    fmt::print(stderr, "reprise: there is no command \"{}\"; `reprise --help` lists those there are\n",
+               reprise::printable(argv[1]));
     return kUsage;
   }
   try {
@@ -44,8 +60,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kDone : kUsage;
   }
-  auto status = body();
-  if (std::fflush(stdout) != 0 && status) status = std::unexpected(reprise::Error::from_errno(errno, "standard output"));
+  auto status = run(body);
   if (status) return *status;
   fmt::print(stderr, "reprise: {}\n", status.error().message());
   return status.error().code() == reprise::Code::kInvalidArgument ? kUsage : kFailed;

@@ -17,11 +17,13 @@ PathIndex::PathIndex(const fs::Tree& tree) {
 
 void PathIndex::drop(InodeId inode, InodeId parent, std::string_view name) {
   auto place = places_.find(inode);
-  if (place != places_.end() && place->second.parent == parent && place->second.name == name) places_.erase(place);
+  if (place != places_.end() && place->second.parent == parent && place->second.name == name)
+    places_.erase(place);
 }
 
 void PathIndex::follow(const fs::Operation& operation) {
-  if (auto* op = std::get_if<fs::Create>(&operation)) places_[op->inode] = {op->parent, std::string(op->name)};
+  if (auto* op = std::get_if<fs::Create>(&operation))
+    places_[op->inode] = {op->parent, std::string(op->name)};
   if (auto* op = std::get_if<fs::Link>(&operation)) places_[op->inode] = {op->parent, std::string(op->name)};
   if (auto* op = std::get_if<fs::Unlink>(&operation)) drop(op->inode, op->parent, op->name);
   if (auto* op = std::get_if<fs::Rmdir>(&operation)) drop(op->inode, op->parent, op->name);

@@ -11,8 +11,8 @@ namespace reprise::cli {
 
 class PathIndex {
  public:
-  PathIndex() = default;                      // of a new volume
-  explicit PathIndex(const fs::Tree& tree);   // of what the tree holds
+  PathIndex() = default;                     // of a new volume
+  explicit PathIndex(const fs::Tree& tree);  // of what the tree holds
   void follow(const fs::Operation& operation);
 
   // A path of it, printable; "#5" for an inode it has not heard of.

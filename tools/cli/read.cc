@@ -34,21 +34,24 @@ Result<int> digest(const Reading& options) {
   std::error_code ignored;
   if (directory || (std::filesystem::is_directory(what, ignored) && !store::Store::looks_like_store(what))) {
     if (!options.content) {
-      return fail(Code::kInvalidArgument, fmt::format("{} is a directory: it has only a content digest; add --content", what));
+      return fail(Code::kInvalidArgument,
+                  fmt::format("{} is a directory: it has only a content digest; add --content", what));
     }
     Digest128 content = TRY(snapshot::content_digest_of_directory(what));
     return print_digest({{"content", content.to_string()}}, options);
   }
   Target target = Target::parse(what);
   OpenTarget open = TRY(open_target(target));
-  if (open.live && target.position.empty()) return print_digest(TRY(ask_live(open, {{"ask", "digest"}})), options);
+  if (open.live && target.position.empty())
+    return print_digest(TRY(ask_live(open, {{"ask", "digest"}})), options);
 
   Progress progress("replaying");
   instance::State state = TRY(open.state(std::ref(progress)));
   Digest128 recomputed = state.head.recompute_digest();
   if (recomputed != state.position.digest) {
-    return fail(Code::kCorrupt, fmt::format("{}: the digest kept is {}, counted again from the bytes it is {}", what,
-                                            state.position.digest.to_string(), recomputed.to_string()));
+    return fail(Code::kCorrupt,
+                fmt::format("{}: the digest kept is {}, counted again from the bytes it is {}", what,
+                            state.position.digest.to_string(), recomputed.to_string()));
   }
   auto content = fs::content_digest(state.head);
   return print_digest({{"digest", recomputed.to_string()},
@@ -86,13 +89,20 @@ Result<Opened> open_path(const std::string& what) {
 
 char type_letter(uint32_t mode) {
   switch (mode & S_IFMT) {
-    case S_IFDIR: return 'd';
-    case S_IFLNK: return 'l';
-    case S_IFIFO: return 'p';
-    case S_IFSOCK: return 's';
-    case S_IFCHR: return 'c';
-    case S_IFBLK: return 'b';
-    default: return '-';
+    case S_IFDIR:
+      return 'd';
+    case S_IFLNK:
+      return 'l';
+    case S_IFIFO:
+      return 'p';
+    case S_IFSOCK:
+      return 's';
+    case S_IFCHR:
+      return 'c';
+    case S_IFBLK:
+      return 'b';
+    default:
+      return '-';
   }
 }
 
@@ -104,15 +114,23 @@ std::string mode_text(uint32_t mode) {
     text += (bits & 2) != 0 ? 'w' : '-';
     bool special = (mode & (shift == 6 ? S_ISUID : shift == 3 ? S_ISGID : S_ISVTX)) != 0;
     char letter = shift == 0 ? 't' : 's';
-    text += !special ? ((bits & 1) != 0 ? 'x' : '-') : (bits & 1) != 0 ? letter : static_cast<char>(letter - 'a' + 'A');
+    text += !special          ? ((bits & 1) != 0 ? 'x' : '-')
+            : (bits & 1) != 0 ? letter
+                              : static_cast<char>(letter - 'a' + 'A');
   }
   return text;
 }
 
 void print_entry(Opened& opened, std::string_view name, const fs::Attributes& a, const Reading& options) {
   if (options.json) {
-    nlohmann::json json = {{"name", printable(name)}, {"inode", a.inode.value}, {"mode", a.mode}, {"uid", a.uid}, {"gid", a.gid},
-                           {"nlink", a.nlink}, {"size", a.size}, {"mtime", a.mtime.sec}};
+    nlohmann::json json = {{"name", printable(name)},
+                           {"inode", a.inode.value},
+                           {"mode", a.mode},
+                           {"uid", a.uid},
+                           {"gid", a.gid},
+                           {"nlink", a.nlink},
+                           {"size", a.size},
+                           {"mtime", a.mtime.sec}};
     fmt::print("{}\n", json.dump());
     return;
   }
@@ -127,7 +145,8 @@ void print_entry(Opened& opened, std::string_view name, const fs::Attributes& a,
   std::strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &utc);
   std::string target;
   if (a.is_symlink()) target = " -> " + printable(opened.filesystem->read_link(a.inode).value_or("?"));
-  fmt::print("{} {:3} {:5} {:5} {:10} {} {}{}\n", mode_text(a.mode), a.nlink, a.uid, a.gid, a.size, when, printable(name), target);
+  fmt::print("{} {:3} {:5} {:5} {:10} {} {}{}\n", mode_text(a.mode), a.nlink, a.uid, a.gid, a.size, when,
+             printable(name), target);
 }
 
 Result<int> ls(const Reading& options) {
@@ -139,10 +158,12 @@ Result<int> ls(const Reading& options) {
     return kDone;
   }
   std::vector<std::pair<std::string, fs::Attributes>> entries;
-  auto read = opened.filesystem->read_directory({}, top->inode, 0, true, [&](const fs::Dentry& dentry, const fs::Attributes* a) {
-    if (dentry.name != "." && dentry.name != "..") entries.emplace_back(dentry.name, *a);
-    return true;
-  });
+  auto read = opened.filesystem->read_directory({}, top->inode, 0, true,
+                                                [&](const fs::Dentry& dentry, const fs::Attributes* a) {
+                                                  if (dentry.name != "." && dentry.name != "..")
+                                                    entries.emplace_back(dentry.name, *a);
+                                                  return true;
+                                                });
   if (!read) return failed(opened.target, read.error());
   std::sort(entries.begin(), entries.end(), [](auto& a, auto& b) { return a.first < b.first; });
   for (auto& [name, attributes] : entries) print_entry(opened, name, attributes, options);
@@ -158,7 +179,8 @@ Result<int> cat(const Reading& options) {
     auto n = opened.filesystem->read(file->inode, offset, buffer);
     if (!n) return failed(opened.target, n.error());
     if (*n == 0) return kDone;
-    if (std::fwrite(buffer.data(), 1, *n, stdout) != *n) return std::unexpected(Error::from_errno(errno, "standard output"));
+    if (std::fwrite(buffer.data(), 1, *n, stdout) != *n)
+      return std::unexpected(Error::from_errno(errno, "standard output"));
     offset += *n;
   }
 }
@@ -167,9 +189,11 @@ Result<int> cat(const Reading& options) {
 
 void add_digest(CLI::App& app, Body& chosen) {
   auto options = std::make_shared<Reading>();
-  auto* command = app.add_subcommand("digest", "Print the digest of a state or a directory, counted from its bytes");
+  auto* command =
+      app.add_subcommand("digest", "Print the digest of a state or a directory, counted from its bytes");
   command->add_option("state", options->what, "STATE, or a directory with --content")->required();
-  command->add_flag("--content", options->content, "the content digest: paths, types, modes, bytes; comparable with directories");
+  command->add_flag("--content", options->content,
+                    "the content digest: paths, types, modes, bytes; comparable with directories");
   command->add_flag("--json", options->json, "both digests and the position, as JSON");
   command->callback([&chosen, options] { chosen = [options] { return digest(*options); }; });
 }

@@ -33,8 +33,10 @@ class SegmentFiles final : public journal::Cursor {
     SegmentFiles files;
     for (const std::string& path : paths) {
       size_t slash = path.rfind('/');
-      auto directory = TRY(open_host_directory(slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1))));
-      auto file = TRY(directory->open(slash == std::string::npos ? path : path.substr(slash + 1), OpenMode::kRead));
+      auto directory = TRY(
+          open_host_directory(slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1))));
+      auto file =
+          TRY(directory->open(slash == std::string::npos ? path : path.substr(slash + 1), OpenMode::kRead));
       files.readers_.push_back(TRY(journal::open_segment(std::move(file))));
     }
     return files;
@@ -57,12 +59,14 @@ class SegmentFiles final : public journal::Cursor {
 };
 
 Result<Replayed> replay_segments(const Options& options) {
-  if (!options.until.empty()) return fail(Code::kInvalidArgument, "--until needs a store: single segments have no marks or branches");
+  if (!options.until.empty())
+    return fail(Code::kInvalidArgument, "--until needs a store: single segments have no marks or branches");
   SegmentFiles files = TRY(SegmentFiles::open(options.what));
   Replayed replayed;
   Progress progress("replaying");
   replay::Replayer replayer;
-  replayed.progress = TRY(replayer.replay(files, replayed.head, replay::Replayer::kToEnd, std::ref(progress)));
+  replayed.progress =
+      TRY(replayer.replay(files, replayed.head, replay::Replayer::kToEnd, std::ref(progress)));
   return replayed;
 }
 
@@ -76,8 +80,8 @@ Result<Replayed> replay_store(const Options& options) {
   Replayed replayed;
   if (history.cursor().first() <= 1) {
     replay::Replayer replayer;
-    replayed.progress =
-        TRY(replayer.replay(history.cursor(), replayed.head, until.value_or(replay::Replayer::kToEnd), std::ref(progress)));
+    replayed.progress = TRY(replayer.replay(history.cursor(), replayed.head,
+                                            until.value_or(replay::Replayer::kToEnd), std::ref(progress)));
     return replayed;
   }
   // The beginning has been trimmed: the snapshot that stands for it comes first.
@@ -92,23 +96,28 @@ Result<int> replay(const Options& options) {
   uint64_t begin_ns = system_clock().monotonic_ns();
   std::error_code ignored;
   bool segments = std::filesystem::is_regular_file(options.what.front(), ignored);
-  if (!segments && options.what.size() > 1) return fail(Code::kInvalidArgument, "expected one store, or segment files");
+  if (!segments && options.what.size() > 1)
+    return fail(Code::kInvalidArgument, "expected one store, or segment files");
   Replayed replayed = segments ? TRY(replay_segments(options)) : TRY(replay_store(options));
   replayed.nanoseconds = system_clock().monotonic_ns() - begin_ns;
-  auto exported = TRY(snapshot::export_directory(replayed.head, kRootInode, options.onto, {}, system_random()));
+  auto exported =
+      TRY(snapshot::export_directory(replayed.head, kRootInode, options.onto, {}, system_random()));
   double seconds = static_cast<double>(replayed.nanoseconds) / 1e9;
   warn_of_skipped(exported);
   if (options.json) {
-    nlohmann::json json = {{"operations", replayed.progress.operations}, {"batches", replayed.progress.batches},
-                           {"bytes", replayed.progress.bytes}, {"snapshot", replayed.snapshot}, {"replay_seconds", seconds},
+    nlohmann::json json = {{"operations", replayed.progress.operations},
+                           {"batches", replayed.progress.batches},
+                           {"bytes", replayed.progress.bytes},
+                           {"snapshot", replayed.snapshot},
+                           {"replay_seconds", seconds},
                            {"entries", entries_of(exported)},
                            {"digest", replayed.head.recompute_digest().to_string()}};
     fmt::print("{}\n", json.dump());
   } else {
     fmt::print("replayed {} operations, {}, in {:.3f} s{}; {} entries in {}\n", replayed.progress.operations,
                format_bytes(replayed.progress.bytes), seconds,
-               replayed.snapshot != 0 ? fmt::format(" on top of snapshot {}", replayed.snapshot) : "", entries_of(exported),
-               options.onto);
+               replayed.snapshot != 0 ? fmt::format(" on top of snapshot {}", replayed.snapshot) : "",
+               entries_of(exported), options.onto);
   }
   return kDone;
 }
@@ -117,7 +126,8 @@ Result<int> replay(const Options& options) {
 
 void add_replay(CLI::App& app, Body& chosen) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("replay", "Apply a recorded journal from its beginning and put the result into a directory");
+  auto* command = app.add_subcommand(
+      "replay", "Apply a recorded journal from its beginning and put the result into a directory");
   command->add_option("store", options->what, "STORE[:BRANCH], or segment files in order")->required();
   command->add_option("--onto", options->onto, "a directory that is empty or not there yet")->required();
   command->add_option("--until", options->until, "up to this position");

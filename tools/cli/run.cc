@@ -15,8 +15,8 @@
 namespace reprise::cli {
 namespace {
 
-constexpr uint32_t kContact_ms = 10'000;      // a new follower's patience
-constexpr uint32_t kFarewell_ms = 5'000;      // how long the end waits for connected followers to have everything
+constexpr uint32_t kContact_ms = 10'000;  // a new follower's patience
+constexpr uint32_t kFarewell_ms = 5'000;  // how long the end waits for connected followers to have everything
 
 struct Options {
   std::string store, at, listen, follow, label, durability = "fsync";
@@ -30,8 +30,8 @@ Result<journal::Durability> durability_of(const std::string& name) {
   return journal::Durability::kAlways;
 }
 
-// A mountpoint inside the store, made with what is missing above it; on destruction what was made goes again if it is
-// empty: a run that never began leaves nothing behind.
+// A mountpoint inside the store, made with what is missing above it; on destruction what was made goes again
+// if it is empty: a run that never began leaves nothing behind.
 class Mountpoint {
  public:
   static Result<Mountpoint> make(const std::string& store, const std::string& at) {
@@ -41,8 +41,9 @@ class Mountpoint {
       return mountpoint;
     }
     std::error_code ignored;
-    bool usable = !std::filesystem::exists(store, ignored) || store::Store::looks_like_store(store) ||
-                  (std::filesystem::is_directory(store, ignored) && std::filesystem::is_empty(store, ignored));
+    bool usable =
+        !std::filesystem::exists(store, ignored) || store::Store::looks_like_store(store) ||
+        (std::filesystem::is_directory(store, ignored) && std::filesystem::is_empty(store, ignored));
     // Anything else is refused by Store::open with its own words; do not put a folder into it.
     if (!usable) TRY(store::Store::open(store));
     for (const std::string& part : {store, store + "/mnt"}) {
@@ -87,11 +88,12 @@ Result<instance::HostOptions> host_options(const Options& options, const Target&
   return host;
 }
 
-// Has the kernel write back what is only in its caches (shared mappings). The mount is seen through the command's eyes;
-// once the command is gone nothing can be dirty any more.
+// Has the kernel write back what is only in its caches (shared mappings). The mount is seen through the
+// command's eyes; once the command is gone nothing can be dirty any more.
 Status sync_mount(pid_t pid, const std::string& mountpoint) {
   if (pid < 0) return {};
-  int fd = ::open(fmt::format("/proc/{}/root{}", pid, mountpoint).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int fd =
+      ::open(fmt::format("/proc/{}/root{}", pid, mountpoint).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return {};
   int status = ::syncfs(fd);
   int code = errno;
@@ -113,7 +115,8 @@ Result<int> run_command(const Options& options) {
   fuse::LaunchOptions launch_options{
       .command = options.command,
       .mountpoint = mount_path,
-      .environment = {{"REPRISE_STORE", target.branch == "main" ? store_path : store_path + ":" + target.branch}},
+      .environment = {{"REPRISE_STORE",
+                       target.branch == "main" ? store_path : store_path + ":" + target.branch}},
       .read_only = host_settings.follow.has_value()};
   auto launch = TRY(fuse::Launch::prepare(std::move(launch_options)));
 
@@ -121,14 +124,16 @@ Result<int> run_command(const Options& options) {
   instance::Instance& instance = host->instance();
   const journal::Recovery& recovery = instance.open_report().recovery;
   if (recovery.cut_bytes > 0) {
-    fmt::print(stderr, "reprise: {}: cut a torn tail of {} bytes at offset {}; everything before it is there\n", recovery.cut_file,
-               recovery.cut_bytes, recovery.cut_offset);
+    fmt::print(stderr,
+               "reprise: {}: cut a torn tail of {} bytes at offset {}; everything before it is there\n",
+               recovery.cut_file, recovery.cut_bytes, recovery.cut_offset);
   }
   fuse::ServerOptions server_options;
   server_options.show_all_as = launch->owner();
   server_options.label = options.label;
-  server_options.on_fsync = [&instance] { return instance.sync(); };
-  auto server = TRY(fuse::Server::start(instance.filesystem(), system_clock(), launch->take_fuse_fd(), server_options));
+  server_options.on_fsync = [&instance] { return instance.guest_sync(); };
+  auto server =
+      TRY(fuse::Server::start(instance.filesystem(), system_clock(), launch->take_fuse_fd(), server_options));
   instance.set_coherence_hook(&server->coherence());
   host->add_statistics([&](nlohmann::json& json) { json["fuse_requests"] = server->requests().total(); });
   host->set_flush([pid = launch->pid(), mount_path] { return sync_mount(pid, mount_path); });
@@ -156,15 +161,23 @@ Result<int> run(const Options& options) {
 
 void add_run(CLI::App& app, Body& chosen) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("run", "Run a command inside an instance: it starts in the volume's root, mounted for it alone");
+  auto* command = app.add_subcommand(
+      "run", "Run a command inside an instance: it starts in the volume's root, mounted for it alone");
   command->add_option("--store", options->store, "STORE[:BRANCH], made if it is not there")->required();
   command->add_option("--at", options->at, "mount at this directory (default: STORE/mnt)");
   command->add_option("--listen", options->listen, "let followers connect here: unix:PATH");
-  command->add_option("--follow", options->follow, "follow the instance that listens there, read-only: unix:PATH");
-  command->add_option("--label", options->label, "recorded with every operation")->check([](const std::string& label) {
-    return label.size() <= journal::kLabelLimit ? "" : fmt::format("a label has at most {} bytes", journal::kLabelLimit);
-  });
-  command->add_option("--durability", options->durability, "when the disk has what was written (docs/architecture.md)")
+  command->add_option("--follow", options->follow,
+                      "follow the instance that listens there, read-only: unix:PATH");
+  command->add_option("--label", options->label, "recorded with every operation")
+      ->check([](const std::string& label) {
+        return label.size() <= journal::kLabelLimit
+                   ? ""
+                   : fmt::format("a label has at most {} bytes", journal::kLabelLimit);
+      });
+  command
+      ->add_option("--durability", options->durability,
+                   "when the disk has what was written: none (at the end), lazy (ten times a second), fsync "
+                   "(when asked), always")
       ->check(CLI::IsMember({"none", "lazy", "fsync", "always"}))
       ->capture_default_str();
   command->add_option("command", options->command, "the command, after --")->required();

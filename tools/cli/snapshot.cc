@@ -23,8 +23,9 @@ Result<nlohmann::json> create_stopped(const OpenTarget& open, const Options& opt
   settings.holder = {getpid(), "reprise snapshot create " + options.what};
   auto instance = TRY(instance::Instance::open(open.store, settings));
   store::SnapshotRecord record = TRY(instance->snapshot(options.label));
-  nlohmann::json json = {{"id", record.id}, {"log_index", record.log_index}, {"stored_bytes", record.stored_bytes},
-                         {"inodes", record.inodes}, {"bytes", record.bytes}, {"digest", record.digest.to_string()}};
+  nlohmann::json json = {
+      {"id", record.id},         {"log_index", record.log_index}, {"stored_bytes", record.stored_bytes},
+      {"inodes", record.inodes}, {"bytes", record.bytes},         {"digest", record.digest.to_string()}};
   if (options.trim) json["journal_first"] = TRY(instance->trim()).first;
   TRY(instance->close());
   return json;
@@ -38,9 +39,11 @@ Result<int> create(const Options& options) {
   if (options.json) {
     fmt::print("{}\n", json.dump());
   } else {
-    fmt::print("snapshot {}: {} inodes, {}; {} added to the store\n", json["id"].get<uint64_t>(), json["inodes"].get<uint64_t>(),
-               format_bytes(json["bytes"].get<uint64_t>()), format_bytes(json["stored_bytes"].get<uint64_t>()));
-    if (json.contains("journal_first")) fmt::print("the journal now begins at batch {}\n", json["journal_first"].get<uint64_t>());
+    fmt::print("snapshot {}: {} inodes, {}; {} added to the store\n", json["id"].get<uint64_t>(),
+               json["inodes"].get<uint64_t>(), format_bytes(json["bytes"].get<uint64_t>()),
+               format_bytes(json["stored_bytes"].get<uint64_t>()));
+    if (json.contains("journal_first"))
+      fmt::print("the journal now begins at batch {}\n", json["journal_first"].get<uint64_t>());
   }
   return kDone;
 }
@@ -49,9 +52,15 @@ Result<int> list(const Options& options) {
   auto store = TRY(store::Store::open(Target::parse(options.what).store));
   for (const store::SnapshotRecord& record : TRY(store->catalogue().snapshots())) {
     if (options.json) {
-      nlohmann::json json = {{"id", record.id}, {"branch", record.branch}, {"label", record.label},
-                             {"checkpoint", record.checkpoint}, {"time", record.time.sec}, {"log_index", record.log_index},
-                             {"digest", record.digest.to_string()}, {"inodes", record.inodes}, {"bytes", record.bytes},
+      nlohmann::json json = {{"id", record.id},
+                             {"branch", record.branch},
+                             {"label", record.label},
+                             {"checkpoint", record.checkpoint},
+                             {"time", record.time.sec},
+                             {"log_index", record.log_index},
+                             {"digest", record.digest.to_string()},
+                             {"inodes", record.inodes},
+                             {"bytes", record.bytes},
                              {"stored_bytes", record.stored_bytes}};
       fmt::print("{}\n", json.dump());
       continue;
@@ -61,8 +70,8 @@ Result<int> list(const Options& options) {
     gmtime_r(&seconds, &utc);
     char when[64];
     std::strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &utc);
-    fmt::print("{:>4}  {}  {}@{:<8} {:>8} inodes {:>9}  +{:<9} {}\n", record.id, when, record.branch, record.log_index, record.inodes,
-               format_bytes(record.bytes), format_bytes(record.stored_bytes),
+    fmt::print("{:>4}  {}  {}@{:<8} {:>8} inodes {:>9}  +{:<9} {}\n", record.id, when, record.branch,
+               record.log_index, record.inodes, format_bytes(record.bytes), format_bytes(record.stored_bytes),
                record.checkpoint ? "(checkpoint)" : printable(record.label));
   }
   return kDone;
@@ -76,7 +85,8 @@ Result<int> export_state(const Options& options) {
   settings.owners = options.owners;
   settings.set_ids = options.owners;
   settings.devices = options.devices;
-  auto exported = TRY(snapshot::export_directory(state.head, kRootInode, options.onto, settings, system_random()));
+  auto exported =
+      TRY(snapshot::export_directory(state.head, kRootInode, options.onto, settings, system_random()));
   warn_of_skipped(exported);
   fmt::print("{} entries, {}, in {}\n", entries_of(exported), format_bytes(exported.bytes), options.onto);
   return kDone;
@@ -86,7 +96,8 @@ Result<int> export_state(const Options& options) {
 
 void add_snapshot(CLI::App& app, Body& chosen) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("snapshot", "Keep whole states in the store, list them, put them into directories");
+  auto* command =
+      app.add_subcommand("snapshot", "Keep whole states in the store, list them, put them into directories");
   command->require_subcommand(1);
 
   auto* creating = command->add_subcommand("create", "Keep the state as it is now");
@@ -104,7 +115,8 @@ void add_snapshot(CLI::App& app, Body& chosen) {
   auto* exporting = command->add_subcommand("export", "Put a state into a directory");
   exporting->add_option("state", options->what, "STATE")->required();
   exporting->add_option("directory", options->onto, "a directory that is empty or not there yet")->required();
-  exporting->add_flag("--owners", options->owners, "set owners and groups, and keep setuid and setgid bits (root)");
+  exporting->add_flag("--owners", options->owners,
+                      "set owners and groups, and keep setuid and setgid bits (root)");
   exporting->add_flag("--devices", options->devices, "make device nodes (root)");
   exporting->callback([&chosen, options] { chosen = [options] { return export_state(*options); }; });
 }

@@ -14,7 +14,9 @@ Target Target::parse(std::string_view text) {
   bool forced = text.starts_with("store:");
   if (forced) text.remove_prefix(6);
   std::error_code ignored;
-  auto exists = [&](std::string_view path) { return !path.empty() && std::filesystem::exists(path, ignored); };
+  auto exists = [&](std::string_view path) {
+    return !path.empty() && std::filesystem::exists(path, ignored);
+  };
   if (!exists(text)) {
     if (size_t path = text.find(":/", 1); path != std::string_view::npos) {
       target.path = text.substr(path + 1);
@@ -22,13 +24,15 @@ Target Target::parse(std::string_view text) {
     }
   }
   if (!exists(text)) {
-    if (size_t at = text.rfind('@'); at != std::string_view::npos && text.find('/', at) == std::string_view::npos) {
+    if (size_t at = text.rfind('@');
+        at != std::string_view::npos && text.find('/', at) == std::string_view::npos) {
       target.position = text.substr(at + 1);
       text = text.substr(0, at);
     }
   }
   if (!exists(text)) {
-    if (size_t colon = text.rfind(':'); colon != std::string_view::npos && text.find('/', colon) == std::string_view::npos) {
+    if (size_t colon = text.rfind(':');
+        colon != std::string_view::npos && text.find('/', colon) == std::string_view::npos) {
       target.branch = text.substr(colon + 1);
       text = text.substr(0, colon);
     }
@@ -42,7 +46,8 @@ Result<OpenTarget> open_target(const Target& target) {
   OpenTarget open{.target = target};
   open.store = TRY(store::Store::open(target.store));
   std::error_code ignored;
-  if (target.branch != "main" && !std::filesystem::exists(fmt::format("{}/branches/{}", target.store, target.branch), ignored)) {
+  if (target.branch != "main" &&
+      !std::filesystem::exists(fmt::format("{}/branches/{}", target.store, target.branch), ignored)) {
     return fail(Code::kNotFound, fmt::format("{}: there is no branch {}", target.store, target.branch));
   }
   open.live = TRY(open.store->lock_holder(target.branch));
@@ -52,15 +57,18 @@ Result<OpenTarget> open_target(const Target& target) {
 
 Status refuse_live(const OpenTarget& target, std::string_view why) {
   if (!target.live) return {};
-  return fail(Code::kBusy, fmt::format("{}: branch {} is live in process {} ({}); {}", target.target.store, target.target.branch,
-                                       target.live->pid, target.live->command, why));
+  return fail(Code::kBusy, fmt::format("{}: branch {} is live in process {} ({}); {}", target.target.store,
+                                       target.target.branch, target.live->pid, target.live->command, why));
 }
 
-Result<nlohmann::json> ask_live(const OpenTarget& target, const nlohmann::json& question, uint32_t timeout_ms) {
-  return instance::ask(system_network(), target.store->control_socket_path(target.target.branch), question, timeout_ms);
+Result<nlohmann::json> ask_live(const OpenTarget& target, const nlohmann::json& question,
+                                uint32_t timeout_ms) {
+  return instance::ask(system_network(), target.store->control_socket_path(target.target.branch), question,
+                       timeout_ms);
 }
 
-Result<instance::State> OpenTarget::state(const std::function<bool(const replay::ReplayProgress&)>& progress) const {
+Result<instance::State> OpenTarget::state(
+    const std::function<bool(const replay::ReplayProgress&)>& progress) const {
   auto until = TRY(instance::resolve_position(*store, target.branch, target.position, system_clock()));
   return TRY(instance::state_at(*store, target.branch, until, progress));
 }

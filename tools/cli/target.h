@@ -3,11 +3,10 @@
 
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
-
-#include <nlohmann/json.hpp>
 
 #include "instance/history.h"
 #include "replay/replayer.h"
@@ -25,20 +24,23 @@ struct Target {
   static Target parse(std::string_view text);
 };
 
-// A store opened to ask it something. Where an instance of the branch is live, it has written all it has first.
+// A store opened to ask it something. Where an instance of the branch is live, it has written all it has
+// first.
 struct OpenTarget {
   std::shared_ptr<store::Store> store;
   Target target;
   std::optional<store::LockHolder> live;
 
   // Its state at the target's position.
-  Result<instance::State> state(const std::function<bool(const replay::ReplayProgress&)>& progress = nullptr) const;
+  Result<instance::State> state(
+      const std::function<bool(const replay::ReplayProgress&)>& progress = nullptr) const;
 };
 Result<OpenTarget> open_target(const Target& target);
 // The branch must be nobody's.
 Status refuse_live(const OpenTarget& target, std::string_view why);
 // Asks the live instance of the target.
-Result<nlohmann::json> ask_live(const OpenTarget& target, const nlohmann::json& question, uint32_t timeout_ms = 600'000);
+Result<nlohmann::json> ask_live(const OpenTarget& target, const nlohmann::json& question,
+                                uint32_t timeout_ms = 600'000);
 
 // Prints how far a replay is, on a terminal only, at most ten times a second; the line is wiped when it goes.
 class Progress {
