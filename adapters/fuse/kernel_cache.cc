@@ -127,6 +127,7 @@ Status KernelCache::drop_inode(const TouchedInode& touched) {
       bytes && touched.end != TouchedInode::kToEnd ? static_cast<off_t>(touched.end - touched.offset) : 0;
 
   uint64_t started = clock_.monotonic_ns();
+  if (!lookups_.unsettle(touched.inode, started)) return {};
   for (uint64_t pause = kFirstPause_ns;; pause = std::min(pause * 2, kLongestPause_ns)) {
     fuse_session* session = session_.load();
     if (session == nullptr || !lookups_.knows(touched.inode)) return {};

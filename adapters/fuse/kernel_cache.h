@@ -26,7 +26,7 @@ namespace reprise::fuse {
 
 class KernelCache final : public instance::CoherenceHook {
  public:
-  KernelCache(fs::Filesystem& filesystem, const LookupTable& lookups, Marks& marks, InFlight& in_flight,
+  KernelCache(fs::Filesystem& filesystem, LookupTable& lookups, Marks& marks, InFlight& in_flight,
               Clock& clock)
       : filesystem_(filesystem), lookups_(lookups), marks_(marks), in_flight_(in_flight), clock_(clock) {}
 
@@ -53,7 +53,7 @@ class KernelCache final : public instance::CoherenceHook {
   Status drop_inode(const TouchedInode& touched);
 
   fs::Filesystem& filesystem_;
-  const LookupTable& lookups_;
+  LookupTable& lookups_;
   Marks& marks_;
   InFlight& in_flight_;
   Clock& clock_;

@@ -1,6 +1,19 @@
 #include "adapters/fuse/lookup_table.h"
 
 namespace reprise::fuse {
+namespace {
+
+// How long a request may be under way to us, and how long an answer to whoever asked. Far more than either
+// takes unless the machine stands still; and a machine that does would also have to let a third party look
+// during the few nanoseconds in which attributes are taken in.
+constexpr uint64_t kUnderWay_ns = 50'000'000;
+
+}  // namespace
+
+// The root is known from the start, and never forgotten.
+LookupTable::LookupTable(fs::Filesystem& filesystem) : filesystem_(filesystem) {
+  add(kRootInode, true);
+}
 
 LookupTable::~LookupTable() {
   for (Shard& shard : shards_) {
@@ -24,11 +37,13 @@ void LookupTable::remove(InodeId inode, uint64_t count) {
     Shard& shard = shard_of(inode);
     std::lock_guard lock(shard.mutex);
     auto found = shard.entries.find(inode);
-    if (found == shard.entries.end()) return;  // the root, which was never looked up
+    if (found == shard.entries.end()) return;  // more than it was told of
     if (found->second.count > count) {
       found->second.count -= count;
       return;
     }
+    if (inode == kRootInode) return;
+    if (found->second.changed_ns != 0) --unsettled_;
     shard.entries.erase(found);
   }
   // Outside it: the last unpin may take the filesystem's lock, under which add() is called as well. Pins are
@@ -37,29 +52,54 @@ void LookupTable::remove(InodeId inode, uint64_t count) {
 }
 
 bool LookupTable::knows(InodeId inode) const {
-  if (inode == kRootInode) return true;
   const Shard& shard = shard_of(inode);
   std::lock_guard lock(shard.mutex);
   return shard.entries.contains(inode);
 }
 
+bool LookupTable::unsettle(InodeId inode, uint64_t now_ns) {
+  Shard& shard = shard_of(inode);
+  std::lock_guard lock(shard.mutex);
+  auto found = shard.entries.find(inode);
+  if (found == shard.entries.end()) return false;
+  Entry& entry = found->second;
+  if (entry.changed_ns == 0) ++unsettled_;
+  entry.changed_ns = now_ns;
+  entry.answered_ns = 0;
+  return true;
+}
+
+bool LookupTable::settled(InodeId inode, uint64_t now_ns) {
+  if (unsettled_.load() == 0) return true;
+  Shard& shard = shard_of(inode);
+  std::lock_guard lock(shard.mutex);
+  auto found = shard.entries.find(inode);
+  if (found == shard.entries.end() || found->second.changed_ns == 0) return true;
+  Entry& entry = found->second;
+  // The kernel does not use the answer to a request that is older than the drop.
+  if (now_ns - entry.changed_ns < kUnderWay_ns) return false;
+  if (entry.answered_ns == 0) entry.answered_ns = now_ns;
+  if (now_ns - entry.answered_ns < kUnderWay_ns) return false;
+  entry.changed_ns = 0;
+  --unsettled_;
+  return true;
+}
+
 std::vector<InodeId> LookupTable::all() const {
-  std::vector<InodeId> known{kRootInode};
+  std::vector<InodeId> known;
   for (const Shard& shard : shards_) {
     std::lock_guard lock(shard.mutex);
-    for (const auto& [inode, entry] : shard.entries) {
-      if (inode != kRootInode) known.push_back(inode);
-    }
+    for (const auto& [inode, entry] : shard.entries) known.push_back(inode);
   }
   return known;
 }
 
 std::vector<InodeId> LookupTable::directories() const {
-  std::vector<InodeId> known{kRootInode};
+  std::vector<InodeId> known;
   for (const Shard& shard : shards_) {
     std::lock_guard lock(shard.mutex);
     for (const auto& [inode, entry] : shard.entries) {
-      if (entry.directory && inode != kRootInode) known.push_back(inode);
+      if (entry.directory) known.push_back(inode);
     }
   }
   return known;

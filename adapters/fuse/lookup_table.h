@@ -2,10 +2,18 @@
 //
 // Each is pinned in the Filesystem, so that a file stays readable by who holds it open after its last name
 // went: the kernel forgets an inode only when no descriptor, mapping or working directory refers to it.
+//
+// It also knows which inodes have settled. After a change from outside, the kernel takes the first new
+// attributes in field by field, having declared them valid before: somebody else's stat(2) at that moment is
+// answered from what is there, in part old. So new attributes may be cached only once the kernel has been
+// given them with a zero timeout, and has had time to take them in: then whatever it still writes over them
+// is equal.
+//
 // Threads: any.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <unordered_map>
@@ -17,7 +25,7 @@ namespace reprise::fuse {
 
 class LookupTable {
  public:
-  explicit LookupTable(fs::Filesystem& filesystem) : filesystem_(filesystem) {}
+  explicit LookupTable(fs::Filesystem& filesystem);
   ~LookupTable();
   LookupTable(const LookupTable&) = delete;
   LookupTable& operator=(const LookupTable&) = delete;
@@ -29,6 +37,12 @@ class LookupTable {
 
   // The root always is.
   bool knows(InodeId inode) const;
+
+  // The kernel is being told at time `now` to drop the inode's attributes. False if it does not know it.
+  bool unsettle(InodeId inode, uint64_t now_ns);
+  // May it cache the attributes it is given at time `now`? Asked for each answer that holds any.
+  bool settled(InodeId inode, uint64_t now_ns);
+
   std::vector<InodeId> all() const;
   std::vector<InodeId> directories() const;
 
@@ -36,6 +50,9 @@ class LookupTable {
   struct Entry {
     uint64_t count = 0;
     bool directory = false;
+    uint64_t changed_ns = 0;  // when the kernel was last told to drop its attributes; 0: it has settled
+    uint64_t answered_ns =
+        0;  // when it was first given those that followed, so that it uses them; 0: not yet
   };
   struct Shard {
     mutable std::mutex mutex;
@@ -47,6 +64,7 @@ class LookupTable {
 
   fs::Filesystem& filesystem_;
   std::array<Shard, 32> shards_;
+  std::atomic<uint64_t> unsettled_{0};  // entries that have not settled
 };
 
 }  // namespace reprise::fuse

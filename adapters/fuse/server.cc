@@ -199,7 +199,7 @@ struct stat Server::Session::stat_of(const fs::Attributes& attributes) const {
 }
 
 fuse_entry_param Server::Session::entry(InodeId parent, std::string_view name,
-                                        const fs::Attributes& attributes) const {
+                                        const fs::Attributes& attributes) {
   fuse_entry_param entry = {};
   entry.ino = attributes.inode.value;
   entry.attr = stat_of(attributes);

@@ -45,8 +45,9 @@ class Server::Session {
     return result;
   }
   struct stat stat_of(const fs::Attributes& attributes) const;
-  double attributes_timeout(InodeId inode) const {
-    return marks_.inode(inode) ? 0 : options_.cache_timeout_s;
+  double attributes_timeout(InodeId inode) {
+    bool may_cache = !marks_.inode(inode) && lookups_.settled(inode, clock_.monotonic_ns());
+    return may_cache ? options_.cache_timeout_s : 0;
   }
 
   // Answers with an inode under a name: counts and pins it. Everything that tells the kernel of an inode goes
@@ -57,7 +58,7 @@ class Server::Session {
                      const fs::Outcome<fs::Attributes>& created, fuse_file_info& file);
   void reply_no_entry(fuse_req_t request, InodeId parent, std::string_view name);
   void reply_attributes(fuse_req_t request, const fs::Outcome<fs::Attributes>& attributes);
-  fuse_entry_param entry(InodeId parent, std::string_view name, const fs::Attributes& attributes) const;
+  fuse_entry_param entry(InodeId parent, std::string_view name, const fs::Attributes& attributes);
 
   // A request that will say nothing more about the tree before it waits for something slow.
   void done_with_tree();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "adapters/fuse/in_flight.h"
+#include "adapters/fuse/lookup_table.h"
 #include "adapters/fuse/touched.h"
 #include "tests/fuse/mounted.h"
 
@@ -67,11 +68,18 @@ class Coherence : public ::testing::Test {
   // without a pause.
   void start_readers(const std::string& body) {
     std::string program = mounted.outside() / "reader.py";
-    std::ofstream(program) << "import os\nwhile os.path.exists('go'):\n    try:\n"
+    // What a reader has cached outlives the mount: it has to notice that its guest is gone.
+    std::ofstream(program) << "import os\nguest = os.getppid()\n"
+                           << "while os.getppid() == guest and os.path.exists('go'):\n    try:\n"
                            << body << "\n    except FileNotFoundError: pass\n";
     EXPECT_EQ(guest.ask("write('go', b'x')"), "1");
     guest.ask("keep('readers', [subprocess.Popen([sys.executable, '-I', '" + program +
               "']) for _ in range(3)])");
+  }
+  // Until the kernel caches again what it is told of a file (LookupTable).
+  void let_settle(const std::string& name) {
+    guest.ask("[(read('" + name + "'), size('" + name +
+              "'), size('.'), time.sleep(0.03)) for _ in range(10)]");
   }
   void stop_readers() {
     guest.ask("unlink('go')");
@@ -215,7 +223,7 @@ TEST_F(Coherence, ARefusedChangeIsReportedAndLeavesNoMarks) {
       operations, [] { return Status(fail(Code::kCorrupt, "a batch nobody can apply")); });
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), Code::kCorrupt);
-  guest.ask("[read('f'), size('f')]");
+  let_settle("f");
   uint64_t before = guest.server().requests().total();
   EXPECT_EQ(guest.ask("[read('f'), size('f')]"), "[b'text', 4]");
   EXPECT_EQ(guest.server().requests().total(), before);
@@ -283,6 +291,48 @@ TEST_F(Coherence, AnInodeOnItsWayIntoTheCacheIsNotMissed) {
     remote.apply({fs::Unlink{.parent = kRootInode, .name = "x", .inode = x, .time = kTime}});
   }
   stop_readers();
+}
+
+// See LookupTable: the attributes that follow a change are asked for more than once, and cached in the end.
+TEST_F(Coherence, WhatChangedIsCachedOnceItHasSettled) {
+  constexpr uint32_t kGetattr = 3;
+  InodeId f = remote.create(kRootInode, "f", "a");
+  EXPECT_EQ(guest.ask("[size('f'), size('f')]"), "[1, 1]");
+  remote.write(f, 1, "b");
+  uint64_t before = guest.server().requests().of(kGetattr);
+  EXPECT_EQ(guest.ask("size('f')"), "2");
+  EXPECT_GT(guest.server().requests().of(kGetattr), before);
+  let_settle("f");
+  before = guest.server().requests().total();
+  EXPECT_EQ(guest.ask("size('f')"), "2");
+  EXPECT_EQ(guest.server().requests().total(), before);
+}
+
+TEST(LookupTable, AttributesSettleAfterAnAnswerToARequestThatIsNewerThanTheChange) {
+  auto ids = fs::local_inode_ids();
+  fs::Filesystem filesystem(fs::Head::create(system_clock().realtime()), system_clock(), *ids);
+  constexpr uint64_t kMs = 1'000'000, kNow = 1000 * kMs;
+  fs::Attributes file = *filesystem.make_node({}, kRootInode, "f", S_IFREG | 0644, 0);
+  LookupTable table(filesystem);
+  EXPECT_FALSE(table.unsettle(file.inode, kNow)) << "the kernel was never told of it";
+  table.add(file.inode, false);
+  EXPECT_TRUE(table.settled(file.inode, kNow));
+
+  EXPECT_TRUE(table.unsettle(file.inode, kNow));
+  EXPECT_TRUE(table.settled(kRootInode, kNow));
+  EXPECT_FALSE(table.settled(file.inode, kNow + 1 * kMs)) << "may answer a request from before";
+  EXPECT_FALSE(table.settled(file.inode, kNow + 900 * kMs)) << "the first answer that is sure to be used";
+  EXPECT_FALSE(table.settled(file.inode, kNow + 920 * kMs)) << "it may be on its way still";
+  EXPECT_TRUE(table.settled(file.inode, kNow + 1000 * kMs));
+  EXPECT_TRUE(table.settled(file.inode, kNow + 1000 * kMs));
+
+  EXPECT_TRUE(table.unsettle(file.inode, kNow + 2000 * kMs));
+  EXPECT_FALSE(table.settled(file.inode, kNow + 2900 * kMs));
+  EXPECT_TRUE(table.unsettle(file.inode, kNow + 2950 * kMs)) << "from the beginning";
+  EXPECT_FALSE(table.settled(file.inode, kNow + 3100 * kMs));
+  table.remove(file.inode, 1);
+  EXPECT_TRUE(table.settled(file.inode, kNow + 3101 * kMs)) << "the kernel has forgotten it";
+  EXPECT_FALSE(table.unsettle(file.inode, kNow));
 }
 
 TEST(InFlight, DrainWaitsForThoseWhoEnteredBeforeAndForNobodyElse) {

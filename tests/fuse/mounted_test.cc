@@ -18,7 +18,7 @@ namespace {
 constexpr char kPython[] = "/usr/bin/python3";
 
 constexpr char kGuestProgram[] = R"python(
-import errno, io, os, subprocess, sys
+import errno, io, os, subprocess, sys, time
 from os import *
 # Without Python's own files: those ask each whether it is a terminal, and FUSE passes the question on.
 def read(path):
