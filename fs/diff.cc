@@ -1,0 +1,362 @@
+#include "fs/diff.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "fs/directory.h"
+#include "fs/table.h"
+#include "fs/xattrs.h"
+
+namespace reprise::fs {
+namespace {
+
+// --- directories
+
+// A place in a directory, from which both the next entry and the next node can be reached.
+class Place {
+ public:
+  explicit Place(const Node* root) {
+    if (root != nullptr) way_.push_back({root, 0});
+    settle();
+  }
+
+  bool at_end() const { return way_.empty(); }
+  DirKey key() const { return leaf().slots()[way_.back().index].key; }
+  directory::Entry entry() const {
+    const DirLeaf::Slot& slot = leaf().slots()[way_.back().index];
+    return {leaf().name(slot), InodeId{slot.inode}, slot.type, slot.key};
+  }
+  void next() {
+    way_.back().index++;
+    settle();
+  }
+
+  // The nodes on the way here, from the root down; those from first_begun() on begin at this very place.
+  size_t depth() const { return way_.size(); }
+  const Node* node(size_t at) const { return way_[at].node; }
+  size_t first_begun() const {
+    size_t at = way_.size();
+    while (at > 0 && way_[at - 1].index == 0) at--;
+    return at;
+  }
+  // Past all that is below node(at).
+  void skip(size_t at) {
+    way_.resize(at);
+    if (!way_.empty()) way_.back().index++;
+    settle();
+  }
+
+ private:
+  struct Step {
+    const Node* node;
+    int index;
+  };
+  const DirLeaf& leaf() const { return *static_cast<const DirLeaf*>(way_.back().node); }
+
+  // Down to an entry, or to the end.
+  void settle() {
+    while (!way_.empty()) {
+      auto [node, index] = way_.back();
+      if (index >= node->count) {
+        way_.pop_back();
+        if (!way_.empty()) way_.back().index++;
+      } else if (node->kind == NodeKind::kDirInner) {
+        way_.push_back({static_cast<const DirInner*>(node)->child[index], 0});
+      } else {
+        return;
+      }
+    }
+  }
+
+  std::vector<Step> way_;
+};
+
+// Goes past the largest node that begins at both places. False if there is none.
+bool skip_shared(Place& a, Place& b) {
+  size_t first_b = b.first_begun();
+  for (size_t i = a.first_begun(); i < a.depth(); i++) {
+    for (size_t j = first_b; j < b.depth(); j++) {
+      if (a.node(i) != b.node(j)) continue;
+      a.skip(i);
+      b.skip(j);
+      return true;
+    }
+  }
+  return false;
+}
+
+DirKey hash_part(DirKey key) {
+  return key >> kDirOrdinalBits;
+}
+
+// The entries from here on whose names have this hash: more than one only if names collide.
+std::vector<directory::Entry> take(Place& place, DirKey hash) {
+  std::vector<directory::Entry> entries;
+  for (; !place.at_end() && hash_part(place.key()) == hash; place.next()) entries.push_back(place.entry());
+  return entries;
+}
+
+bool visit_names(const Node* before, const Node* after,
+                 const std::function<bool(const ChangedName&)>& visit) {
+  if (before == after) return true;
+  Place a(before), b(after);
+  while (!a.at_end() || !b.at_end()) {
+    if (!a.at_end() && !b.at_end() && skip_shared(a, b)) continue;
+    DirKey hash = a.at_end()   ? hash_part(b.key())
+                  : b.at_end() ? hash_part(a.key())
+                               : hash_part(std::min(a.key(), b.key()));
+    std::vector<directory::Entry> old_entries = take(a, hash), new_entries = take(b, hash);
+    auto of_name = [](const std::vector<directory::Entry>& entries, std::string_view name) {
+      return std::ranges::find(entries, name, &directory::Entry::name);
+    };
+    for (const directory::Entry& old_entry : old_entries) {
+      auto now = of_name(new_entries, old_entry.name);
+      if (now == new_entries.end()) {
+        if (!visit({old_entry.name, old_entry.inode, {}, old_entry.type, 0})) return false;
+      } else if (now->inode != old_entry.inode || now->type != old_entry.type) {
+        if (!visit({old_entry.name, old_entry.inode, now->inode, old_entry.type, now->type})) return false;
+      }
+    }
+    for (const directory::Entry& entry : new_entries) {
+      if (of_name(old_entries, entry.name) != old_entries.end()) continue;
+      if (!visit({entry.name, {}, entry.inode, 0, entry.type})) return false;
+    }
+  }
+  return true;
+}
+
+// --- file content
+
+constexpr std::byte kZeros[kBlockSize] = {};
+
+// Equal when the shorter one is filled up with zeros.
+bool same_bytes(ByteView a, ByteView b) {
+  if (a.size() > b.size()) std::swap(a, b);
+  return std::memcmp(a.data(), b.data(), a.size()) == 0 &&
+         std::memcmp(b.data() + a.size(), kZeros, b.size() - a.size()) == 0;
+}
+
+ByteView block_of(const Node* node, int index) {
+  if (node == nullptr) return {kZeros, 0};
+  if (node->kind == NodeKind::kSmallFile) {
+    return index == 0 ? static_cast<const SmallFile*>(node)->view() : ByteView{kZeros, 0};
+  }
+  const std::byte* block = static_cast<const FileLeaf*>(node)->block[index];
+  return block == nullptr ? ByteView{kZeros, 0} : ByteView{block, kBlockSize};
+}
+
+// A file lower than `level` is the first child of what it would be at that height.
+const Node* child_of(const Node* node, int level, int index) {
+  if (node == nullptr) return nullptr;
+  if (node->kind != NodeKind::kFileInner || node->level < level) return index == 0 ? node : nullptr;
+  return static_cast<const FileInner*>(node)->child[index];
+}
+
+int level_of(const Node* node) {
+  return node == nullptr || node->kind == NodeKind::kSmallFile ? 0 : node->level;
+}
+
+// Numbers of the blocks that differ, in order, until visit says false. `level` as high as the higher one; the
+// first block of both is `first`.
+bool visit_blocks(const Node* a, const Node* b, int level, uint64_t first,
+                  const std::function<bool(uint64_t)>& visit) {
+  if (a == b) return true;
+  for (int i = 0; i < kFanout; i++) {
+    uint64_t at = first + (static_cast<uint64_t>(i) << (kFanoutBits * level));
+    if (level > 0) {
+      if (!visit_blocks(child_of(a, level, i), child_of(b, level, i), level - 1, at, visit)) return false;
+      continue;
+    }
+    ByteView before = block_of(a, i), after = block_of(b, i);
+    if (before.data() != after.data() && !same_bytes(before, after) && !visit(at)) return false;
+  }
+  return true;
+}
+
+// Puts ranges that touch together before it passes them on, in order, until visit says false.
+class Ranges {
+ public:
+  explicit Ranges(const std::function<bool(uint64_t, uint64_t)>& visit) : visit_(visit) {}
+
+  bool add(uint64_t offset, uint64_t end) {
+    if (offset >= end) return !stopped_;
+    if (offset <= end_) {
+      end_ = std::max(end_, end);
+    } else {
+      flush();
+      offset_ = offset;
+      end_ = end;
+    }
+    return !stopped_;
+  }
+  void flush() {
+    if (!stopped_ && offset_ < end_) stopped_ = !visit_(offset_, end_);
+    offset_ = end_;
+  }
+
+ private:
+  const std::function<bool(uint64_t, uint64_t)>& visit_;
+  uint64_t offset_ = 0, end_ = 0;
+  bool stopped_ = false;
+};
+
+struct Content {
+  const Node* root = nullptr;
+  uint64_t size = 0;
+};
+
+void visit_ranges(Content before, Content after, const std::function<bool(uint64_t, uint64_t)>& visit) {
+  Ranges ranges(visit);
+  uint64_t shorter = std::min(before.size, after.size);
+  int level = std::max(level_of(before.root), level_of(after.root));
+  // Blocks past the end of the shorter file need not be looked at: they differ, whatever is in them.
+  visit_blocks(before.root, after.root, level, 0, [&](uint64_t block) {
+    uint64_t offset = block * kBlockSize;
+    return offset < shorter && ranges.add(offset, std::min(offset + kBlockSize, shorter));
+  });
+  ranges.add(shorter, std::max(before.size, after.size));
+  ranges.flush();
+}
+
+// --- inodes
+
+bool has_bytes(const Inode& inode) {
+  return S_ISREG(inode.mode) || S_ISLNK(inode.mode);
+}
+Content content_of(const Inode* inode) {
+  if (inode == nullptr || !has_bytes(*inode)) return {};
+  return {inode->content, inode->size};
+}
+const Node* names_of(const Inode* inode) {
+  return inode != nullptr && S_ISDIR(inode->mode) ? inode->content : nullptr;
+}
+
+bool content_differs(const Inode* before, const Inode* after) {
+  Content a = content_of(before), b = content_of(after);
+  if (a.root == b.root && a.size == b.size) return false;
+  bool differs = false;
+  visit_ranges(a, b, [&](uint64_t, uint64_t) {
+    differs = true;
+    return false;
+  });
+  return differs;
+}
+
+bool names_differ(const Inode* before, const Inode* after) {
+  return !visit_names(names_of(before), names_of(after), [](const ChangedName&) { return false; });
+}
+
+bool xattrs_differ(const Inode* before, const Inode* after) {
+  const Xattrs* a = before == nullptr ? nullptr : before->xattrs;
+  const Xattrs* b = after == nullptr ? nullptr : after->xattrs;
+  if (a == b) return false;
+  if (a == nullptr || b == nullptr) return true;
+  return a->length != b->length || std::memcmp(a + 1, b + 1, a->length) != 0;
+}
+
+bool attributes_differ(const Inode& a, const Inode& b) {
+  return a.mode != b.mode || a.uid != b.uid || a.gid != b.gid || a.nlink != b.nlink || a.size != b.size ||
+         a.rdev_or_parent != b.rdev_or_parent || a.blocks != b.blocks || a.atime() != b.atime() ||
+         a.mtime() != b.mtime() || a.ctime() != b.ctime();
+}
+
+class TableDiff {
+ public:
+  TableDiff(const Tree& before, const Tree& after, const std::function<bool(const ChangedInode&)>& visit)
+      : before_(before), after_(after), visit_(visit) {}
+
+  // In order of id; false once visit_ has said so.
+  bool walk(const Node* a, const Node* b) {
+    if (a == b) return true;
+    if (a == nullptr || b == nullptr) return one_side(a, b);
+    uint64_t base_a = base_of(*a), base_b = base_of(*b);
+    int bits_a = bits_of(*a), bits_b = bits_of(*b);
+    if (!same_range(base_a, base_b, std::max(bits_a, bits_b))) {
+      return base_a < base_b ? one_side(a, nullptr) && one_side(nullptr, b)
+                             : one_side(nullptr, b) && one_side(a, nullptr);
+    }
+    if (bits_a == kFanoutBits && bits_b == kFanoutBits) {
+      return pages(static_cast<const TablePage*>(a), static_cast<const TablePage*>(b));
+    }
+    // A node that covers fewer ids is a child of what it would be if it covered as many.
+    int bits = std::max(bits_a, bits_b);
+    for (int i = 0; i < kFanout; i++) {
+      if (!walk(child(a, bits, i), child(b, bits, i))) return false;
+    }
+    return true;
+  }
+
+ private:
+  // How many low bits of an id vary below a node.
+  static int bits_of(const Node& node) {
+    return node.kind == NodeKind::kTablePage ? kFanoutBits
+                                             : static_cast<const TableInner&>(node).shift + kFanoutBits;
+  }
+  static uint64_t base_of(const Node& node) {
+    return node.kind == NodeKind::kTablePage ? static_cast<const TablePage&>(node).base
+                                             : static_cast<const TableInner&>(node).base;
+  }
+  static bool same_range(uint64_t a, uint64_t b, int bits) { return bits >= 64 || a >> bits == b >> bits; }
+  static const Node* child(const Node* node, int bits, int index) {
+    if (bits_of(*node) == bits) return static_cast<const TableInner*>(node)->child[index];
+    int own_index = static_cast<int>(base_of(*node) >> (bits - kFanoutBits) & (kFanout - 1));
+    return index == own_index ? node : nullptr;
+  }
+
+  bool one_side(const Node* a, const Node* b) {
+    bool more = true;
+    table::for_each(a != nullptr ? a : b, [&](InodeId id, const Inode& inode) {
+      return more = a != nullptr ? changed(id, &inode, nullptr) : changed(id, nullptr, &inode);
+    });
+    return more;
+  }
+
+  bool pages(const TablePage* a, const TablePage* b) {
+    for (int i = 0; i < kFanout; i++) {
+      const Inode* before = a->inode[i].mode != 0 ? &a->inode[i] : nullptr;
+      const Inode* after = b->inode[i].mode != 0 ? &b->inode[i] : nullptr;
+      if (before == nullptr && after == nullptr) continue;
+      if (!changed({a->base + static_cast<uint64_t>(i)}, before, after)) return false;
+    }
+    return true;
+  }
+
+  bool changed(InodeId id, const Inode* before, const Inode* after) {
+    ChangedInode change{.inode = id,
+                        .before = {},
+                        .after = {},
+                        .content = content_differs(before, after),
+                        .names = names_differ(before, after),
+                        .xattrs = xattrs_differ(before, after)};
+    bool differs = before == nullptr || after == nullptr || attributes_differ(*before, *after);
+    if (!differs && !change.content && !change.names && !change.xattrs) return true;
+    if (before != nullptr) change.before = *before_.stat(id);
+    if (after != nullptr) change.after = *after_.stat(id);
+    return visit_(change);
+  }
+
+  const Tree& before_;
+  const Tree& after_;
+  const std::function<bool(const ChangedInode&)>& visit_;
+};
+
+}  // namespace
+
+void for_each_changed_inode(const Tree& before, const Tree& after,
+                            const std::function<bool(const ChangedInode&)>& visit) {
+  TableDiff(before, after, visit).walk(before.root(), after.root());
+}
+
+void for_each_changed_name(const Tree& before, const Tree& after, InodeId directory,
+                           const std::function<bool(const ChangedName&)>& visit) {
+  visit_names(names_of(table::find(before.root(), directory)), names_of(table::find(after.root(), directory)),
+              visit);
+}
+
+void for_each_changed_range(const Tree& before, const Tree& after, InodeId file,
+                            const std::function<bool(uint64_t, uint64_t)>& visit) {
+  visit_ranges(content_of(table::find(before.root(), file)), content_of(table::find(after.root(), file)),
+               visit);
+}
+
+}  // namespace reprise::fs
