@@ -56,7 +56,7 @@ void on_readdirplus(fuse_req_t request, fuse_ino_t directory, size_t size, off_t
         if (needed > size - used) return false;
         used += needed;
         if (entry.ino != 0) {
-          session.lookups_.add(dentry.inode, attributes->is_directory());
+          session.lookups_.add(dentry.inode);
           told.push_back(dentry.inode);
         }
         return true;

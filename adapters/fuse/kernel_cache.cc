@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <string>
-#include <unordered_map>
+#include <vector>
+
+#include "fs/diff.h"
 
 namespace reprise::fuse {
 namespace {
@@ -28,20 +30,17 @@ class Marked {
   Marks& marks_;
 };
 
-using Names = std::unordered_map<std::string, InodeId>;
-
-Result<Names> names_of(const fs::Tree& tree, InodeId directory) {
-  Names names;
-  auto read = tree.read_directory(directory, 0, [&](const fs::Dentry& dentry) {
-    names.emplace(dentry.name, dentry.inode);
+// What the kernel may have cached of an inode that differs between two trees.
+TouchedInode touched_by(const fs::ChangedInode& change, const fs::View& before, const fs::View& after) {
+  TouchedInode touched{change.inode, 0, 0};
+  if (change.names || !change.after) touched.end = TouchedInode::kToEnd;
+  if (!change.content || touched.end != 0) return touched;
+  fs::for_each_changed_range(before, after, change.inode, [&](uint64_t offset, uint64_t end) {
+    if (touched.end == 0) touched.offset = offset;
+    touched.end = end;
     return true;
   });
-  // Not in this version of the tree: it has no names there.
-  if (!read && read.error() != fs::Errno{ENOENT}) {
-    return std::unexpected(Error::from_errno(static_cast<int>(read.error()),
-                                             fmt::format("reading directory inode {:#x}", directory.value)));
-  }
-  return names;
+  return touched;
 }
 
 }  // namespace
@@ -75,9 +74,7 @@ Status KernelCache::replace_all(const std::function<Result<fs::View>()>& install
   fs::View old_tree = TRY(install());
   if (session_.load() == nullptr) return {};
   in_flight_.drain();
-  TRY(drop_changed_names(old_tree));
-  for (InodeId inode : lookups_.all()) TRY(drop_inode({inode, 0, TouchedInode::kToEnd}));
-  return {};
+  return drop_what_differs(old_tree);
 }
 
 Status KernelCache::drop_attributes(InodeId inode) {
@@ -92,19 +89,22 @@ Status KernelCache::drop(const Touched& touched) {
 
 // The kernel does not tell which names it has, least of all absent ones. But a name in a directory it knows
 // can be wrong only if it means something else in the new tree than in the old.
-Status KernelCache::drop_changed_names(const fs::View& old_tree) {
+Status KernelCache::drop_what_differs(const fs::View& old_tree) {
   fs::View new_tree = filesystem_.view();
-  for (InodeId directory : lookups_.directories()) {
-    Names before = TRY(names_of(old_tree, directory));
-    Names after = TRY(names_of(new_tree, directory));
-    for (const auto& [name, inode] : before) {
-      auto found = after.find(name);
-      if (found == after.end() || found->second != inode) TRY(drop_name(directory, name));
-    }
-    for (const auto& [name, inode] : after) {
-      if (!before.contains(name)) TRY(drop_name(directory, name));
-    }
-  }
+  std::vector<TouchedInode> inodes;
+  Status status;
+  fs::for_each_changed_inode(old_tree, new_tree, [&](const fs::ChangedInode& change) {
+    if (!lookups_.knows(change.inode)) return true;
+    inodes.push_back(touched_by(change, old_tree, new_tree));
+    if (!change.names) return true;
+    fs::for_each_changed_name(old_tree, new_tree, change.inode, [&](const fs::ChangedName& name) {
+      status = drop_name(change.inode, name.name);
+      return status.has_value();
+    });
+    return status.has_value();
+  });
+  TRY(status);
+  for (const TouchedInode& inode : inodes) TRY(drop_inode(inode));
   return {};
 }
 

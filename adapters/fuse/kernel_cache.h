@@ -48,7 +48,7 @@ class KernelCache final : public instance::CoherenceHook {
 
  private:
   Status drop(const Touched& touched);
-  Status drop_changed_names(const fs::View& old_tree);
+  Status drop_what_differs(const fs::View& old_tree);
   Status drop_name(InodeId parent, std::string_view name);
   Status drop_inode(const TouchedInode& touched);
 

@@ -12,7 +12,7 @@ constexpr uint64_t kUnderWay_ns = 50'000'000;
 
 // The root is known from the start, and never forgotten.
 LookupTable::LookupTable(fs::Filesystem& filesystem) : filesystem_(filesystem) {
-  add(kRootInode, true);
+  add(kRootInode);
 }
 
 LookupTable::~LookupTable() {
@@ -21,11 +21,10 @@ LookupTable::~LookupTable() {
   }
 }
 
-bool LookupTable::add(InodeId inode, bool directory) {
+bool LookupTable::add(InodeId inode) {
   Shard& shard = shard_of(inode);
   std::lock_guard lock(shard.mutex);
   Entry& entry = shard.entries[inode];
-  entry.directory = directory;
   if (entry.count++ != 0) return false;
   // Under the shard's lock, so that nobody takes the inode for pinned before it is.
   filesystem_.pin(inode);
@@ -83,26 +82,6 @@ bool LookupTable::settled(InodeId inode, uint64_t now_ns) {
   entry.changed_ns = 0;
   --unsettled_;
   return true;
-}
-
-std::vector<InodeId> LookupTable::all() const {
-  std::vector<InodeId> known;
-  for (const Shard& shard : shards_) {
-    std::lock_guard lock(shard.mutex);
-    for (const auto& [inode, entry] : shard.entries) known.push_back(inode);
-  }
-  return known;
-}
-
-std::vector<InodeId> LookupTable::directories() const {
-  std::vector<InodeId> known;
-  for (const Shard& shard : shards_) {
-    std::lock_guard lock(shard.mutex);
-    for (const auto& [inode, entry] : shard.entries) {
-      if (entry.directory) known.push_back(inode);
-    }
-  }
-  return known;
 }
 
 }  // namespace reprise::fuse

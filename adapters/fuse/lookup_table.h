@@ -17,7 +17,6 @@
 #include <cstdint>
 #include <mutex>
 #include <unordered_map>
-#include <vector>
 
 #include "fs/filesystem.h"
 
@@ -31,7 +30,7 @@ class LookupTable {
   LookupTable& operator=(const LookupTable&) = delete;
 
   // The kernel is about to be told of it once more. True if it was not known (and so not pinned) before.
-  bool add(InodeId inode, bool directory);
+  bool add(InodeId inode);
   // The kernel forgets `count` of its references, or a reply did not reach it.
   void remove(InodeId inode, uint64_t count);
 
@@ -43,13 +42,9 @@ class LookupTable {
   // May it cache the attributes it is given at time `now`? Asked for each answer that holds any.
   bool settled(InodeId inode, uint64_t now_ns);
 
-  std::vector<InodeId> all() const;
-  std::vector<InodeId> directories() const;
-
  private:
   struct Entry {
     uint64_t count = 0;
-    bool directory = false;
     uint64_t changed_ns = 0;  // when the kernel was last told to drop its attributes; 0: it has settled
     uint64_t answered_ns =
         0;  // when it was first given those that followed, so that it uses them; 0: not yet

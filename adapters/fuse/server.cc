@@ -210,7 +210,7 @@ fuse_entry_param Server::Session::entry(InodeId parent, std::string_view name,
 
 // False if the inode went between being found and being pinned.
 bool Server::Session::add_to_lookups(const fs::Attributes& attributes) {
-  bool newly_pinned = lookups_.add(attributes.inode, attributes.is_directory());
+  bool newly_pinned = lookups_.add(attributes.inode);
   if (!newly_pinned || filesystem_.get_attributes(attributes.inode)) return true;
   lookups_.remove(attributes.inode, 1);
   return false;

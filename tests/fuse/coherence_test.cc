@@ -216,6 +216,29 @@ TEST_F(Coherence, AnOverwriteShowsTheNewTreeOnly) {
   EXPECT_EQ(guest.ask("pread(kept['open'], 10, 0)"), "b'new'");
 }
 
+TEST_F(Coherence, WhatAnOverwriteDoesNotChangeStaysCached) {
+  InodeId same = remote.create(kRootInode, "same", std::string(100'000, 's'));
+  InodeId other = remote.create(kRootInode, "other", std::string(1 << 20, 'o'));
+  let_settle("same");
+  let_settle("other");
+
+  fs::View now = mounted.filesystem().view();
+  fs::Head next(now);
+  ASSERT_TRUE(
+      next.apply(fs::Write{.inode = other, .offset = 500'000, .data = as_bytes("new"), .time = kTime}));
+  ASSERT_TRUE(next.apply(fs::Write{.inode = same, .offset = 5, .data = as_bytes("s"), .time = kTime}));
+  Status done = guest.coherence().replace_all(
+      [&]() -> Result<fs::View> { return mounted.filesystem().install(next.view()); });
+  ASSERT_TRUE(done) << done.error().message();
+  uint64_t before = guest.server().requests().total();
+  EXPECT_EQ(guest.ask("[read('same') == b's' * 100000, size('same')]"), "[True, 100000]");
+  EXPECT_EQ(guest.server().requests().total(), before);
+  constexpr uint32_t kRead = 15;
+  before = guest.server().requests().of(kRead);
+  EXPECT_EQ(guest.ask("read('other').count(b'new')"), "1");
+  EXPECT_EQ(guest.server().requests().of(kRead) - before, 1u) << "for the block that changed";
+}
+
 TEST_F(Coherence, ARefusedChangeIsReportedAndLeavesNoMarks) {
   InodeId f = remote.create(kRootInode, "f", "text");
   std::vector<fs::Operation> operations{fs::Write{.inode = f, .data = as_bytes("x")}};
@@ -315,7 +338,7 @@ TEST(LookupTable, AttributesSettleAfterAnAnswerToARequestThatIsNewerThanTheChang
   fs::Attributes file = *filesystem.make_node({}, kRootInode, "f", S_IFREG | 0644, 0);
   LookupTable table(filesystem);
   EXPECT_FALSE(table.unsettle(file.inode, kNow)) << "the kernel was never told of it";
-  table.add(file.inode, false);
+  table.add(file.inode);
   EXPECT_TRUE(table.settled(file.inode, kNow));
 
   EXPECT_TRUE(table.unsettle(file.inode, kNow));
