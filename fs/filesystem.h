@@ -9,7 +9,7 @@
 //
 // Permissions: a Caller with credentials gets the full check; a trusted one (FUSE with default_permissions,
 // where the kernel has checked) none. What goes through an open descriptor (read, write, allocate,
-// copy_range) was checked when it was opened and is not checked again. Advisory locks are not here.
+// copy_range) was checked when it was opened and is not checked again.
 //
 // What handles do: a handle is an InodeId and a pin. After an overwrite it follows its id in the new tree; if
 // the id is gone, calls answer ESTALE.
@@ -28,6 +28,7 @@
 #include <unordered_set>
 
 #include "base/clock.h"
+#include "fs/locks.h"
 #include "fs/tree.h"
 
 namespace reprise::fs {
@@ -161,6 +162,9 @@ class Filesystem {
   void pin(InodeId inode, uint64_t count = 1);
   void unpin(InodeId inode, uint64_t count = 1);
 
+  // Advisory locks: among who asks here, by inode; no part of the tree.
+  Locks& locks() { return locks_; }
+
   // A barrier in the stream, or with a name a mark: [A-Za-z_][A-Za-z0-9_.-]*, not "head", else EINVAL.
   Outcome<void> barrier(std::string_view name, std::string_view label);
 
@@ -216,6 +220,7 @@ class Filesystem {
   std::atomic<bool> read_only_{false};
   std::unordered_set<InodeId> linkable_;  // of make_unlinked and not linked yet
   std::array<PinShard, 64> pins_;
+  Locks locks_;
 };
 
 }  // namespace reprise::fs

@@ -34,6 +34,7 @@ Guest::Guest(Filesystem& filesystem, GuestOptions options)
 }
 
 Guest::~Guest() {
+  for (size_t fd = 0; lock_owner_.id != 0 && fd < descriptors_.size(); ++fd) drop_locks(static_cast<int>(fd));
   filesystem_.unpin(working_directory_);
 }
 
@@ -83,6 +84,7 @@ Outcome<int> Guest::add(std::shared_ptr<OpenFile> opened) {
 
 Outcome<void> Guest::close(int fd) {
   TRY(file(fd));
+  drop_locks(fd);
   descriptors_[static_cast<size_t>(fd)].reset();
   return {};
 }
@@ -97,6 +99,7 @@ Outcome<int> Guest::dup_to(int fd, int wanted) {
   if (wanted < 0 || static_cast<size_t>(wanted) >= options_.descriptors_max) return errno_of(EBADF);
   auto index = static_cast<size_t>(wanted);
   if (index >= descriptors_.size()) descriptors_.resize(index + 1);
+  if (wanted != fd) drop_locks(wanted);
   descriptors_[index] = descriptors_[static_cast<size_t>(fd)];
   return wanted;
 }

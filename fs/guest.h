@@ -3,7 +3,7 @@
 //
 // Many guests share one Filesystem. One guest is used by one thread at a time; its Filesystem must outlive
 // it. Descriptors and the working directory pin their inodes until they are closed, at the latest with the
-// guest. Not here: pipes, devices and locks. Opening a FIFO, socket or device is ENXIO.
+// guest. Not here: pipes and devices. Opening a FIFO, socket or device is ENXIO.
 //
 //   Guest guest(filesystem, {.label = "request 42"});
 //   int fd = TRY(guest.open("/hello", O_CREAT | O_WRONLY));
@@ -13,6 +13,7 @@
 
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,7 @@ struct GuestOptions {
   bool trusted = true;           // skip permission checks
   uint32_t umask = 022;
   std::string label;
+  int32_t pid = 0;  // what F_GETLK says of its locks
   size_t descriptors_max = 65536;
   // Runs when fsync is called, and after each write through O_SYNC or O_DSYNC.
   std::function<Outcome<void>()> on_sync;
@@ -86,6 +88,14 @@ class Guest {
   // Up to max entries from the descriptor's position; none at the end.
   Outcome<std::vector<DirectoryEntry>> read_directory(int fd, size_t max = 256);
 
+  // --- advisory locks (fs/locks.h), in fs/guest_locks.cc. Those of flock and of open files (OFD) belong to
+  // the open file and go with its last descriptor; those of fcntl to this guest, and go when it closes any
+  // descriptor of the file. Who waits is EINTR once `interrupted` asks to stop.
+  Outcome<void> flock(int fd, int operation, std::stop_token interrupted = {});
+  Outcome<void> set_lock(int fd, int command, const struct flock& wanted,  // F_SETLK[W], F_OFD_SETLK[W]
+                         std::stop_token interrupted = {});
+  Outcome<struct flock> get_lock(int fd, int command, const struct flock& wanted);  // F_GETLK, F_OFD_GETLK
+
   // --- paths. flags: AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW (link), AT_REMOVEDIR, AT_EMPTY_PATH as Linux
   // takes them.
   Outcome<Attributes> stat(PathAt path, int flags = 0);
@@ -127,7 +137,10 @@ class Guest {
   struct OpenFile {
     OpenFile(Filesystem& fs, const Attributes& opened, int open_flags)
         : filesystem(fs), inode(opened.inode), type(opened.mode & S_IFMT), flags(open_flags) {}
-    ~OpenFile() { filesystem.unpin(inode); }
+    ~OpenFile() {
+      if (lock_owner.id != 0) filesystem.locks().release(inode, lock_owner);
+      filesystem.unpin(inode);
+    }
     OpenFile(const OpenFile&) = delete;
     OpenFile& operator=(const OpenFile&) = delete;
     bool readable() const {
@@ -140,6 +153,7 @@ class Guest {
     const uint32_t type;  // S_IF…
     int flags;
     uint64_t position = 0;  // of a directory: cookie
+    LockOwner lock_owner;   // of flock and OFD locks, once there was one
   };
 
   Caller caller() const;
@@ -151,6 +165,11 @@ class Guest {
   Outcome<void> sync_if_asked(const OpenFile& file);
   Outcome<void> set(int fd, const SetAttributesRequest& request);
   Outcome<void> set(PathAt path, int flags, const SetAttributesRequest& request);
+
+  // fs/guest_locks.cc
+  LockOwner owner_of(OpenFile& opened, bool open_file);
+  Outcome<LockRange> lock_range(const OpenFile& opened, const struct flock& wanted);
+  void drop_locks(int fd);
 
   // fs/guest_open.cc
   Outcome<Attributes> find_to_open(PathAt path, int flags, uint32_t mode, bool& created);
@@ -169,6 +188,7 @@ class Guest {
   Filesystem& filesystem_;
   GuestOptions options_;
   InodeId working_directory_ = kRootInode;
+  LockOwner lock_owner_;  // of POSIX locks, once there was one
   std::vector<std::shared_ptr<OpenFile>> descriptors_;
 };
 
