@@ -355,8 +355,13 @@ void for_each_changed_name(const Tree& before, const Tree& after, InodeId direct
 
 void for_each_changed_range(const Tree& before, const Tree& after, InodeId file,
                             const std::function<bool(uint64_t, uint64_t)>& visit) {
-  visit_ranges(content_of(table::find(before.root(), file)), content_of(table::find(after.root(), file)),
-               visit);
+  for_each_changed_range(before, file, after, file, visit);
+}
+
+void for_each_changed_range(const Tree& before, InodeId file_before, const Tree& after, InodeId file_after,
+                            const std::function<bool(uint64_t, uint64_t)>& visit) {
+  visit_ranges(content_of(table::find(before.root(), file_before)),
+               content_of(table::find(after.root(), file_after)), visit);
 }
 
 }  // namespace reprise::fs

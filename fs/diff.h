@@ -41,5 +41,8 @@ void for_each_changed_name(const Tree& before, const Tree& after, InodeId direct
 // one file is longer, what it has more. Until visit says false. A file that one side lacks is empty there.
 void for_each_changed_range(const Tree& before, const Tree& after, InodeId file,
                             const std::function<bool(uint64_t offset, uint64_t end)>& visit);
+// The same for a file that has another id in the other tree.
+void for_each_changed_range(const Tree& before, InodeId file_before, const Tree& after, InodeId file_after,
+                            const std::function<bool(uint64_t offset, uint64_t end)>& visit);
 
 }  // namespace reprise::fs

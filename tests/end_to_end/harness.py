@@ -6,6 +6,7 @@ A test's instances are real processes of `reprise run`. What one of them should 
 import json
 import os
 import pathlib
+import pwd
 import shlex
 import shutil
 import signal
@@ -135,6 +136,27 @@ class EndToEnd(unittest.TestCase):
         self.work.chmod(0o755)
         self.guests = []
         self.addCleanup(self._leave_nothing)
+
+    def give_up_root(self):
+        """From here on `user` and `environment` start programs as whoever runs the tests; root becomes nobody."""
+        self.environment = {}
+        self.user = {}
+        self.uid, self.gid = os.getuid(), os.getgid()
+        if self.uid != 0:
+            return
+        nobody = pwd.getpwnam("nobody")
+        self.uid, self.gid = nobody.pw_uid, nobody.pw_gid
+        self.user = {"user": self.uid, "group": self.gid, "extra_groups": []}
+        # The machine's device may be root's alone.
+        device = self.work / "fuse"
+        os.mknod(device, 0o666 | 0o020000, os.stat("/dev/fuse").st_rdev)
+        os.chmod(device, 0o666)
+        self.environment = {"REPRISE_FUSE_DEVICE": str(device), "HOME": str(self.work), "PATH": "/usr/bin:/bin"}
+        os.chown(self.work, self.uid, self.gid)
+        # So may what the tests are run with.
+        self.program = shutil.copy(REPRISE, self.work / "reprise")
+        self.guest_script = shutil.copy(self.guest_script, self.work)
+        self.python = shutil.which("python3", path="/usr/bin:/bin:/usr/local/bin") or self.python
 
     def _leave_nothing(self):
         for guest in self.guests:

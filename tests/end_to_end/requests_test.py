@@ -1,4 +1,5 @@
 """What the kernel has cached is served without a single request to the instance, in a writer and in a follower."""
+import time
 import unittest
 
 from harness import EndToEnd
@@ -23,14 +24,21 @@ class Requests(EndToEnd):
         """How many requests of the kernel the instance has answered."""
         return self.ask(store, ask="stat")["fuse_requests"]
 
+    def let_settle(self, guest):
+        """What has just changed is asked for a few times before the kernel may keep it (docs/fuse.md)."""
+        for _ in range(3):
+            self.assertEqual(guest.do(READ_AGAIN), 100_000)
+            time.sleep(0.1)
+        self.assertEqual(guest.do(READ_AGAIN), 100_000)
+
     def check_silent(self, guest):
-        self.assertEqual(guest.do(READ_AGAIN), 100_000)  # now the kernel has it
+        self.let_settle(guest)
         before = self.requests(guest.store)
         self.assertGreater(before, 0)
         self.assertEqual(guest.do(READ_AGAIN), 100_000)
         self.assertEqual(self.requests(guest.store), before)
         # And the count does count.
-        guest.do("os.path.exists('dir/not asked for yet')")
+        guest.do(f"os.path.exists('dir/not asked for yet {before}')")
         self.assertGreater(self.requests(guest.store), before)
 
     def test_reading_again_asks_nothing(self):
@@ -43,13 +51,11 @@ class Requests(EndToEnd):
         self.check_silent(a)
         self.check_silent(b)
 
-        # A change elsewhere leaves what is cached alone.
-        before = self.requests(self.work / "B")
+        # A change elsewhere leaves what is cached alone: no file is read again, and soon nothing is asked.
         a.do("open('elsewhere', 'w').write('x')")
         self.reprise("mark", self.work / "A", "elsewhere")
         self.reprise("wait-for", self.work / "B", "elsewhere")
-        b.do(READ_AGAIN)
-        self.assertLessEqual(self.requests(self.work / "B") - before, 4)  # looking at the root again
+        self.check_silent(b)
 
 
 if __name__ == "__main__":

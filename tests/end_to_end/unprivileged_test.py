@@ -1,11 +1,9 @@
 """Instances of a user who is not root: in a user namespace of their own, everything shows as theirs and is journaled as 0:0."""
 import os
 import pathlib
-import pwd
-import shutil
 import unittest
 
-from harness import REPRISE, EndToEnd, execute
+from harness import EndToEnd, execute
 
 
 class Unprivileged(EndToEnd):
@@ -13,23 +11,7 @@ class Unprivileged(EndToEnd):
 
     def setUp(self):
         super().setUp()
-        self.environment = {}
-        self.user = {}
-        self.uid, self.gid = os.getuid(), os.getgid()
-        if self.uid == 0:
-            nobody = pwd.getpwnam("nobody")
-            self.uid, self.gid = nobody.pw_uid, nobody.pw_gid
-            self.user = {"user": self.uid, "group": self.gid, "extra_groups": []}
-            # The machine's device may be root's alone.
-            device = self.work / "fuse"
-            os.mknod(device, 0o666 | 0o020000, os.stat("/dev/fuse").st_rdev)
-            os.chmod(device, 0o666)
-            self.environment = {"REPRISE_FUSE_DEVICE": str(device), "HOME": str(self.work)}
-            os.chown(self.work, self.uid, self.gid)
-            # So may what the tests are run with.
-            self.program = shutil.copy(REPRISE, self.work / "reprise")
-            self.guest_script = shutil.copy(self.guest_script, self.work)
-            self.python = shutil.which("python3", path="/usr/bin:/bin:/usr/local/bin") or self.python
+        self.give_up_root()
 
     def run_unprivileged(self, store, script, *options):
         done = execute([self.program, "run", "--store", store, *options, "--", "sh", "-euc", script], env=self.environment, **self.user)

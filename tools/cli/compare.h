@@ -1,0 +1,36 @@
+// Two trees compared by their paths: for `diff`.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fs/tree.h"
+
+namespace reprise::cli {
+
+// One path that differs.
+struct PathChange {
+  std::string path;      // without a leading '/'; in the newer tree, or in the older one if it is gone
+  std::string old_path;  // what it was called before, if it was renamed
+  std::optional<fs::Attributes> before, after;
+  bool content = false;     // some byte differs, or the target of a symlink
+  bool attributes = false;  // permissions; of one volume also owner, times and extended attributes
+
+  bool added() const { return !before; }
+  bool deleted() const { return !after; }
+  bool renamed() const { return !old_path.empty(); }
+  bool type_changed() const { return before && after && (before->mode & S_IFMT) != (after->mode & S_IFMT); }
+};
+
+struct CompareOptions {
+  bool one_volume = false;  // both are versions of it
+  bool list_moved = false;  // also what has only come along with a directory that was renamed
+};
+
+// By path. Two versions of one volume have inode ids in common, so that renames are seen, and owners and
+// times mean the same; otherwise types, permissions, targets and bytes are compared, as the content digest
+// has them. Everything below a directory that came or went is listed.
+std::vector<PathChange> compare(const fs::Tree& before, const fs::Tree& after, const CompareOptions& options);
+
+}  // namespace reprise::cli

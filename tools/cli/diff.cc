@@ -1,0 +1,205 @@
+// diff: what differs between two states, or a state and a directory.
+#include "fs/diff.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "snapshot/import.h"
+#include "tools/cli/command.h"
+#include "tools/cli/compare.h"
+#include "tools/cli/patch.h"
+#include "tools/cli/target.h"
+
+namespace reprise::cli {
+namespace {
+
+struct Options {
+  std::string before, after;
+  bool stat = false, patch = false, json = false;
+};
+
+// One of the two, with what is below its path as a tree of its own.
+struct Side {
+  fs::Head head = fs::Head::create(Timestamp{});
+  std::optional<VolumeId> volume;  // a directory has none
+};
+
+Result<Side> open_side(std::string what) {
+  bool directory = what.starts_with("dir:");
+  if (directory) what = what.substr(4);
+  std::error_code ignored;
+  bool is_store = what.starts_with("store:") || store::Store::looks_like_store(what);
+  if (directory || (!is_store && std::filesystem::is_directory(what, ignored))) {
+    Progress progress("reading " + what);
+    return Side{.head = TRY(snapshot::import_directory(
+                    what,
+                    [&](const snapshot::Imported& done) {
+                      progress.show(fmt::format("{} entries, {}", done.entries, format_bytes(done.bytes)));
+                    })),
+                .volume = {}};
+  }
+  Target target = Target::parse(what);
+  if (!target.path.empty())
+    return fail(Code::kInvalidArgument, fmt::format("{}: expected a whole state, without a path", what));
+  OpenTarget open = TRY(open_target(target));
+  Progress progress("replaying " + what);
+  instance::State state = TRY(open.state(std::ref(progress)));
+  return Side{.head = std::move(state.head), .volume = open.store->volume()};
+}
+
+std::string shown_path(const std::string& path, const std::optional<fs::Attributes>& attributes) {
+  return printable(path) + (attributes && attributes->is_directory() ? "/" : "");
+}
+
+// One letter for each thing that changed: A added, D deleted, T another type, R renamed, M bytes, P
+// permissions, owner, times or extended attributes.
+std::string letters(const PathChange& change) {
+  if (change.added()) return "A";
+  if (change.deleted()) return "D";
+  if (change.type_changed()) return "T";
+  std::string text;
+  if (change.renamed()) text += 'R';
+  if (change.content) text += 'M';
+  if (change.attributes) text += 'P';
+  return text;
+}
+
+std::string names_of(const PathChange& change) {
+  std::string path = shown_path(change.path, change.after ? change.after : change.before);
+  return change.renamed() ? shown_path(change.old_path, change.before) + " -> " + path : path;
+}
+
+void print_line(const PathChange& change) {
+  fmt::print("{:<3} {}\n", letters(change), names_of(change));
+}
+
+void print_json(const PathChange& change) {
+  nlohmann::json json = {{"change", letters(change)}, {"path", printable(change.path)}};
+  if (change.renamed()) json["old_path"] = printable(change.old_path);
+  auto side = [](const fs::Attributes& a) {
+    return nlohmann::json{{"inode", a.inode.value}, {"mode", a.mode}, {"size", a.size}};
+  };
+  if (change.before) json["before"] = side(*change.before);
+  if (change.after) json["after"] = side(*change.after);
+  fmt::print("{}\n", json.dump());
+}
+
+uint64_t size_of(const std::optional<fs::Attributes>& attributes) {
+  return attributes && !attributes->is_directory() ? attributes->size : 0;
+}
+
+void print_stat(const std::vector<PathChange>& changes, const Side& before, const Side& after) {
+  uint64_t added = 0, deleted = 0, changed = 0, bytes = 0;
+  for (const PathChange& change : changes) {
+    uint64_t differ = 0;
+    if (change.content && change.before && change.after && !change.type_changed()) {
+      fs::for_each_changed_range(before.head, change.before->inode, after.head, change.after->inode,
+                                 [&](uint64_t offset, uint64_t end) {
+                                   differ += end - offset;
+                                   return true;
+                                 });
+    } else if (change.content || change.added() || change.deleted()) {
+      differ = std::max(size_of(change.before), size_of(change.after));
+    }
+    (change.added() ? added : change.deleted() ? deleted : changed)++;
+    bytes += differ;
+    fmt::print("{:<3} {}  {} -> {}{}\n", letters(change), names_of(change),
+               change.before ? format_bytes(size_of(change.before)) : "-",
+               change.after ? format_bytes(size_of(change.after)) : "-",
+               differ > 0 ? fmt::format(", {} in blocks that differ", format_bytes(differ)) : "");
+  }
+  fmt::print("{} added, {} deleted, {} changed; {} in blocks that differ\n", added, deleted, changed,
+             format_bytes(bytes));
+}
+
+// As git knows modes; 0 for what a patch cannot hold.
+uint32_t patch_mode(const std::optional<fs::Attributes>& attributes) {
+  if (!attributes) return 0;
+  if (attributes->is_symlink()) return 0120000;
+  if (!attributes->is_regular()) return 0;
+  return (attributes->mode & S_IXUSR) != 0 ? 0100755 : 0100644;
+}
+
+Result<Bytes> bytes_of(const fs::Tree& tree, const std::optional<fs::Attributes>& attributes) {
+  if (patch_mode(attributes) == 0) return Bytes{};
+  if (attributes->is_symlink()) {
+    ByteView target = as_bytes(*tree.read_link(attributes->inode));
+    return Bytes(target.begin(), target.end());
+  }
+  constexpr uint64_t kPatchMax = uint64_t{1} << 30;
+  if (attributes->size > kPatchMax)
+    return fail(Code::kUnsupported, fmt::format("a file of {} is too large for a patch (at most {})",
+                                                format_bytes(attributes->size), format_bytes(kPatchMax)));
+  Bytes bytes(attributes->size);
+  CHECK(tree.read(attributes->inode, 0, bytes) == bytes.size());
+  return bytes;
+}
+
+Status print_patch(const PathChange& change, const Side& before, const Side& after) {
+  uint32_t old_mode = patch_mode(change.before), new_mode = patch_mode(change.after);
+  std::string text;
+  if (old_mode != 0 || new_mode != 0) {
+    Bytes old_bytes = TRY(bytes_of(before.head, change.before));
+    Bytes new_bytes = TRY(bytes_of(after.head, change.after));
+    const std::string& old_path = change.renamed() ? change.old_path : change.path;
+    if (old_mode != 0 && new_mode != 0 && change.type_changed()) {
+      // A change of type is a removal and a new file.
+      text = patch_of({old_path, old_mode, old_bytes}, {old_path, 0, {}}) +
+             patch_of({change.path, 0, {}}, {change.path, new_mode, new_bytes});
+    } else {
+      text = patch_of({old_path, old_mode, old_bytes},
+                      {new_mode != 0 ? change.path : old_path, new_mode, new_bytes});
+    }
+  }
+  // What a patch has no words for is still said.
+  if (text.empty()) text = fmt::format("# {} {}\n", letters(change), names_of(change));
+  fmt::print("{}", text);
+  return {};
+}
+
+Result<int> diff(const Options& options) {
+  Side before = TRY(open_side(options.before));
+  Side after = TRY(open_side(options.after));
+  bool one_volume = before.volume && before.volume == after.volume;
+  // A patch names files only.
+  std::vector<PathChange> changes =
+      compare(before.head, after.head, {.one_volume = one_volume, .list_moved = options.patch});
+  if (options.stat) {
+    print_stat(changes, before, after);
+  } else {
+    for (const PathChange& change : changes) {
+      if (options.patch) {
+        TRY(print_patch(change, before, after));
+      } else if (options.json) {
+        print_json(change);
+      } else {
+        print_line(change);
+      }
+    }
+  }
+  return changes.empty() ? kDone : kNo;
+}
+
+}  // namespace
+
+void add_diff(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Options>();
+  auto* command =
+      app.add_subcommand("diff", "Show what differs between two states, or a state and a directory");
+  command->add_option("before", options->before, "STATE or a directory")->required();
+  command->add_option("after", options->after, "STATE or a directory")->required();
+  auto* stat = command->add_flag("--stat", options->stat, "sizes, how much differs, and totals");
+  auto* patch = command->add_flag("--patch", options->patch,
+                                  "as a patch for git-apply(1), bytes that are no text included");
+  auto* json = command->add_flag("--json", options->json, "one JSON object a line");
+  stat->excludes(patch)->excludes(json);
+  patch->excludes(json);
+  command->footer(
+      "Each line begins with what changed: A added, D deleted, R renamed, T of another type, M bytes,\n"
+      "P permissions, owner, times or extended attributes. Renames, owners and times are seen between\n"
+      "states of one volume. Exit status: 0 equal, 1 they differ.");
+  command->callback([&chosen, options] { chosen = [options] { return diff(*options); }; });
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,73 @@
+// exec: another guest in a live instance.
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "adapters/fuse/enter.h"
+#include "adapters/fuse/mount.h"
+#include "tools/cli/command.h"
+#include "tools/cli/target.h"
+
+namespace reprise::cli {
+namespace {
+
+struct Options {
+  std::string what;
+  std::vector<std::string> command;
+};
+
+struct Mount {
+  pid_t pid;
+  std::string path;
+};
+
+Result<Mount> find_mount(const Target& target) {
+  if (!target.position.empty() || !target.path.empty())
+    return fail(Code::kInvalidArgument, fmt::format("{}: expected STORE[:BRANCH]", target.store));
+  OpenTarget open = TRY(open_target(target));
+  if (!open.live) {
+    return fail(Code::kNotFound,
+                fmt::format("{}: branch {} is not live: nothing runs in it (`reprise run` starts something)",
+                            target.store, target.branch));
+  }
+  nlohmann::json stat = TRY(ask_live(open, {{"ask", "stat"}}));
+  auto mount = stat.find("mount");
+  if (mount == stat.end()) {
+    return fail(Code::kUnsupported, fmt::format("{}: branch {} is live in process {}, but mounted nowhere",
+                                                target.store, target.branch, open.live->pid));
+  }
+  return Mount{.pid = (*mount)["pid"].get<pid_t>(), .path = (*mount)["path"].get<std::string>()};
+}
+
+Status enter(const Options& options) {
+  Target target = Target::parse(options.what);
+  Mount mount = TRY(find_mount(target));
+  std::error_code ignored;
+  std::string store = std::filesystem::absolute(target.store, ignored).string();
+  ::setenv("REPRISE_STORE", target.branch == "main" ? store.c_str() : (store + ":" + target.branch).c_str(),
+           1);
+  return fuse::enter(mount.pid, mount.path);
+}
+
+Result<int> exec(const Options& options) {
+  int status = fuse::Launch::kOwnFailure;
+  Error error = [&] {
+    Status entered = enter(options);
+    return entered ? fuse::become(options.command, status) : entered.error();
+  }();
+  fmt::print(stderr, "reprise: {}\n", error.message());
+  return status;
+}
+
+}  // namespace
+
+void add_exec(CLI::App& app, Body& chosen) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand(
+      "exec", "Run a command as another guest of a live instance: in its mount, beside what runs there");
+  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
+  command->add_option("command", options->command, "the command, after --")->required();
+  command->callback([&chosen, options] { chosen = [options] { return exec(*options); }; });
+}
+
+}  // namespace reprise::cli
