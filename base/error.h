@@ -70,11 +70,15 @@ inline std::unexpected<Error> fail(Code code, std::string message) {
 }  // namespace reprise
 
 // TRY(expression): the value of an expected, or return its error from the enclosing function. Works for every
-// std::expected, so for Result, Status and fs::Outcome alike.
-#define TRY(...)                                                                        \
-  ({                                                                                    \
-    auto&& try_result_ = (__VA_ARGS__);                                                 \
-    if (!try_result_) [[unlikely]]                                                      \
-      return std::unexpected(std::forward<decltype(try_result_)>(try_result_).error()); \
-    *std::forward<decltype(try_result_)>(try_result_);                                  \
+// std::expected, so for Result, Status and fs::Outcome alike, and inside another TRY. Not inside a braced
+// list behind members that own something: g++ 12 leaks those when the list is left half way.
+#define TRY(...) REPRISE_TRY_AS(REPRISE_JOIN(try_result_, __COUNTER__), __VA_ARGS__)
+#define REPRISE_TRY_AS(result, ...)                                           \
+  ({                                                                          \
+    auto&& result = (__VA_ARGS__);                                            \
+    if (!result) [[unlikely]]                                                 \
+      return std::unexpected(std::forward<decltype(result)>(result).error()); \
+    *std::forward<decltype(result)>(result);                                  \
   })
+#define REPRISE_JOIN(a, b) REPRISE_JOIN_EXPANDED(a, b)
+#define REPRISE_JOIN_EXPANDED(a, b) a##b

@@ -53,7 +53,8 @@ Result<std::optional<Logged>> SegmentsCursor::next() {
       continue;
     }
     if (!(*frame)->is_batch() || (*frame)->header.index < from_) continue;
-    return Logged{(*frame)->header.index, TRY(reader_->batch(**frame))};
+    Batch batch = TRY(reader_->batch(**frame));
+    return Logged{(*frame)->header.index, std::move(batch)};
   }
   return std::nullopt;
 }

@@ -158,10 +158,11 @@ Result<Control> hello_of(schema::Hello::Reader in) {
                .is_new = in.getIsNew()};
 }
 Result<Control> catch_up_of(schema::CatchUp::Reader in) {
+  std::string reason = TRY(text_of(in.getReason(), kTextLimit));
   CatchUpDecision decision{.tier = static_cast<Tier>(in.getTier()),
                            .estimated_bytes = in.getEstimatedBytes(),
                            .snapshot_bytes = in.getSnapshotBytes(),
-                           .reason = TRY(text_of(in.getReason(), kTextLimit))};
+                           .reason = std::move(reason)};
   if (in.getSuffixAvailable()) decision.suffix_bytes = in.getSuffixBytes();
   if (decision.tier != Tier::kNothing && decision.tier != Tier::kSuffix && decision.tier != Tier::kSnapshot)
     return fail(Code::kUnsupported,
@@ -184,7 +185,8 @@ Result<Control> snapshot_begin_of(schema::SnapshotBegin::Reader in) {
 }
 template <class T>
 Result<Control> refusal_of(schema::Refuse::Reader in) {
-  return T{.code = from_wire(in.getCode()), .reason = TRY(text_of(in.getReason(), kTextLimit))};
+  std::string reason = TRY(text_of(in.getReason(), kTextLimit));
+  return T{.code = from_wire(in.getCode()), .reason = std::move(reason)};
 }
 
 Result<Control> control_of(schema::Control::Reader in) {

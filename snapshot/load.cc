@@ -18,7 +18,8 @@ struct Open {
 };
 
 Result<Open> fetch(BlobId id, store::BlobSource& source) {
-  Open open{.id = id, .bytes = TRY(source.get(id))};
+  Bytes bytes = TRY(source.get(id));
+  Open open{.id = id, .bytes = std::move(bytes)};
   auto children = children_of(open.bytes);
   if (!children) {
     return fail(Code::kCorrupt,

@@ -175,7 +175,9 @@ Result<int> log_segments(const Options& options) {
         TRY(directory->open(slash == std::string::npos ? path : path.substr(slash + 1), OpenMode::kRead));
     auto reader = TRY(journal::open_segment(std::move(file)));
     while (auto frame = TRY(reader->next())) {
-      if (frame->is_batch()) printer.print({frame->header.index, TRY(reader->batch(*frame))}, true);
+      if (!frame->is_batch()) continue;
+      journal::Batch batch = TRY(reader->batch(*frame));
+      printer.print({frame->header.index, std::move(batch)}, true);
     }
   }
   return kDone;

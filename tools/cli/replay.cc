@@ -47,7 +47,8 @@ class SegmentFiles final : public journal::Cursor {
       if (!frame) {
         readers_.erase(readers_.begin());
       } else if (frame->is_batch()) {
-        return journal::Logged{frame->header.index, TRY(readers_.front()->batch(*frame))};
+        journal::Batch batch = TRY(readers_.front()->batch(*frame));
+        return journal::Logged{frame->header.index, std::move(batch)};
       }
     }
     return std::nullopt;
