@@ -54,14 +54,15 @@ Result<fs::Head> load_snapshot(store::Store& store, const store::SnapshotRecord&
 }
 
 Result<store::SnapshotRecord> capture_snapshot(store::Store& store, const fs::View& view,
-                                               store::SnapshotRecord record) {
+                                               store::SnapshotRecord record,
+                                               const std::vector<store::MarkRecord>& marks) {
   uint64_t stored_before = store.blobs().stored_bytes();
   record.root = TRY(snapshot::capture(view, store.blobs())).root;
   TRY(store.blobs().sync());
   record.stored_bytes = store.blobs().stored_bytes() - stored_before;
   record.inodes = view.usage().inodes;
   record.bytes = view.usage().blocks * fs::kBlockSize;
-  record.id = TRY(store.catalogue().add_snapshot(record));
+  record.id = TRY(store.catalogue().add_snapshot(record, marks));
   return record;
 }
 

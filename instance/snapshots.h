@@ -28,8 +28,10 @@ Result<Base> load_base(store::Store& store, std::string_view branch, std::option
 // Everything, now. kCorrupt if it does not have the digest it was recorded with.
 Result<fs::Head> load_snapshot(store::Store& store, const store::SnapshotRecord& record);
 
-// Stores the tree and the record, whose tree-dependent fields are filled in; durable on return.
+// Stores the tree and the record, whose tree-dependent fields are filled in, and with the record these marks,
+// all or none; durable on return.
 Result<store::SnapshotRecord> capture_snapshot(store::Store& store, const fs::View& view,
-                                               store::SnapshotRecord record);
+                                               store::SnapshotRecord record,
+                                               const std::vector<store::MarkRecord>& marks = {});
 
 }  // namespace reprise::instance

@@ -38,7 +38,7 @@ class LmdbCatalogue final : public Catalogue {
   explicit LmdbCatalogue(std::unique_ptr<Lmdb> lmdb) : lmdb_(std::move(lmdb)) {}
 
   // Writes the format version into a new catalogue, refuses another one's.
-  Status check_version() {
+  Status check_version(Access access) {
     std::optional<uint32_t> found;
     TRY(lmdb_->read([&](Lmdb::Transaction& txn) { return read_version(txn, found); }));
     auto begin = [&](Lmdb::Transaction& txn) -> Status {
@@ -48,14 +48,16 @@ class LmdbCatalogue final : public Catalogue {
       append_value(version, kCatalogueVersion);
       return txn.put(kMeta, as_bytes("version"), version);
     };
-    if (!found) TRY(lmdb_->write(begin));
+    if (!found && access == Access::kWrite) TRY(lmdb_->write(begin));
     if (!found || *found == kCatalogueVersion) return {};
     return fail(Code::kUnsupported, fmt::format("{}: expected catalogue version {}, found {}", lmdb_->path(),
                                                 kCatalogueVersion, *found));
   }
 
-  Result<uint64_t> add_snapshot(SnapshotRecord record) override {
+  using Catalogue::add_snapshot;
+  Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks) override {
     TRY(check(record));
+    for (const MarkRecord& mark : marks) TRY(check(mark));
     auto add = [&](Lmdb::Transaction& txn) -> Status {
       auto last = TRY(txn.get(kMeta, as_bytes("last snapshot")));
       if (last && last->size() != 8) return damaged("number of the last snapshot");
@@ -63,6 +65,8 @@ class LmdbCatalogue final : public Catalogue {
       Bytes number;
       append_value(number, record.id);
       TRY(txn.put(kMeta, as_bytes("last snapshot"), number));
+      for (const MarkRecord& mark : marks)
+        TRY(txn.put(kMarks, as_bytes(mark_key(mark.branch, mark.name)), encode(mark)));
       return txn.put(kSnapshots, number_key(record.id), encode(record));
     };
     TRY(lmdb_->write(add));
@@ -134,6 +138,7 @@ class LmdbCatalogue final : public Catalogue {
   Result<std::vector<Record>> all(Table table, std::string_view what) {
     std::vector<Record> found;
     TRY(lmdb_->read([&](Lmdb::Transaction& txn) {
+      found.clear();
       return txn.for_each(table, [&](ByteView, ByteView value) -> Status {
         auto record = decode<Record>(value);
         if (!record) return damaged(what);
@@ -153,9 +158,12 @@ class LmdbCatalogue final : public Catalogue {
 
 class MemoryCatalogue final : public Catalogue {
  public:
-  Result<uint64_t> add_snapshot(SnapshotRecord record) override {
+  using Catalogue::add_snapshot;
+  Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks) override {
     TRY(check(record));
+    for (const MarkRecord& mark : marks) TRY(check(mark));
     std::lock_guard lock(mutex_);
+    for (const MarkRecord& mark : marks) marks_[mark_key(mark.branch, mark.name)] = mark;
     record.id = ++last_snapshot_;
     snapshots_[record.id] = record;
     return record.id;
@@ -219,9 +227,11 @@ class MemoryCatalogue final : public Catalogue {
 
 }  // namespace
 
-Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, size_t map_bytes) {
-  auto catalogue = std::make_unique<LmdbCatalogue>(TRY(Lmdb::open(path, kTables, map_bytes)));
-  TRY(catalogue->check_version());
+Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, Access access, size_t map_bytes) {
+  auto lmdb = TRY(Lmdb::open(path, access, kTables, map_bytes));
+  if (lmdb == nullptr) return catalogue_in_memory();  // what a crash left of a store that was being made
+  auto catalogue = std::make_unique<LmdbCatalogue>(std::move(lmdb));
+  TRY(catalogue->check_version(access));
   return catalogue;
 }
 

@@ -1,5 +1,6 @@
 // Catalogue: the small facts of a store, in LMDB: snapshots, marks, branches, and where each blob lies.
 //
+// Opened to read (store/lmdb.h, Access), nothing is written; what would write is kReadOnly.
 // Trusted and local, but every record is checked when it is read. Opened once per process; several processes
 // may have it open at once, and see each other's commits. No read transaction is held across a call. Threads:
 // any. Strings are bounded: a branch or mark is named as Store::check_name says, a label has at most
@@ -17,6 +18,11 @@
 #include "base/ids.h"
 
 namespace reprise::store {
+
+enum class Access {
+  kRead,   // nothing of the store is changed; what would change it is kReadOnly
+  kWrite,  // makes what is missing
+};
 
 inline constexpr size_t kCatalogueTextLimit = 4096;      // bytes in a label
 inline constexpr size_t kCatalogueTokenLimit = 2 << 20;  // bytes in a token: a vector and a digest, printable
@@ -68,8 +74,9 @@ struct BranchRecord {
 class Catalogue {
  public:
   virtual ~Catalogue() = default;
-  virtual Result<uint64_t> add_snapshot(
-      SnapshotRecord record) = 0;  // returns the id given to it; durable on return
+  // Returns the id given to it. `marks` are put with it, all or none; durable on return.
+  virtual Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks) = 0;
+  Result<uint64_t> add_snapshot(SnapshotRecord record) { return add_snapshot(std::move(record), {}); }
   virtual Result<std::vector<SnapshotRecord>> snapshots() = 0;  // by id
   virtual Status remove_snapshot(uint64_t id) = 0;              // kNotFound
   virtual Status put_mark(const MarkRecord& mark) = 0;          // replaces one of that name and branch
@@ -82,9 +89,9 @@ class Catalogue {
   virtual Status put_blobs(const std::vector<std::pair<BlobId, BlobPlace>>& places) = 0;  // one transaction
 };
 
-// The catalogue in the file `path`, begun if it is missing. kBusy if this process has it open already. The
-// map is grown from map_bytes as needed.
-Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path,
+// The catalogue in the file `path`. If it is missing it is begun, or, opened to read, found empty. kBusy if
+// this process has it open already. The map is grown from map_bytes as needed.
+Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, Access access = Access::kWrite,
                                                   size_t map_bytes = size_t{64} << 20);
 std::unique_ptr<Catalogue> catalogue_in_memory();
 

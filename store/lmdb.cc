@@ -77,31 +77,54 @@ std::unexpected<Error> Lmdb::failed(int code, std::string_view doing) const {
   return fail(kind, fmt::format("{}: {}", what, mdb_strerror(code)));
 }
 
-Result<std::unique_ptr<Lmdb>> Lmdb::open(const std::string& path, const std::vector<const char*>& tables,
-                                         size_t map_bytes) {
+Result<std::unique_ptr<Lmdb>> Lmdb::open(const std::string& path, Access access,
+                                         const std::vector<const char*>& tables, size_t map_bytes) {
   auto claim = OpenPath::claim(path);
   if (claim == nullptr) {
     return fail(Code::kBusy, path + ": expected to be opened once in this process, found it open already");
   }
   std::unique_ptr<Lmdb> lmdb(new Lmdb(path, std::move(claim)));
-  TRY(lmdb->prepare(tables, map_bytes));
+  Status prepared = lmdb->prepare(access, map_bytes);
+  if (!prepared && access == Access::kRead && prepared.error().sys_errno() == ENOENT) return nullptr;
+  TRY(std::move(prepared));
+  if (!TRY(lmdb->open_tables(tables, access))) return nullptr;
   return lmdb;
 }
 
-Status Lmdb::prepare(const std::vector<const char*>& tables, size_t map_bytes) {
+// LMDB's answer: an environment that could not be opened must be closed and made anew.
+Result<int> Lmdb::open_environment(unsigned flags, size_t map_bytes) {
+  if (env_ != nullptr) mdb_env_close(std::exchange(env_, nullptr));
+  constexpr MDB_dbi kMaxTables = 16;
   if (int code = mdb_env_create(&env_)) return failed(code, "open");
-  if (int code = mdb_env_set_maxdbs(env_, static_cast<MDB_dbi>(tables.size()))) return failed(code, "open");
+  if (int code = mdb_env_set_maxdbs(env_, kMaxTables)) return failed(code, "open");
   if (int code = mdb_env_set_mapsize(env_, map_bytes)) return failed(code, "open");
-  if (int code = mdb_env_open(env_, path_.c_str(), MDB_NOSUBDIR | MDB_NOTLS, 0644))
-    return failed(code, "open");
+  return mdb_env_open(env_, path_.c_str(), MDB_NOSUBDIR | MDB_NOTLS | flags, 0644);
+}
+
+Status Lmdb::prepare(Access access, size_t map_bytes) {
+  read_only_ = access == Access::kRead;
+  int code = TRY(open_environment(read_only_ ? MDB_RDONLY : 0, map_bytes));
+  if (read_only_ && (code == EACCES || code == EROFS || code == EPERM)) {
+    without_slot_ = true;
+    code = TRY(open_environment(MDB_RDONLY | MDB_NOLOCK, map_bytes));
+  }
+  if (code != 0) return failed(code, "open");
+  if (read_only_) {
+    // On a disk that is read-only LMDB leaves the lock file away by itself; then nobody writes beside us.
+    return {};
+  }
   int dead_readers;  // of processes that were killed; they would keep old pages from being used again
-  if (int code = mdb_reader_check(env_, &dead_readers)) return failed(code, "open");
+  if (int checked = mdb_reader_check(env_, &dead_readers)) return failed(checked, "open");
+  return {};
+}
+
+Result<bool> Lmdb::open_tables(const std::vector<const char*>& tables, Access access) {
   tables_.resize(tables.size());
   // Reading first: another process may be writing, and opening must not wait for it once the tables are
   // there.
-  bool missing = false;
   for (unsigned flags : {unsigned{MDB_RDONLY}, 0u}) {
-    missing = false;
+    if (flags == 0 && access == Access::kRead) return false;
+    bool missing = false;
     std::shared_lock<std::shared_mutex> lock;
     MDB_txn* handle = TRY(begin(flags, lock));
     TransactionGuard guard(handle);
@@ -114,7 +137,7 @@ Status Lmdb::prepare(const std::vector<const char*>& tables, size_t map_bytes) {
     }
     if (missing) continue;
     if (int code = guard.commit()) return failed(code, "write");  // also what makes the handles last
-    return {};
+    return true;
   }
   return fail(Code::kCorrupt, path_ + ": expected its tables, found some missing");
 }
@@ -142,14 +165,21 @@ Status Lmdb::grow() {
 }
 
 Status Lmdb::read(const Work& work) {
-  std::shared_lock<std::shared_mutex> lock;
-  MDB_txn* handle = TRY(begin(MDB_RDONLY, lock));
-  TransactionGuard guard(handle);
-  Transaction transaction(*this, handle);
-  return work(transaction);
+  constexpr int kTries = 100;
+  for (int tries = 0; tries < kTries; ++tries) {
+    std::shared_lock<std::shared_mutex> lock;
+    MDB_txn* handle = TRY(begin(MDB_RDONLY, lock));
+    TransactionGuard guard(handle);
+    Transaction transaction(*this, handle);
+    Status done = work(transaction);
+    if (transaction.check_not_overtaken()) return done;
+  }
+  return fail(Code::kBusy,
+              fmt::format("{}: cannot read: it is being written, and this user may not lock it", path_));
 }
 
 Status Lmdb::write(const Work& work) {
+  if (read_only_) return fail(Code::kReadOnly, path_ + ": opened to be read, found something to write");
   for (;;) {
     {
       std::shared_lock<std::shared_mutex> lock;
@@ -173,9 +203,19 @@ std::unexpected<Error> Lmdb::Transaction::failed(int code, std::string_view doin
   return lmdb_.failed(code, doing);
 }
 
+// What was read of the map holds if it still is as it was when the transaction began.
+Status Lmdb::Transaction::check_not_overtaken() {
+  if (!lmdb_.without_slot_) return {};
+  MDB_envinfo info;
+  if (int code = mdb_env_info(lmdb_.env_, &info)) return lmdb_.failed(code, "read");
+  if (info.me_last_txnid <= mdb_txn_id(txn_) + 1) return {};
+  return lmdb_.failed(MDB_BAD_TXN, "read");
+}
+
 Result<std::optional<ByteView>> Lmdb::Transaction::get(size_t table, ByteView key) {
   MDB_val k = to_mdb(key), v;
   int code = mdb_get(txn_, lmdb_.tables_[table], &k, &v);
+  TRY(check_not_overtaken());
   if (code == MDB_NOTFOUND) return std::nullopt;
   if (code != 0) return failed(code, "read");
   return from_mdb(v);
@@ -201,7 +241,11 @@ Status Lmdb::Transaction::for_each(size_t table, const std::function<Status(Byte
   std::unique_ptr<MDB_cursor, CursorDeleter> cursor(handle);
   MDB_val k, v;
   int code = mdb_cursor_get(handle, &k, &v, MDB_FIRST);
-  for (; code == 0; code = mdb_cursor_get(handle, &k, &v, MDB_NEXT)) TRY(visit(from_mdb(k), from_mdb(v)));
+  for (; code == 0; code = mdb_cursor_get(handle, &k, &v, MDB_NEXT)) {
+    TRY(check_not_overtaken());
+    TRY(visit(from_mdb(k), from_mdb(v)));
+  }
+  TRY(check_not_overtaken());
   if (code != MDB_NOTFOUND) return failed(code, "read");
   return {};
 }

@@ -84,15 +84,23 @@ std::unexpected<Error> busy(std::string_view where, const LockHolder& holder) {
 
 class DiskStore final : public Store {
  public:
-  static Result<std::unique_ptr<Store>> open(const std::string& path, std::unique_ptr<Directory> directory) {
+  static Result<std::unique_ptr<Store>> open(const std::string& path, std::unique_ptr<Directory> directory,
+                                             Access access) {
     Bytes identity = TRY(directory->read_file(kIdentityFile, 4096));
     VolumeId volume = TRY(decode_identity(identity, path + "/" + kIdentityFile));
-    TRY(directory->make_directory("packs"));
-    TRY(directory->make_directory("branches"));
-    auto catalogue = TRY(open_catalogue(path + "/" + kCatalogueFile));
-    auto packs = TRY(directory->open_directory("packs"));
+    if (access == Access::kWrite) {
+      TRY(directory->make_directory("packs"));
+      TRY(directory->make_directory("branches"));
+    }
+    auto catalogue = TRY(open_catalogue(path + "/" + kCatalogueFile, access));
+    std::unique_ptr<BlobStore> blobs;
+    if (TRY(directory->exists("packs"))) {
+      blobs = open_packs(TRY(directory->open_directory("packs")), volume, *catalogue);
+    } else {
+      blobs = blobs_in_memory();  // opened to read, what a crash left of a store that was being made
+    }
     return std::unique_ptr<Store>(
-        new DiskStore(path, volume, std::move(directory), std::move(catalogue), std::move(packs)));
+        new DiskStore(path, volume, access, std::move(directory), std::move(catalogue), std::move(blobs)));
   }
 
   VolumeId volume() const override { return volume_; }
@@ -131,13 +139,14 @@ class DiskStore final : public Store {
     std::unique_ptr<FileLock> file;
   };
 
-  DiskStore(const std::string& path, VolumeId volume, std::unique_ptr<Directory> directory,
-            std::unique_ptr<Catalogue> catalogue, std::unique_ptr<Directory> packs)
+  DiskStore(const std::string& path, VolumeId volume, Access access, std::unique_ptr<Directory> directory,
+            std::unique_ptr<Catalogue> catalogue, std::unique_ptr<BlobStore> blobs)
       : path_(path),
         volume_(volume),
+        access_(access),
         directory_(std::move(directory)),
         catalogue_(std::move(catalogue)),
-        blobs_(open_packs(std::move(packs), volume, *catalogue_)) {}
+        blobs_(std::move(blobs)) {}
 
   std::string lock_path(std::string_view branch) const {
     return fmt::format("{}/branches/{}/lock", path_, branch);
@@ -146,12 +155,13 @@ class DiskStore final : public Store {
   Result<std::unique_ptr<Directory>> directory_in_branch(std::string_view branch, std::string_view below) {
     TRY(check_name("branch", branch));
     std::string name = fmt::format("branches/{}{}", branch, below);
-    TRY(directory_->make_directory(name));
+    if (access_ == Access::kWrite) TRY(directory_->make_directory(name));
     return directory_->open_directory(name);
   }
 
   const std::string path_;
   const VolumeId volume_;
+  const Access access_;
   std::unique_ptr<Directory> directory_;
   std::unique_ptr<Catalogue> catalogue_;
   std::unique_ptr<BlobStore> blobs_;  // after the catalogue, which it uses
@@ -213,22 +223,22 @@ class MemoryStore final : public Store {
 
 }  // namespace
 
-Result<std::unique_ptr<Store>> Store::open(const std::string& path) {
+Result<std::unique_ptr<Store>> Store::open(const std::string& path, Access access) {
   auto directory = open_host_directory(path);
   if (!directory) {
     int code = directory.error().sys_errno();
     if (code == ENOENT) return fail(Code::kNotFound, path + ": expected a store, found nothing there");
     if (code == ENOTDIR)
-      return fail(Code::kInvalidArgument, path + ": expected a store (a directory), found a file");
+      return fail(Code::kNotFound, path + ": expected a store (a directory), found a file");
     return std::unexpected(directory.error());
   }
   if (!TRY((*directory)->exists(kIdentityFile))) {
     bool empty = TRY((*directory)->list()).empty();
-    return fail(Code::kInvalidArgument,
+    return fail(Code::kNotFound,
                 fmt::format("{}: expected a store, found {}", path,
                             empty ? "an empty directory" : "a directory without a file reprise.store"));
   }
-  return DiskStore::open(path, std::move(*directory));
+  return DiskStore::open(path, std::move(*directory), access);
 }
 
 Result<std::unique_ptr<Store>> Store::create(const std::string& path, VolumeId volume) {
@@ -253,7 +263,7 @@ Result<std::unique_ptr<Store>> Store::create(const std::string& path, VolumeId v
   }
   // The identity is the first thing there is: whatever else is missing is made when the store is opened.
   TRY((*directory)->replace_file(kIdentityFile, encode_identity(volume)));
-  auto store = TRY(DiskStore::open(path, std::move(*directory)));
+  auto store = TRY(DiskStore::open(path, std::move(*directory), Access::kWrite));
   auto parent = TRY(open_host_directory(path + "/.."));
   TRY(parent->sync());
   return store;

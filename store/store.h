@@ -45,9 +45,9 @@ struct LockHolder {
 
 class Store {
  public:
-  // kNotFound if path is not there, kInvalidArgument if it is no store (a directory with other things, a
-  // file), with what was expected and found; kUnsupported for another version; kCorrupt.
-  static Result<std::unique_ptr<Store>> open(const std::string& path);
+  // kNotFound if there is no store at path, whether nothing is there or something else, with what was
+  // expected and found; kUnsupported for another version; kCorrupt. To read, it need not be writable.
+  static Result<std::unique_ptr<Store>> open(const std::string& path, Access access = Access::kWrite);
   // In a path that does not exist or is an empty directory; otherwise kAlreadyExists.
   static Result<std::unique_ptr<Store>> create(const std::string& path, VolumeId volume);
   // Is there a store at path (of whatever version, damaged or not)?
@@ -63,7 +63,7 @@ class Store {
   // [A-Za-z_][A-Za-z0-9_.-]*, at most 64 bytes, not "head": what a branch or a mark may be called.
   static Status check_name(std::string_view what, std::string_view name);
 
-  // The branch's folder, made if missing. Null in memory.
+  // The branch's folder, made if missing; of a store opened to read kNotFound. Null in memory.
   virtual Result<std::unique_ptr<Directory>> branch_directory(std::string_view branch) = 0;
   virtual Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) = 0;
   // kBusy names the holder.

@@ -50,6 +50,21 @@ class CatalogueTest : public testing::TestWithParam<bool> {
 INSTANTIATE_TEST_SUITE_P(Both, CatalogueTest, testing::Bool(),
                          [](const auto& tested) { return tested.param ? "InMemory" : "Lmdb"; });
 
+TEST_P(CatalogueTest, MarksComeWithTheirSnapshotOrNotAtAll) {
+  MarkRecord second = kMark;
+  second.name = "second";
+  EXPECT_EQ(catalogue_->add_snapshot(some_snapshot(), {kMark, second}), 1u);
+  EXPECT_EQ(catalogue_->mark("main", kMark.name), kMark);
+  EXPECT_EQ(catalogue_->mark("main", "second"), second);
+  MarkRecord bad = kMark;
+  bad.name = "third";
+  MarkRecord unnamed = kMark;
+  unnamed.name = "";
+  EXPECT_FALSE(catalogue_->add_snapshot(some_snapshot(), {bad, unnamed}));
+  EXPECT_EQ(catalogue_->snapshots()->size(), 1u);
+  EXPECT_FALSE(catalogue_->mark("main", "third")->has_value());
+}
+
 TEST_P(CatalogueTest, SnapshotsAreNumberedAndNumbersNeverComeBack) {
   SnapshotRecord record = some_snapshot();
   EXPECT_EQ(catalogue_->add_snapshot(record), 1u);
@@ -142,7 +157,7 @@ TEST(Catalogue, ASecondOpenInOneProcessIsRefusedUnderAnyName) {
 
 TEST(Catalogue, AFullMapGrows) {
   TempDirectory directory;
-  auto catalogue = open_catalogue(directory / "c.lmdb", 256 * 1024);
+  auto catalogue = open_catalogue(directory / "c.lmdb", Access::kWrite, 256 * 1024);
   ASSERT_TRUE(catalogue) << catalogue.error().message();
   std::vector<std::pair<BlobId, BlobPlace>> places;
   for (uint64_t i = 0; i < 50'000; i++) places.push_back({{i * 0x9e3779b97f4a7c15, i}, {1, i, 7}});
@@ -161,7 +176,7 @@ TEST(Catalogue, SeesWhatAnotherProcessWroteEvenIfThatGrewTheMap) {
   if (child == 0) {
     char go;
     if (::read(to_child[0], &go, 1) != 1) ::_exit(1);
-    auto catalogue = open_catalogue(path, 256 * 1024);
+    auto catalogue = open_catalogue(path, Access::kWrite, 256 * 1024);
     if (!catalogue) ::_exit(2);
     std::vector<std::pair<BlobId, BlobPlace>> places;
     for (uint64_t i = 0; i < 50'000; i++) places.push_back({{i, 1}, {1, i, 7}});
@@ -169,7 +184,7 @@ TEST(Catalogue, SeesWhatAnotherProcessWroteEvenIfThatGrewTheMap) {
     if (::write(to_parent[1], "x", 1) != 1 || ::read(to_child[0], &go, 1) != 1) ::_exit(4);
     ::_exit((*catalogue)->mark("main", kMark.name) == kMark ? 0 : 5);
   }
-  auto catalogue = open_catalogue(path, 256 * 1024);
+  auto catalogue = open_catalogue(path, Access::kWrite, 256 * 1024);
   ASSERT_TRUE(catalogue) << catalogue.error().message();
   char done;
   ASSERT_EQ(::write(to_child[1], "x", 1), 1);

@@ -1,5 +1,6 @@
 #include "store/store.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -7,6 +8,8 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <functional>
+#include <map>
 
 #include "temp_directory.h"
 
@@ -61,9 +64,9 @@ TEST(Store, SaysWhatItFoundInsteadOfAStore) {
     const char* found;
   } cases[] = {
       {"missing", Code::kNotFound, "expected a store, found nothing"},
-      {"file", Code::kInvalidArgument, "expected a store (a directory), found a file"},
-      {"empty", Code::kInvalidArgument, "expected a store, found an empty directory"},
-      {"other", Code::kInvalidArgument, "expected a store, found a directory without a file reprise.store"}};
+      {"file", Code::kNotFound, "expected a store (a directory), found a file"},
+      {"empty", Code::kNotFound, "expected a store, found an empty directory"},
+      {"other", Code::kNotFound, "expected a store, found a directory without a file reprise.store"}};
   for (const auto& c : cases) {
     expect_error(Store::open(directory / c.name), c.code, (directory / c.name) + ": " + c.found);
     EXPECT_FALSE(Store::looks_like_store(directory / c.name));
@@ -186,6 +189,156 @@ TEST(Store, TheLockOfAKilledProcessIsFree) {
   ASSERT_EQ(::waitpid(child, nullptr, 0), child);
   EXPECT_EQ((*store)->lock_holder("main")->has_value(), false) << "what the file still says is nobody's";
   EXPECT_TRUE((*store)->lock_branch("main", {::getpid(), "parent"}));
+}
+
+// --- opened to read
+
+// Every file's path, bytes, and whether it can be told from before.
+std::map<std::string, std::string> contents(const std::string& path) {
+  std::map<std::string, std::string> all;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
+    std::string bytes;
+    if (entry.is_regular_file()) {
+      std::ifstream in(entry.path(), std::ios::binary);
+      bytes.assign(std::istreambuf_iterator<char>(in), {});
+    }
+    all[entry.path()] = bytes;
+  }
+  return all;
+}
+
+BlobId make_store_with_something(const std::string& path) {
+  auto store = Store::create(path, kVolume);
+  EXPECT_TRUE(store);
+  BlobId id = (*store)->blobs().put(as_bytes("hello")).value();
+  EXPECT_TRUE((*store)->blobs().sync());
+  EXPECT_TRUE((*store)->catalogue().put_branch({"main", 3}));
+  EXPECT_TRUE((*store)->journal_directory("main"));
+  return id;
+}
+
+TEST(Store, OpenedToReadNothingIsWrittenWhateverIsAskedOfIt) {
+  TempDirectory directory;
+  std::string path = directory / "s";
+  BlobId id = make_store_with_something(path);
+  std::filesystem::remove(path + "/catalogue.lmdb-lock");
+  auto before = contents(path);
+  {
+    auto store = Store::open(path, Access::kRead);
+    ASSERT_TRUE(store) << store.error().message();
+    EXPECT_EQ(as_text(*(*store)->blobs().get(id)), "hello");
+    EXPECT_EQ((*store)->catalogue().branch("main"), (BranchRecord{"main", 3}));
+    EXPECT_TRUE((*store)->journal_directory("main"));
+    EXPECT_EQ((*store)->journal_directory("other").error().code(), Code::kNotFound);
+    EXPECT_EQ((*store)->catalogue().put_branch({"main", 4}).error().code(), Code::kReadOnly);
+    EXPECT_EQ((*store)->catalogue().add_snapshot({.branch = "main", .root = {1, 1}}).error().code(),
+              Code::kReadOnly);
+  }
+  std::filesystem::remove(path + "/catalogue.lmdb-lock");  // LMDB's table of readers, which it makes anew
+  EXPECT_EQ(contents(path), before);
+}
+
+TEST(Store, WhatACrashLeftOfAStoreThatWasBeingMadeCanBeRead) {
+  TempDirectory directory;
+  std::string path = directory / "s";
+  make_store_with_something(path);
+  for (const char* gone : {"branches", "packs", "catalogue.lmdb", "catalogue.lmdb-lock"}) {
+    std::filesystem::remove_all(path + "/" + gone);
+    auto store = Store::open(path, Access::kRead);
+    ASSERT_TRUE(store) << gone << ": " << store.error().message();
+    EXPECT_TRUE((*store)->catalogue().snapshots());
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path), {}), 1);
+}
+
+// Runs as somebody who may read the store and change nothing in it; true if all it expected was so.
+bool as_another_user(const std::string& path, const std::function<bool()>& run) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
+    std::filesystem::permissions(entry.path(), std::filesystem::perms(entry.is_directory() ? 0555 : 0444));
+  }
+  std::filesystem::permissions(path, std::filesystem::perms(0555));
+  std::filesystem::permissions(std::filesystem::path(path).parent_path(), std::filesystem::perms(0755));
+  pid_t child = ::fork();
+  if (child == 0) {
+    bool able = ::geteuid() != 0 || (::setgid(65534) == 0 && ::setuid(65534) == 0);
+    ::_exit(able && run() ? 0 : 1);
+  }
+  int status = -1;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
+    if (entry.is_directory()) std::filesystem::permissions(entry.path(), std::filesystem::perms(0755));
+  }
+  std::filesystem::permissions(path, std::filesystem::perms(0755));
+  return status == 0;
+}
+
+TEST(Store, CanBeReadByWhoMayNotWriteIt) {
+  TempDirectory directory;
+  std::string path = directory / "s";
+  BlobId id = make_store_with_something(path);
+  EXPECT_TRUE(as_another_user(path, [&] {
+    bool refused = !Store::open(path, Access::kWrite);
+    auto store = Store::open(path, Access::kRead);
+    return refused && store && as_text(*(*store)->blobs().get(id)) == "hello" &&
+           (*store)->catalogue().branch("main") == BranchRecord{"main", 3} &&
+           (*store)->catalogue().put_branch({"main", 4}).error().code() == Code::kReadOnly &&
+           !(*store)->lock_holder("main")->has_value();
+  }));
+}
+
+// Branches b0 … b39 are written one after the other with one number, then with the next: what is seen at any
+// moment is some of a number in front, and then the number before it.
+constexpr int kBranches = 40;
+
+Status write_branches(Catalogue& catalogue, LogIndex number) {
+  for (int i = 0; i < kBranches; ++i) TRY(catalogue.put_branch({"b" + std::to_string(i), number}));
+  return {};
+}
+bool is_a_moment(const std::vector<BranchRecord>& branches) {
+  std::map<int, LogIndex> numbers;
+  for (const BranchRecord& branch : branches) numbers[std::stoi(branch.name.substr(1))] = branch.durable_hint;
+  if (numbers.size() != kBranches) return false;
+  bool falls_once = numbers[0] - numbers[kBranches - 1] <= 1;
+  for (int i = 1; i < kBranches; ++i) falls_once &= numbers[i - 1] >= numbers[i];
+  return falls_once;
+}
+
+TEST(Store, WhoReadsWithoutALockNeverSeesAMixOfWhatIsWritten) {
+  TempDirectory directory;
+  std::filesystem::permissions(directory / ".", std::filesystem::perms(0755));
+  std::string path = directory / "catalogue.lmdb";
+  ASSERT_TRUE(write_branches(**open_catalogue(path), 1));
+  std::filesystem::permissions(path + "-lock", std::filesystem::perms(0444));
+  int stop[2], reading[2];
+  ASSERT_EQ(::pipe(stop), 0);
+  ASSERT_EQ(::pipe(reading), 0);
+  pid_t child = ::fork();
+  if (child == 0) {
+    bool able = ::geteuid() != 0 || (::setgid(65534) == 0 && ::setuid(65534) == 0);
+    if (!able) ::_exit(2);
+    auto reader = open_catalogue(path, Access::kRead);
+    if (!reader || ::write(reading[1], "x", 1) != 1) ::_exit(3);
+    ::fcntl(stop[0], F_SETFL, O_NONBLOCK);
+    for (char byte; ::read(stop[0], &byte, 1) < 0;) {
+      auto branches = (*reader)->branches();
+      if (!branches && branches.error().code() == Code::kBusy) continue;
+      if (!branches || !is_a_moment(*branches)) ::_exit(4);
+    }
+    ::_exit(0);
+  }
+  char byte;
+  ASSERT_EQ(::read(reading[0], &byte, 1), 1);
+  std::filesystem::permissions(path + "-lock", std::filesystem::perms(0644));
+  {
+    auto writer = open_catalogue(path);
+    ASSERT_TRUE(writer);
+    for (LogIndex number = 2; number <= 12; ++number) ASSERT_TRUE(write_branches(**writer, number));
+  }
+  ASSERT_EQ(::write(stop[1], "x", 1), 1);
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_TRUE(WIFEXITED(status));
 }
 
 TEST(Store, NamesOfBranchesAndMarks) {

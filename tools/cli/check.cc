@@ -77,7 +77,7 @@ Result<int> verify(const Options& options) {
 }
 
 Result<int> repair(const Options& options) {
-  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  OpenTarget open = TRY(open_target(Target::parse(options.what), store::Access::kWrite));
   TRY(refuse_live(open, "stop it first"));
   // Held to the end: nobody may open what is being cut.
   auto lock = TRY(open.store->lock_branch(open.target.branch, {getpid(), "reprise repair " + options.what}));

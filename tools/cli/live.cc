@@ -31,7 +31,7 @@ void print_mark(const nlohmann::json& mark, bool json) {
 
 Result<int> mark(const Options& options) {
   TRY(store::Store::check_name("mark", options.name));  // before anything is opened for writing
-  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  OpenTarget open = TRY(open_target(Target::parse(options.what), store::Access::kWrite));
   if (open.live) {
     print_mark(TRY(ask_live(open, {{"ask", "mark"}, {"name", options.name}})), options.json);
     return kDone;

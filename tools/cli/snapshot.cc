@@ -32,7 +32,7 @@ Result<nlohmann::json> create_stopped(const OpenTarget& open, const Options& opt
 }
 
 Result<int> create(const Options& options) {
-  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  OpenTarget open = TRY(open_target(Target::parse(options.what), store::Access::kWrite));
   nlohmann::json question = {{"ask", "snapshot"}, {"label", options.label}};
   if (options.trim) question["trim"] = true;
   nlohmann::json json = open.live ? TRY(ask_live(open, question)) : TRY(create_stopped(open, options));
@@ -49,7 +49,7 @@ Result<int> create(const Options& options) {
 }
 
 Result<int> list(const Options& options) {
-  auto store = TRY(store::Store::open(Target::parse(options.what).store));
+  auto store = TRY(store::Store::open(Target::parse(options.what).store, store::Access::kRead));
   for (const store::SnapshotRecord& record : TRY(store->catalogue().snapshots())) {
     if (options.json) {
       nlohmann::json json = {{"id", record.id},

@@ -41,17 +41,34 @@ Target Target::parse(std::string_view text) {
   return target;
 }
 
-Result<OpenTarget> open_target(const Target& target) {
-  TRY(store::Store::check_name("branch", target.branch));
+Status Target::check_branch() const {
+  TRY(store::Store::check_name("branch", branch));
+  size_t colon = store.find(':', 1);
+  std::error_code ignored;
+  if (colon == std::string::npos || store.find('/', colon) == std::string::npos ||
+      std::filesystem::exists(std::filesystem::path(store).parent_path(), ignored))
+    return {};
+  auto refused = store::Store::check_name("branch", std::string_view(store).substr(colon + 1));
+  if (refused) return {};
+  return std::unexpected(refused.error().with_context(store));
+}
+
+Result<OpenTarget> open_target(const Target& target, store::Access access) {
+  TRY(target.check_branch());
   OpenTarget open{.target = target};
-  open.store = TRY(store::Store::open(target.store));
+  open.store = TRY(store::Store::open(target.store, access));
   std::error_code ignored;
   if (target.branch != "main" &&
       !std::filesystem::exists(fmt::format("{}/branches/{}", target.store, target.branch), ignored)) {
     return fail(Code::kNotFound, fmt::format("{}: there is no branch {}", target.store, target.branch));
   }
   open.live = TRY(open.store->lock_holder(target.branch));
-  if (open.live) TRY(ask_live(open, {{"ask", "sync"}}));
+  if (!open.live) return open;
+  auto written = ask_live(open, {{"ask", "sync"}});
+  if (written) return open;
+  if (access == store::Access::kWrite || written.error().code() != Code::kPermission)
+    return std::unexpected(written.error());
+  fmt::print(stderr, "reprise: {}; what it has not written yet is not shown\n", written.error().message());
   return open;
 }
 

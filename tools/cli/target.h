@@ -22,6 +22,9 @@ struct Target {
 
   // What exists under its whole name is that, whatever ':' and '@' it holds.
   static Target parse(std::string_view text);
+  // Is the branch named as one may be? kInvalidArgument names it and says what is allowed; also for what was
+  // taken as a path because of a '/' behind its ':', in a folder that is not there.
+  Status check_branch() const;
 };
 
 // A store opened to ask it something. Where an instance of the branch is live, it has written all it has
@@ -35,7 +38,9 @@ struct OpenTarget {
   Result<instance::State> state(
       const std::function<bool(const replay::ReplayProgress&)>& progress = nullptr) const;
 };
-Result<OpenTarget> open_target(const Target& target);
+// To read, the store need not be writable, and a live instance that this user may not ask is not asked: then
+// there is what it has written by itself.
+Result<OpenTarget> open_target(const Target& target, store::Access access = store::Access::kRead);
 // The branch must be nobody's.
 Status refuse_live(const OpenTarget& target, std::string_view why);
 // Asks the live instance of the target.
