@@ -70,7 +70,7 @@ Outcome<LockRange> Guest::lock_range(const OpenFile& opened, const struct flock&
       break;
     case SEEK_END: {
       Attributes now = TRY(filesystem_.get_attributes(opened.inode));
-      base = opened.type == S_IFREG ? static_cast<int64_t>(now.size) : 0;
+      base = static_cast<int64_t>(now.size);
       break;
     }
     default:
@@ -100,10 +100,11 @@ Outcome<struct flock> Guest::get_lock(int fd, int command, const struct flock& w
   if (command != F_GETLK && command != F_OFD_GETLK) return errno_of(EINVAL);
   OpenFile* opened = TRY(file(fd));
   if ((opened->flags & O_PATH) != 0) return errno_of(EBADF);
-  bool own = command == F_OFD_GETLK && wanted.l_type == F_UNLCK;
-  if (!own && wanted.l_type != F_RDLCK && wanted.l_type != F_WRLCK) return errno_of(EINVAL);
+  if (command == F_GETLK && wanted.l_type != F_RDLCK && wanted.l_type != F_WRLCK) return errno_of(EINVAL);
   LockRange range = TRY(lock_range(*opened, wanted));
+  if (!is_lock_type(wanted.l_type)) return errno_of(EINVAL);
   if (is_of_open_file(command) && wanted.l_pid != 0) return errno_of(EINVAL);
+  bool own = wanted.l_type == F_UNLCK;  // what the open file has itself
   LockOwner owner = owner_of(*opened, is_of_open_file(command));
   Locks& locks = filesystem_.locks();
   std::optional<HeldLock> found =
