@@ -89,37 +89,61 @@ DirKey hash_part(DirKey key) {
   return key >> kDirOrdinalBits;
 }
 
-// The entries from here on whose names have this hash: more than one only if names collide.
+// The entries from here on whose names have this hash.
 std::vector<directory::Entry> take(Place& place, DirKey hash) {
   std::vector<directory::Entry> entries;
   for (; !place.at_end() && hash_part(place.key()) == hash; place.next()) entries.push_back(place.entry());
   return entries;
 }
 
-bool visit_names(const Node* before, const Node* after,
-                 const std::function<bool(const ChangedName&)>& visit) {
+using VisitName = std::function<bool(const ChangedName&)>;
+
+bool gone(const directory::Entry& entry, const VisitName& visit) {
+  return visit({entry.name, entry.inode, {}, entry.type, 0});
+}
+bool came(const directory::Entry& entry, const VisitName& visit) {
+  return visit({entry.name, {}, entry.inode, 0, entry.type});
+}
+bool compare(const directory::Entry& before, const directory::Entry& after, const VisitName& visit) {
+  if (before.inode == after.inode && before.type == after.type) return true;
+  return visit({before.name, before.inode, after.inode, before.type, after.type});
+}
+
+// Names of one hash, of which not every one has kept its ordinal.
+bool visit_colliding(Place& a, Place& b, const VisitName& visit) {
+  DirKey hash = hash_part(a.key());
+  std::vector<directory::Entry> before = take(a, hash), after = take(b, hash);
+  auto of_name = [](const std::vector<directory::Entry>& entries, std::string_view name) {
+    return std::ranges::find(entries, name, &directory::Entry::name);
+  };
+  for (const directory::Entry& entry : before) {
+    auto now = of_name(after, entry.name);
+    if (!(now == after.end() ? gone(entry, visit) : compare(entry, *now, visit))) return false;
+  }
+  for (const directory::Entry& entry : after) {
+    if (of_name(before, entry.name) == before.end() && !came(entry, visit)) return false;
+  }
+  return true;
+}
+
+bool visit_names(const Node* before, const Node* after, const VisitName& visit) {
   if (before == after) return true;
   Place a(before), b(after);
   while (!a.at_end() || !b.at_end()) {
-    if (!a.at_end() && !b.at_end() && skip_shared(a, b)) continue;
-    DirKey hash = a.at_end()   ? hash_part(b.key())
-                  : b.at_end() ? hash_part(a.key())
-                               : hash_part(std::min(a.key(), b.key()));
-    std::vector<directory::Entry> old_entries = take(a, hash), new_entries = take(b, hash);
-    auto of_name = [](const std::vector<directory::Entry>& entries, std::string_view name) {
-      return std::ranges::find(entries, name, &directory::Entry::name);
-    };
-    for (const directory::Entry& old_entry : old_entries) {
-      auto now = of_name(new_entries, old_entry.name);
-      if (now == new_entries.end()) {
-        if (!visit({old_entry.name, old_entry.inode, {}, old_entry.type, 0})) return false;
-      } else if (now->inode != old_entry.inode || now->type != old_entry.type) {
-        if (!visit({old_entry.name, old_entry.inode, now->inode, old_entry.type, now->type})) return false;
-      }
-    }
-    for (const directory::Entry& entry : new_entries) {
-      if (of_name(old_entries, entry.name) != old_entries.end()) continue;
-      if (!visit({entry.name, {}, entry.inode, 0, entry.type})) return false;
+    if (b.at_end() || (!a.at_end() && hash_part(a.key()) < hash_part(b.key()))) {
+      if (!gone(a.entry(), visit)) return false;
+      a.next();
+    } else if (a.at_end() || hash_part(b.key()) < hash_part(a.key())) {
+      if (!came(b.entry(), visit)) return false;
+      b.next();
+    } else if (skip_shared(a, b)) {
+      continue;
+    } else if (a.key() == b.key() && a.entry().name == b.entry().name) {
+      if (!compare(a.entry(), b.entry(), visit)) return false;
+      a.next();
+      b.next();
+    } else if (!visit_colliding(a, b, visit)) {
+      return false;
     }
   }
   return true;

@@ -1,0 +1,151 @@
+// Trees of many files: what a file takes, what views, forks, differences and digests cost as trees grow.
+#include <fmt/format.h>
+#include <malloc.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <random>
+
+#include "base/check.h"
+#include "bench/paired.h"
+#include "fs/diff.h"
+#include "fs/tree.h"
+
+namespace reprise::bench {
+namespace {
+
+constexpr size_t kFilesPerDirectory = 1000;
+constexpr size_t kNameBytes = 15;
+
+// A tree of empty files by operations, as a replayer makes it: `file(i)` is the i-th, in `directory(i)`.
+class Forest {
+ public:
+  explicit Forest(size_t files) : files_(files), head_(fs::Head::create(Timestamp{})) {
+    for (size_t i = 0; i < files; i++) {
+      if (i % kFilesPerDirectory == 0)
+        apply(fs::Create{.parent = kRootInode,
+                         .name = fmt::format("d{}", i / kFilesPerDirectory),
+                         .inode = directory(i),
+                         .mode = S_IFDIR | 0755});
+      apply(fs::Create{.parent = directory(i), .name = name(i), .inode = file(i), .mode = S_IFREG | 0644});
+    }
+    head_.settle();
+  }
+
+  fs::Head& head() { return head_; }
+  size_t random_file() { return random_() % files_; }
+  InodeId file(size_t i) const { return {(uint64_t{1} << 32) + i}; }
+  InodeId directory(size_t i) const { return {2 + i / kFilesPerDirectory}; }
+  static std::string name(size_t i) { return fmt::format("{:0{}}", i, kNameBytes); }
+
+  fs::Operation chmod(size_t i) {
+    using Set = fs::SetAttributes;
+    return Set{.inode = file(i), .mask = Set::kMode, .mode = static_cast<uint32_t>(random_() & 0777)};
+  }
+  static void apply(fs::Head& head, const fs::Operation& operation) { CHECK(head.apply(operation)); }
+  void apply(const fs::Operation& operation) { apply(head_, operation); }
+
+ private:
+  size_t files_;
+  std::mt19937_64 random_{5};
+  fs::Head head_;
+};
+
+uint64_t resident_bytes() {
+  std::FILE* file = std::fopen("/proc/self/statm", "r");
+  CHECK(file != nullptr);
+  unsigned long total = 0, resident = 0;
+  CHECK(std::fscanf(file, "%lu %lu", &total, &resident) == 2);
+  std::fclose(file);
+  return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+void register_growth() {
+  std::vector<std::string> rows;
+  for (size_t files : {10'000, 100'000, 1'000'000}) {
+    for (const char* row : {"create", "view", "fork", "first_1000_writes", "next_1000_writes",
+                            "diff_100_chmod", "diff_100_rename", "digest_after_1", "digest_after_1000"})
+      rows.push_back(fmt::format("{}/{}", row, files));
+  }
+  register_rows("tree", rows, 3, [](Rows& found) {
+    for (size_t files : {10'000, 100'000, 1'000'000}) {
+      auto row = [&](const char* name) -> Row& { return found[fmt::format("{}/{}", name, files)]; };
+      ::malloc_trim(0);
+      uint64_t before = resident_bytes();
+      std::optional<Forest> forest;
+      row("create").ns.push_back(timed(files, [&] { forest.emplace(files); }));
+      row("create").counters["bytes_per_file"] =
+          static_cast<double>(resident_bytes() - before) / static_cast<double>(files);
+
+      constexpr size_t kViews = 100'000;
+      row("view").ns.push_back(timed(kViews, [&] {
+        for (size_t i = 0; i < kViews; i++) fs::View view = forest->head().view();
+      }));
+      fs::View base = forest->head().view();
+      row("fork").ns.push_back(timed(kViews, [&] {
+        for (size_t i = 0; i < kViews; i++) fs::Head fork(base);
+      }));
+
+      // The same number of changes in the fork and, not shared, again.
+      constexpr size_t kWrites = 1000;
+      fs::Head fork(base);
+      auto change_some = [&] {
+        for (size_t i = 0; i < kWrites; i++) Forest::apply(fork, forest->chmod(forest->random_file()));
+      };
+      row("first_1000_writes").ns.push_back(timed(kWrites, change_some));
+      row("next_1000_writes").ns.push_back(timed(kWrites, change_some));
+      fork.settle();
+
+      auto diff_once = [&](const fs::Head& changed) {
+        size_t count = 0;
+        double ns = timed(1, [&] {
+          fs::for_each_changed_inode(base, changed, [&](const fs::ChangedInode& change) {
+            count++;
+            if (change.names)
+              fs::for_each_changed_name(base, changed, change.inode, [&](const fs::ChangedName&) {
+                count++;
+                return true;
+              });
+            return true;
+          });
+        });
+        CHECK(count >= 100);
+        return ns;
+      };
+      fs::Head modes(base), names(base);
+      for (size_t i = 0; i < 100; i++) {
+        Forest::apply(modes, forest->chmod(i * (files / 100)));
+        size_t file = i * (files / 100) + 7;
+        std::string old_name = Forest::name(file), new_name = "renamed" + old_name;
+        Forest::apply(names, fs::Rename{.old_parent = forest->directory(file),
+                                        .old_name = old_name,
+                                        .new_parent = forest->directory(file),
+                                        .new_name = new_name,
+                                        .inode = forest->file(file)});
+      }
+      row("diff_100_chmod").ns.push_back(diff_once(modes));
+      row("diff_100_rename").ns.push_back(diff_once(names));
+
+      for (size_t changes : {1, 1000}) {
+        std::vector<double> samples;
+        for (int i = 0; i < 21; i++) {
+          for (size_t j = 0; j < changes; j++) Forest::apply(fork, forest->chmod(forest->random_file()));
+          samples.push_back(timed(1, [&] { fork.settle(); }));
+        }
+        std::ranges::sort(samples);
+        Row& digest = row(changes == 1 ? "digest_after_1" : "digest_after_1000");
+        digest.ns.push_back(samples[samples.size() / 2]);
+        digest.counters["per_change"] = samples[samples.size() / 2] / static_cast<double>(changes);
+      }
+    }
+  });
+}
+
+const bool registered = [] {
+  register_growth();
+  return true;
+}();
+
+}  // namespace
+}  // namespace reprise::bench
