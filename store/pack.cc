@@ -51,7 +51,7 @@ class Packs final : public BlobStore {
       return fail(Code::kInvalidArgument, fmt::format("{}: expected a blob of at most {} bytes, found {}",
                                                       directory_->path(), kBlobLimit, bytes.size()));
     }
-    BlobId id = hash128(bytes);
+    BlobId id = options_.hash(bytes);
     std::lock_guard lock(mutex_);
     if (failure_) return std::unexpected(*failure_);
     if (auto place = TRY(find(id))) {
@@ -216,7 +216,7 @@ class Packs final : public BlobStore {
       size_t n = ZSTD_decompressDCtx(context.get(), raw.data(), raw.size(), payload.data(), payload.size());
       if (ZSTD_isError(n) || n != raw.size()) return damaged(id, place, "bytes that do not decompress to it");
     }
-    if (hash128(raw) != id) return damaged(id, place, "bytes with another hash");
+    if (options_.hash(raw) != id) return damaged(id, place, "bytes with another hash");
     return raw;
   }
 

@@ -10,16 +10,18 @@
 #include <memory>
 
 #include "base/disk.h"
+#include "base/hash.h"
 #include "store/catalogue.h"
 #include "store/store.h"
 
 namespace reprise::store {
 
 struct PackOptions {
-  uint64_t pack_bytes = 256 << 20;  // a new pack begins past this
-  size_t buffer_bytes = 1 << 20;    // put and not yet written
-  size_t compress_from_bytes = 64;  // smaller blobs are kept as they are
-  int compression_level = 1;        // zstd's
+  uint64_t pack_bytes = 256 << 20;     // a new pack begins past this
+  size_t buffer_bytes = 1 << 20;       // put and not yet written
+  size_t compress_from_bytes = 64;     // smaller blobs are kept as they are
+  int compression_level = 1;           // zstd's
+  BlobId (*hash)(ByteView) = hash128;  // tests have it collide
 };
 
 // `packs` is the directory of the pack files; the catalogue must outlive the result.

@@ -65,6 +65,31 @@ class PackTest : public testing::Test {
   std::unique_ptr<BlobStore> blobs_;
 };
 
+TEST_F(PackTest, ABlobWhoseHashIsAnothersIsRefusedAndNeverTakenForIt) {
+  PackOptions options;
+  options.hash = [](ByteView bytes) { return BlobId{.lo = bytes.size(), .hi = 7}; };
+  reopen(options);
+  BlobId first = put(text_blob("first"));
+  BlobId other = put(text_blob("another"));
+  EXPECT_NE(first, other);
+  // Pending, then synced, then in the pack of a writer that has gone.
+  for (int round = 0; round < 3; ++round) {
+    uint64_t stored = blobs_->stored_bytes();
+    auto collides = blobs_->put(text_blob("tsrif"));
+    ASSERT_FALSE(collides) << round;
+    EXPECT_EQ(collides.error().code(), Code::kCorrupt);
+    EXPECT_THAT(collides.error().message(), testing::HasSubstr("two different blobs of 5 and 5 bytes"));
+    EXPECT_EQ(put(text_blob("first")), first) << "it is stored once, and goes on being";
+    EXPECT_EQ(blobs_->stored_bytes(), stored);
+    EXPECT_EQ(as_text(*blobs_->get(first)), "first");
+    if (round == 0) {
+      ASSERT_TRUE(blobs_->sync());
+    } else if (round == 1) {
+      reopen(options);
+    }
+  }
+}
+
 TEST_F(PackTest, GivesBackWhatWasPutBeforeAndAfterSyncAndReopening) {
   std::vector<Bytes> all = {{},
                             text_blob("x"),
