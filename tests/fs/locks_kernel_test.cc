@@ -42,6 +42,7 @@ struct Step {
   size_t actor = 0, slot = 0, other_slot = 0, file = 0;
   int flags = 0;  // of open; operation; command; where to seek to
   struct flock lock = {};
+  bool brief = false;  // of what is in the way, say only whether it is read or write
 };
 
 std::string to_text(const Step& step) {
@@ -73,8 +74,9 @@ bool may_wait(const Step& step) {
   return step.kind == Step::Kind::kSetLock && (step.flags == F_SETLKW || step.flags == F_OFD_SETLKW);
 }
 
-std::string shown(const struct flock& lock) {
+std::string shown(const Step& step, const struct flock& lock) {
   if (lock.l_type == F_UNLCK) return "free";
+  if (step.brief) return lock.l_type == F_RDLCK ? "read" : "write";
   return std::string(lock.l_type == F_RDLCK ? "read " : "write ") + std::to_string(lock.l_start) + "+" +
          std::to_string(lock.l_len) + " pid " + std::to_string(lock.l_pid);
 }
@@ -122,7 +124,7 @@ class GuestProcess final : public Process {
       case Step::Kind::kGetLock: {
         if (counts_from_end_of_directory(step)) return "not compared";
         auto found = guest_.get_lock(fd, step.flags, step.lock);
-        return found ? shown(*found) : std::to_string(error_of(found));
+        return found ? shown(step, *found) : std::to_string(error_of(found));
       }
       case Step::Kind::kInterrupt:
         break;
@@ -194,7 +196,7 @@ class KernelProcess final : public Process {
       case Step::Kind::kGetLock: {
         if (counts_from_end_of_directory(step)) return "not compared";
         struct flock lock = step.lock;
-        return ::fcntl(fd, step.flags, &lock) < 0 ? answer(-1) : shown(lock);
+        return ::fcntl(fd, step.flags, &lock) < 0 ? answer(-1) : shown(step, lock);
       }
       case Step::Kind::kInterrupt:
         break;
@@ -363,9 +365,8 @@ class TmpfsDirectory {
 
 // Random steps. `blocking`: calls may wait, and are simple otherwise.
 //
-// Guests serve who came first. The kernel queues by holder, and whoever stood behind one that is interrupted
-// queues anew; so of ranges that are in each other's way at most one waits here, and of those who wait for
-// whole files the last is interrupted.
+// Among requests that wait and are in each other's way, guests serve the one that came first. The kernel does
+// so too as long as all wait for the same holder; then it requeues. Such steps are not made.
 class Steps {
  public:
   Steps(uint64_t seed, bool blocking) : random_(seed), blocking_(blocking) {}
@@ -377,7 +378,7 @@ class Steps {
     step.other_slot = below(kSlots);
     if (side.busy(step.actor)) {
       step.kind = Step::Kind::kInterrupt;
-      return below(8) == 0 && order_is_certain_without(step.actor, side) ? step : next(side);
+      return below(8) == 0 ? step : next(side);
     }
     size_t kind = below(100);
     if (kind < 10) return open(step);
@@ -388,7 +389,7 @@ class Steps {
       step.flags = static_cast<int>(below(12));
       return of_kind(step, Step::Kind::kSeek);
     }
-    if (kind < 40) return whole_file(step);
+    if (kind < 40) return whole_file(step, side);
     return range(step, kind < 55, side);
   }
 
@@ -404,40 +405,36 @@ class Steps {
     step.flags = step.file == 2 ? O_RDONLY : kModes[below(std::size(kModes))];
     return of_kind(step, Step::Kind::kOpen);
   }
-  Step whole_file(Step step) {
+  Step whole_file(Step step, const Side& side) {
     static constexpr int kOperations[] = {LOCK_SH, LOCK_EX, LOCK_UN, LOCK_SH, LOCK_EX};
     step.flags = kOperations[below(5)];
-    if (!blocking_ || below(3) == 0) step.flags |= LOCK_NB;
+    step.lock = {.l_type = step.flags == LOCK_EX ? short{F_WRLCK} : short{F_RDLCK}};
+    step.kind = Step::Kind::kFlock;
+    if (!blocking_ || below(3) == 0 || (may_wait(step) && !order_is_certain(step, side)))
+      step.flags |= LOCK_NB;
     if (below(50) == 0) step.flags = LOCK_SH | LOCK_EX;
-    waits_for_file_[step.actor] = ++calls_;
-    return of_kind(step, Step::Kind::kFlock);
+    return step;
   }
-  // Whether whatever waits for a range, whichever file it is of, can be served in one order only.
+  // Whether what waits, whichever file it is of, can be served in one order only.
   bool order_is_certain(const Step& step, const Side& side) {
     waiting_[step.actor].reset();
-    waits_for_file_[step.actor] = 0;
     for (size_t other = 0; other < kActors; ++other) {
       if (!side.busy(other)) waiting_[other].reset();
-      if (!waiting_[other]) continue;
-      const struct flock &a = step.lock, &b = *waiting_[other];
+      if (!waiting_[other] || waiting_[other]->kind != step.kind) continue;
+      const struct flock &a = step.lock, &b = waiting_[other]->lock;
       auto end = [](const struct flock& lock) {
         return lock.l_len == 0 ? INT64_MAX : lock.l_start + lock.l_len;
       };
       bool apart = end(a) <= b.l_start || end(b) <= a.l_start;
       if (!apart && (a.l_type == F_WRLCK || b.l_type == F_WRLCK)) return false;
     }
-    waiting_[step.actor] = step.lock;
-    return true;
-  }
-  bool order_is_certain_without(size_t actor, const Side& side) const {
-    for (size_t i = 0; i < kActors; ++i)
-      if (side.busy(i) && waits_for_file_[actor] != 0 && waits_for_file_[i] > waits_for_file_[actor])
-        return false;
+    waiting_[step.actor] = step;
     return true;
   }
   Step range(Step step, bool get, const Side& side) {
     static constexpr short kTypes[] = {F_RDLCK, F_WRLCK, F_UNLCK, F_RDLCK, F_WRLCK};
     bool open_file = below(2) == 0;
+    step.kind = get ? Step::Kind::kGetLock : Step::Kind::kSetLock;
     step.lock = {.l_type = kTypes[below(5)],
                  .l_whence = SEEK_SET,
                  .l_start = static_cast<int64_t>(below(12)),
@@ -445,14 +442,16 @@ class Steps {
                  .l_pid = 0};
     if (!blocking_) make_odd(step.lock);
     if (get) {
+      // Of several that got theirs at once it is the kernel's own business who comes first.
+      if (blocking_) step.brief = true, step.lock.l_len = 1;
       step.flags = open_file ? F_OFD_GETLK : F_GETLK;
       if (step.lock.l_type == F_UNLCK)
         step.lock.l_type = F_WRLCK;  // of an open file it means something since 6.5
-      return of_kind(step, Step::Kind::kGetLock);
+      return step;
     }
     bool wait = blocking_ && below(3) != 0 && order_is_certain(step, side);
     step.flags = open_file ? (wait ? F_OFD_SETLKW : F_OFD_SETLK) : (wait ? F_SETLKW : F_SETLK);
-    return of_kind(step, Step::Kind::kSetLock);
+    return step;
   }
   void make_odd(struct flock& lock) {
     if (below(4) == 0) lock.l_whence = below(2) ? SEEK_CUR : SEEK_END;
@@ -467,9 +466,7 @@ class Steps {
 
   std::mt19937_64 random_;
   const bool blocking_;
-  std::array<std::optional<struct flock>, kActors> waiting_;  // the range that each waited for last
-  std::array<uint64_t, kActors> waits_for_file_ = {};         // or when it was a whole file
-  uint64_t calls_ = 0;
+  std::array<std::optional<Step>, kActors> waiting_;  // what each waited for last
 };
 
 uint64_t from_environment(const char* name, uint64_t otherwise) {
@@ -477,68 +474,79 @@ uint64_t from_environment(const char* name, uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-// One sequence, on new files. False if the answers differ.
-bool answered_alike(uint64_t seed, bool blocking) {
-  TmpfsDirectory directory;
-  Recorded world;
-  std::vector<std::unique_ptr<Process>> guests, processes;
-  {
-    Guest maker(world.filesystem);
+// The same processes twice, on new files: guests, and the kernel's.
+class Both {
+ public:
+  Both() {
+    Guest maker(world_.filesystem);
     for (const char* file : {"f", "g"}) CHECK(maker.write_file(file, std::string(kFileBytes, 'x')));
     CHECK(maker.mkdir("d"));
+    std::vector<std::unique_ptr<Process>> guests, processes;
+    for (size_t i = 0; i < kActors; ++i) {
+      guests.push_back(std::make_unique<GuestProcess>(world_.filesystem));
+      processes.push_back(std::make_unique<KernelProcess>(directory_.path()));
+    }
+    guests_.emplace(std::move(guests), [this] { return world_.filesystem.locks().waiting(); });
+    kernel_.emplace(std::move(processes), [this] { return directory_.waiting(); });
   }
-  for (size_t i = 0; i < kActors; ++i) {
-    guests.push_back(std::make_unique<GuestProcess>(world.filesystem));
-    processes.push_back(std::make_unique<KernelProcess>(directory.path()));
+  // Nobody may wait any more for what another has.
+  ~Both() {
+    for (Side* side : {&*guests_, &*kernel_})
+      for (size_t actor = 0; actor < kActors; ++actor)
+        if (side->busy(actor)) side->perform({.kind = Step::Kind::kInterrupt, .actor = actor});
+    guests_.reset();
+    EXPECT_EQ(world_.filesystem.locks().held() + world_.filesystem.locks().waiting(), 0u);
   }
-  Locks& locks = world.filesystem.locks();
-  std::vector<std::string> history;
-  bool alike = true;
-  {
-    Side guest_side(std::move(guests), [&] { return locks.waiting(); });
-    Side kernel_side(std::move(processes), [&] { return directory.waiting(); });
-    auto step_alike = [&](const Step& step) {
-      std::string expected = kernel_side.perform(step), got = guest_side.perform(step);
-      history.push_back(to_text(step) + " ->" + expected);
-      if (history.size() > 60) history.erase(history.begin());
-      std::string wrong = locks.check_invariants();
-      alike = got == expected && wrong.empty();
-      if (alike) return true;
-      std::string text;
-      for (const std::string& line : history) text += line + "\n";
-      ADD_FAILURE() << "seed " << seed << "\n"
-                    << text << "kernel:" << expected << "\nguests:" << got << "\n"
-                    << wrong;
-      return false;
-    };
-    Steps steps(seed, blocking);
-    for (size_t i = 0; i < kSteps && alike; ++i) step_alike(steps.next(kernel_side));
-    for (size_t actor = 0; actor < kActors;)
-      if (!kernel_side.busy(actor) && !guest_side.busy(actor))
-        ++actor;
-      else if (alike)
-        step_alike({.kind = Step::Kind::kInterrupt, .actor = actor});
-      else
-        for (Side* side : {&kernel_side, &guest_side})
-          if (side->busy(actor)) side->perform({.kind = Step::Kind::kInterrupt, .actor = actor});
+
+  const Side& kernel() const { return *kernel_; }
+  // What the kernel's processes answer; a failure if it is not what guests do.
+  std::string perform(const Step& step) {
+    std::string expected = kernel_->perform(step), got = guests_->perform(step);
+    history_ += to_text(step) + " ->" + expected + "\n";
+    std::string wrong = world_.filesystem.locks().check_invariants();
+    alike_ = got == expected && wrong.empty();
+    EXPECT_TRUE(alike_) << history_ << "kernel:" << expected << "\nguests:" << got << "\n" << wrong;
+    return expected;
   }
-  EXPECT_EQ(locks.held() + locks.waiting(), 0u);
-  return alike;
-}
+  bool alike() const { return alike_; }
+
+ private:
+  TmpfsDirectory directory_;
+  Recorded world_;
+  std::string history_;
+  bool alike_ = true;
+  std::optional<Side> guests_, kernel_;
+};
+
+// Without SA_RESTART: a call that waits for a lock is EINTR.
+class SignalsInterrupt {
+ public:
+  SignalsInterrupt() {
+    struct sigaction action = {};
+    action.sa_handler = [](int) {};
+    CHECK(sigaction(SIGUSR1, &action, &before_) == 0);
+  }
+  ~SignalsInterrupt() { CHECK(sigaction(SIGUSR1, &before_, nullptr) == 0); }
+
+ private:
+  struct sigaction before_;
+};
 
 void compare(bool blocking) {
   if (!TmpfsDirectory().is_tmpfs()) GTEST_SKIP() << "/dev/shm is no tmpfs that may be written to";
-  struct sigaction before, action = {};
-  action.sa_handler = [](int) {};  // without SA_RESTART: a lock that is waited for is EINTR
-  CHECK(sigaction(SIGUSR1, &action, &before) == 0);
+  SignalsInterrupt interrupts;
   const uint64_t wanted = from_environment("REPRISE_LOCK_STEPS", 0);
   const auto end = std::chrono::steady_clock::now() + kUsualTime;
   uint64_t made = 0;
   for (uint64_t seed = from_environment("REPRISE_LOCK_SEED", 1);
-       wanted != 0 ? made < wanted : std::chrono::steady_clock::now() < end; ++seed, made += kSteps)
-    if (!answered_alike(seed, blocking)) break;
+       wanted != 0 ? made < wanted : std::chrono::steady_clock::now() < end; ++seed, made += kSteps) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Both both;
+    Steps steps(seed, blocking);
+    for (size_t i = 0; i < kSteps && both.alike(); ++i) both.perform(steps.next(both.kernel()));
+    if (!both.alike()) break;
+  }
   std::cout << made << " steps\n";
-  CHECK(sigaction(SIGUSR1, &before, nullptr) == 0);
 }
 
 TEST(KernelLocks, CallsThatDoNotWaitAreAnsweredAlike) {
@@ -547,6 +555,40 @@ TEST(KernelLocks, CallsThatDoNotWaitAreAnsweredAlike) {
 
 TEST(KernelLocks, CallsThatWaitAreAnsweredAlike) {
   compare(true);
+}
+
+TEST(KernelLocks, WhoWaitsForOneHolderIsServedInOrderOfArrival) {
+  if (!TmpfsDirectory().is_tmpfs()) GTEST_SKIP() << "/dev/shm is no tmpfs that may be written to";
+  SignalsInterrupt interrupts;
+  struct flock all = {.l_type = F_WRLCK}, none = {.l_type = F_UNLCK};
+  struct Row {
+    Step lock, unlock;
+  };
+  const Row rows[] = {
+      {{.kind = Step::Kind::kFlock, .flags = LOCK_EX}, {.kind = Step::Kind::kFlock, .flags = LOCK_UN}},
+      {{.kind = Step::Kind::kSetLock, .flags = F_SETLKW, .lock = all},
+       {.kind = Step::Kind::kSetLock, .flags = F_SETLK, .lock = none}},
+      {{.kind = Step::Kind::kSetLock, .flags = F_OFD_SETLKW, .lock = all},
+       {.kind = Step::Kind::kSetLock, .flags = F_OFD_SETLK, .lock = none}},
+  };
+  for (const Row& row : rows) {
+    Both both;
+    constexpr std::array<size_t, kActors> kOrder = {3, 1, 4, 0, 2};
+    auto as = [](Step step, size_t actor) {
+      step.actor = actor;
+      return step;
+    };
+    for (size_t actor : kOrder) both.perform({.kind = Step::Kind::kOpen, .actor = actor, .flags = O_RDWR});
+    EXPECT_EQ(both.perform(as(row.lock, kOrder[0])), " 3: 0");
+    for (size_t i = 1; i < kActors; ++i) EXPECT_EQ(both.perform(as(row.lock, kOrder[i])), " waits");
+    both.perform({.kind = Step::Kind::kInterrupt, .actor = kOrder.back()});
+    for (size_t i = 0; i + 2 < kActors; ++i) {
+      std::string next = std::to_string(kOrder[i + 1]) + ": 0";
+      EXPECT_NE(both.perform(as(row.unlock, kOrder[i])).find(next), std::string::npos)
+          << "after " << kOrder[i];
+    }
+    EXPECT_TRUE(both.alike());
+  }
 }
 
 }  // namespace
