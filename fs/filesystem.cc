@@ -1,5 +1,8 @@
 #include "fs/filesystem.h"
 
+#include <utility>
+
+#include "base/check.h"
 #include "fs/filesystem_call.h"
 #include "fs/permission.h"
 
@@ -69,18 +72,26 @@ Outcome<void> Filesystem::Call::apply_unrecorded(const Operation& operation) {
 void Filesystem::Call::record(const Operation& operation) {
   if (sink_ == nullptr) return;
   sink_->record(operation, caller_.label);
-  recorded_ = true;
+  recorded_ = uncommitted_ = true;
 }
 
 void Filesystem::Call::pause() {
-  if (recorded_) sink_->end_call();
-  recorded_ = false;
+  if (!std::exchange(recorded_, false)) return;
+  auto ended = sink_->end_call();
+  if (ended_) ended_ = ended;
+}
+
+Outcome<void> Filesystem::Call::commit() {
+  if (std::exchange(changed_, false)) filesystem_.reap_unlinked();
+  pause();
+  lock_.unlock();
+  TRY(ended_);
+  return std::exchange(uncommitted_, false) ? sink_->commit() : Outcome<void>{};
 }
 
 Filesystem::Call::~Call() {
-  if (!lock_.owns_lock()) return;
+  CHECK(!recorded_);
   if (changed_) filesystem_.reap_unlinked();
-  if (recorded_) sink_->end_call();
 }
 
 // --- the filesystem as a whole
@@ -130,7 +141,8 @@ Outcome<void> Filesystem::barrier(std::string_view name, std::string_view label)
   Caller caller{.label = label};
   Call call(*this, caller);
   TRY(call.begin(name.size()));
-  return call.apply(Barrier{.name = name, .time = call.now()});
+  TRY(call.apply(Barrier{.name = name, .time = call.now()}));
+  return call.commit();
 }
 
 View Filesystem::view() {

@@ -41,8 +41,8 @@ struct Caller {
   std::string_view label;            // recorded with the operations; valid during the call
 };
 
-// Where successful operations go, in order. Called with the filesystem's write lock held; must not call back
-// into it.
+// Where successful operations go, in order. record and end_call are called with the filesystem's write lock
+// held, the others without it; none may call back into it.
 class OperationSink {
  public:
   virtual ~OperationSink() = default;
@@ -51,8 +51,11 @@ class OperationSink {
   virtual Outcome<void> reserve(size_t bytes) = 0;
   // After it was applied. A Write carries at most kRecordedWriteMax bytes.
   virtual void record(const Operation& operation, std::string_view label) = 0;
-  // The facade call is over: a batch may close here. Follows every call that recorded something.
-  virtual void end_call() = 0;
+  // The facade call is over: a batch may close here. Follows every call that recorded something. EIO, ENOSPC
+  // or EROFS if what was recorded is lost: the call answers that.
+  virtual Outcome<void> end_call() = 0;
+  // After end_call: waits as long as the call must not return, for a disk that has been promised. Likewise.
+  virtual Outcome<void> commit() { return {}; }
 };
 
 // Where new inode ids come from (an origin's claimed prefixes). Called with the write lock held.
@@ -199,6 +202,7 @@ class Filesystem {
   bool is_below(InodeId directory, InodeId ancestor) const;
   Outcome<void> check_replaceable(const Caller& caller, const Attributes& directory, const Attributes& source,
                                   const Attributes& target) const;
+  Outcome<Attributes> commit_made(Call& call, const Attributes& made, Hold hold);
   void record_whole_file(Call& call, const Attributes& file, InodeId parent, std::string_view name);
   Outcome<void> copy_recorded(Call& call, const CopyRange& range);
   PinShard& shard_of(InodeId inode) { return pins_[std::hash<InodeId>{}(inode) >> 58]; }

@@ -5,7 +5,8 @@
 //   TRY(call.begin(bytes));     // room in the journal, then the write lock, which is held until call goes
 //   … validate …
 //   TRY(call.apply(Write{…}));  // only the first operation of a call may fail: after it the call has
-//   happened
+//                               // happened
+//   return call.commit();       // the lock goes; waits for the disk if the sink promises that
 #pragma once
 
 #include "fs/filesystem.h"
@@ -30,6 +31,9 @@ class Filesystem::Call {
   void record(const Operation& operation);
   // A place where a batch may close, in a call that records more than one can hold.
   void pause();
+  // Ends the call; no lock is held when it returns. Whoever recorded something must ask: an error (EIO,
+  // ENOSPC) is the call's, although the tree has changed.
+  Outcome<void> commit();
 
  private:
   Outcome<void> apply_unrecorded(const Operation& operation);
@@ -40,6 +44,8 @@ class Filesystem::Call {
   OperationSink* sink_ = nullptr;
   Timestamp now_;
   bool changed_ = false, recorded_ = false;
+  bool uncommitted_ = false;  // something was recorded, and commit() has not been called
+  Outcome<void> ended_;       // the first error of the sink
 };
 
 // A name for one entry. ENOENT (empty), ENAMETOOLONG, EINVAL ('/' or NUL in it).

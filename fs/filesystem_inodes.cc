@@ -157,7 +157,9 @@ Outcome<Attributes> Filesystem::set_attributes(const Caller& caller, InodeId ino
   if (request.size)
     TRY(call.apply_to(before, Truncate{.inode = inode, .size = *request.size, .time = call.now()}));
   if (set.mask != 0) TRY(call.apply_to(before, set));
-  return head_.stat(inode);
+  auto after = head_.stat(inode);
+  TRY(call.commit());
+  return after;
 }
 
 // --- bytes
@@ -187,6 +189,7 @@ Outcome<uint64_t> Filesystem::write(const Caller& caller, InodeId inode, uint64_
     data = data.subspan(part.size());
   }
   if (auto revoked = revoke(caller, file, call.now())) TRY(call.apply_to(file, *revoked));
+  TRY(call.commit());
   return offset;
 }
 
@@ -205,14 +208,14 @@ Outcome<void> Filesystem::allocate(const Caller& caller, InodeId inode, RangeCha
   TRY(check_allocate(file, range));
   TRY(call.apply_to(file, range));
   if (auto revoked = revoke(caller, file, call.now())) TRY(call.apply_to(file, *revoked));
-  return {};
+  return call.commit();
 }
 
 Outcome<uint64_t> Filesystem::copy_range(const Caller& caller, InodeId from, uint64_t from_offset, InodeId to,
                                          uint64_t to_offset, uint64_t length) {
   length = std::min<uint64_t>(length, kCallDataMax);
   Call call(*this, caller);
-  TRY(call.begin(0));
+  TRY(call.begin(std::min<uint64_t>(length, unrecorded_bytes(from))));
   Attributes source = TRY(stat_handle(from));
   Attributes target = TRY(stat_handle(to));
   TRY(check_regular(source));
@@ -233,6 +236,7 @@ Outcome<uint64_t> Filesystem::copy_range(const Caller& caller, InodeId from, uin
   else
     TRY(call.apply_to(target, range));
   if (auto revoked = revoke(caller, target, call.now())) TRY(call.apply_to(target, *revoked));
+  TRY(call.commit());
   return length;
 }
 

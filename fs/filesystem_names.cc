@@ -70,7 +70,15 @@ Outcome<Attributes> Filesystem::create(const Caller& caller, InodeId parent, std
                         .target = target,
                         .time = call.now()}));
   if (hold == Hold::kPin) pin(inode);
-  return head_.stat(inode);
+  return commit_made(call, TRY(head_.stat(inode)), hold);
+}
+
+// A call that made or found an inode for its caller, who does not get it if the call fails after all.
+Outcome<Attributes> Filesystem::commit_made(Call& call, const Attributes& made, Hold hold) {
+  auto done = call.commit();
+  if (done) return made;
+  if (hold == Hold::kPin) unpin(made.inode);
+  return std::unexpected(done.error());
 }
 
 Outcome<Attributes> Filesystem::make_node(const Caller& caller, InodeId parent, std::string_view name,
@@ -131,7 +139,7 @@ Outcome<Attributes> Filesystem::link(const Caller& caller, InodeId inode, InodeI
     record_whole_file(call, linked, new_parent, new_name);
   }
   if (hold == Hold::kPin) pin(inode);
-  return linked;
+  return commit_made(call, linked, hold);
 }
 
 size_t Filesystem::unrecorded_bytes(InodeId inode) {
@@ -190,7 +198,8 @@ Outcome<void> Filesystem::unlink(const Caller& caller, InodeId parent, std::stri
   Attributes victim = TRY(head_.stat(dentry.inode));
   TRY(check_sticky(caller, directory, victim));
   if (dentry.type == DT_DIR) return errno_of(EISDIR);
-  return call.apply(Unlink{.parent = parent, .name = name, .inode = dentry.inode, .time = call.now()});
+  TRY(call.apply(Unlink{.parent = parent, .name = name, .inode = dentry.inode, .time = call.now()}));
+  return call.commit();
 }
 
 Outcome<void> Filesystem::remove_directory(const Caller& caller, InodeId parent, std::string_view name) {
@@ -205,7 +214,8 @@ Outcome<void> Filesystem::remove_directory(const Caller& caller, InodeId parent,
   TRY(check_sticky(caller, directory, victim));
   if (!victim.is_directory()) return errno_of(ENOTDIR);
   if (victim.size > 0) return errno_of(ENOTEMPTY);
-  return call.apply(Rmdir{.parent = parent, .name = name, .inode = victim.inode, .time = call.now()});
+  TRY(call.apply(Rmdir{.parent = parent, .name = name, .inode = victim.inode, .time = call.now()}));
+  return call.commit();
 }
 
 // --- renaming
@@ -266,14 +276,15 @@ Outcome<void> Filesystem::rename(const Caller& caller, InodeId old_parent, std::
   if (!same_parent && source.is_directory()) TRY(check_access(caller, source, W_OK));
   if (!same_parent && exchange && target->is_directory()) TRY(check_access(caller, *target, W_OK));
   if (target && !exchange && target->is_directory() && target->size > 0) return errno_of(ENOTEMPTY);
-  return call.apply(Rename{.old_parent = old_parent,
-                           .old_name = old_name,
-                           .new_parent = new_parent,
-                           .new_name = new_name,
-                           .inode = source.inode,
-                           .replaced = target ? target->inode : InodeId{},
-                           .exchange = exchange,
-                           .time = call.now()});
+  TRY(call.apply(Rename{.old_parent = old_parent,
+                        .old_name = old_name,
+                        .new_parent = new_parent,
+                        .new_name = new_name,
+                        .inode = source.inode,
+                        .replaced = target ? target->inode : InodeId{},
+                        .exchange = exchange,
+                        .time = call.now()}));
+  return call.commit();
 }
 
 // --- reading

@@ -97,8 +97,8 @@ Outcome<void> Filesystem::set_xattr(const Caller& caller, InodeId inode, std::st
   if (exists && mode == XattrMode::kCreate) return errno_of(EEXIST);
   if (!exists && mode == XattrMode::kReplace) return errno_of(ENODATA);
   if (others + name.size() + value.size() > kXattrValueMax) return errno_of(ENOSPC);
-  return call.apply_to(attributes,
-                       SetXattr{.inode = inode, .name = name, .value = value, .time = call.now()});
+  TRY(call.apply_to(attributes, SetXattr{.inode = inode, .name = name, .value = value, .time = call.now()}));
+  return call.commit();
 }
 
 Outcome<void> Filesystem::remove_xattr(const Caller& caller, InodeId inode, std::string_view name) {
@@ -108,7 +108,8 @@ Outcome<void> Filesystem::remove_xattr(const Caller& caller, InodeId inode, std:
   Attributes attributes = TRY(stat_handle(inode));
   TRY(check_change(caller, attributes, space, name));
   TRY(head_.get_xattr(inode, name));
-  return call.apply_to(attributes, RemoveXattr{.inode = inode, .name = name, .time = call.now()});
+  TRY(call.apply_to(attributes, RemoveXattr{.inode = inode, .name = name, .time = call.now()}));
+  return call.commit();
 }
 
 }  // namespace reprise::fs

@@ -53,24 +53,33 @@ Result<LogIndex> index_at_time(store::Store& store, std::string_view branch, Tim
   return found;
 }
 
-// The batch after which exactly `vector` was applied.
-Result<LogIndex> index_of_vector(store::Store& store, std::string_view branch,
-                                 const journal::Vector& vector) {
-  // From the last snapshot that the position includes.
+// The batch after which all of the position's vector was applied, and nothing more.
+Result<LogIndex> index_of_position(store::Store& store, std::string_view branch,
+                                   const journal::Position& position) {
+  // From the last snapshot before it. What a snapshot does not cover lies behind it.
   journal::Vector applied;
   LogIndex begin = 0;
+  std::optional<LogIndex> same_tree;
   for (const store::SnapshotRecord& record : TRY(store.catalogue().snapshots())) {
+    if (record.branch != branch) continue;
     journal::Vector at = TRY(journal::Vector::decode(record.vector));
-    if (record.branch != branch || record.log_index < begin || !vector.covers(at)) continue;
+    if (at == position.vector) return record.log_index;
+    bool covers = at.covers(position.vector);
+    if (covers && record.digest == position.digest && record.log_index < same_tree.value_or(~LogIndex{0}))
+      same_tree = record.log_index;
+    if (covers || record.log_index < begin) continue;
     applied = std::move(at);
     begin = record.log_index;
   }
-  if (applied == vector) return begin;
-  History history = TRY(History::open(store, branch, begin + 1));
-  while (auto logged = TRY(history.cursor().next())) {
+  auto history = History::open(store, branch, begin + 1);
+  if (!history && history.error().code() == Code::kGap) history = History::open(store, branch);
+  if (!history) return std::unexpected(history.error());
+  while (auto logged = TRY(history->cursor().next())) {
     applied.set(logged->batch.header().origin, logged->batch.header().lsn);
-    if (applied == vector) return logged->index;
+    if (applied.covers(position.vector)) return logged->index;
   }
+  // The journal has been trimmed up to a snapshot that is of that state.
+  if (same_tree) return *same_tree;
   return fail(Code::kNotFound, fmt::format("{}: branch {} was never at that position, or it has been trimmed",
                                            store.path(), branch));
 }
@@ -101,7 +110,7 @@ Result<std::optional<LogIndex>> resolve_position(store::Store& store, std::strin
   }
   if (position.starts_with("r0.")) {
     journal::Position parsed = TRY(journal::Position::parse_token(position));
-    return TRY(index_of_vector(store, branch, parsed.vector));
+    return TRY(index_of_position(store, branch, parsed));
   }
   auto mark = TRY(store.catalogue().mark(branch, position));
   if (mark && mark->log_index == 0) {
@@ -114,6 +123,17 @@ Result<std::optional<LogIndex>> resolve_position(store::Store& store, std::strin
               fmt::format("{}: branch {} has no mark \"{}\" (a position is a log index, a mark, a token, "
                           "a time such as {{10m}}, or head)",
                           store.path(), branch, printable(position)));
+}
+
+Result<std::string> token_of(store::Store& store, std::string_view branch, const State& state) {
+  if (state.log_index == 0) return state.position.to_token();
+  auto history = History::open(store, branch, state.log_index);
+  if (!history && history.error().code() == Code::kGap) return state.position.to_token();
+  if (!history) return std::unexpected(history.error());
+  auto last = TRY(history->cursor().next());
+  if (!last || last->index != state.log_index) return state.position.to_token();
+  const journal::BatchHeader& header = last->batch.header();
+  return state.position.by_last_batch(header.origin, header.lsn).to_token();
 }
 
 Result<State> state_at(store::Store& store, std::string_view branch, std::optional<LogIndex> until,

@@ -40,6 +40,9 @@ Result<std::optional<LogIndex>> resolve_position(store::Store& store, std::strin
 Result<State> state_at(store::Store& store, std::string_view branch, std::optional<LogIndex> until,
                        const std::function<bool(const replay::ReplayProgress&)>& progress = nullptr);
 
+// How the state's position is shown: by its last batch, if the journal still has that.
+Result<std::string> token_of(store::Store& store, std::string_view branch, const State& state);
+
 // A cursor and the directory it reads.
 class History {
  public:

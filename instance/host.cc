@@ -70,7 +70,8 @@ uint64_t number_of(const Json& question, const char* key, uint64_t otherwise) {
 Result<std::unique_ptr<Host>> Host::open(const HostOptions& options, Network& network) {
   std::unique_ptr<Host> host(new Host(options, network));
   host->options_.instance.follower = options.follow.has_value();
-  if (store::Store::looks_like_store(options.store_path)) {
+  host->made_store_ = !store::Store::looks_like_store(options.store_path);
+  if (!host->made_store_) {
     std::shared_ptr<store::Store> store = TRY(store::Store::open(options.store_path));
     host->instance_ = TRY(Instance::open(std::move(store), host->options_.instance));
   } else if (options.follow) {
@@ -87,12 +88,12 @@ Host::~Host() {
   stop();
 }
 
-Status Host::connect(uint32_t contact_timeout_ms) {
+Status Host::connect(uint32_t contact_timeout_ms, const std::function<bool()>& cancelled) {
   if (options_.follow) {
     bool must_wait = instance_->store() == nullptr;
     follower_ = replay::Follower::start(network_, *options_.follow, *instance_, options_.instance.clock);
-    if (must_wait) TRY(follower_->wait_caught_up(contact_timeout_ms));
-    if (!must_wait) TRY(meet_leader());
+    if (must_wait) TRY(follower_->wait_caught_up(contact_timeout_ms, cancelled));
+    if (!must_wait) TRY(meet_leader(cancelled));
   }
   if (options_.listen) {
     leader_ = TRY(replay::Leader::listen(network_, *options_.listen, *instance_, options_.instance.clock));
@@ -107,8 +108,9 @@ Status Host::connect(uint32_t contact_timeout_ms) {
 
 // An instance with a history of its own may begin with that while its leader is away, but not if the leader
 // refuses it.
-Status Host::meet_leader() {
-  auto met = follower_->wait_connected(kGreeting_ms);
+Status Host::meet_leader(const std::function<bool()>& cancelled) {
+  auto met = follower_->wait_connected(kGreeting_ms, cancelled);
+  if (!met && met.error().code() == Code::kCancelled) return met;
   TRY(check_not_detached());
   if (!met) spdlog::warn("{}; beginning with what {} has", met.error().message(), options_.store_path);
   return {};
@@ -187,9 +189,9 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
   std::string what = text_of(question, "ask");
   if (what == "wait-for") return wait_for(question, stopping);
   if (what == "stat") {
-    Json json = statistics();
     replay::Moment moment = TRY(instance_->settle());
-    json["position"] = moment.position.to_token();
+    Json json = statistics();
+    json["position"] = TRY(instance_->token_of(moment));
     json["digest"] = moment.position.digest.to_string();
     return json;
   }
@@ -210,9 +212,10 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
     }
     replay::Pinned pinned = TRY(instance_->pin());
     auto content = fs::content_digest(pinned.view);
+    std::string token = TRY(instance_->token_of(pinned.moment));
     return Json{{"digest", pinned.moment.position.digest.to_string()},
                 {"content", content ? content->to_string() : ""},
-                {"position", pinned.moment.position.to_token()}};
+                {"position", token}};
   }
   if (what == "snapshot") {
     store::SnapshotRecord record = TRY(instance_->snapshot(text_of(question, "label")));

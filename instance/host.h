@@ -6,6 +6,7 @@
 // stop and close from one thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,9 +32,12 @@ class Host {
   ~Host();
 
   Instance& instance() { return *instance_; }
+  // Did open() or connect() make the store?
+  bool made_store() const { return made_store_; }
   // Starts following: where the store is new it waits until it is caught up, else a second for the leader's
-  // greeting. Then listens, for peers and for control. kTimeout, kWrongVolume, kBusy …
-  Status connect(uint32_t contact_timeout_ms);
+  // greeting. Then listens, for peers and for control. `cancelled` is asked now and then while it waits.
+  // kTimeout, kCancelled, kWrongVolume, kBusy …
+  Status connect(uint32_t contact_timeout_ms, const std::function<bool()>& cancelled = nullptr);
   // More for `stat` to say; called on control threads.
   void add_statistics(std::function<void(Json&)> add) { more_statistics_ = std::move(add); }
   // Run before an answer that must reflect every write already made (a mount syncs its kernel's caches here).
@@ -49,11 +53,12 @@ class Host {
   Host(const HostOptions& options, Network& network) : options_(options), network_(network) {}
   Result<Json> answer(const Json& question, const std::atomic<bool>& stopping);
   Result<Json> wait_for(const Json& question, const std::atomic<bool>& stopping);
-  Status meet_leader();
+  Status meet_leader(const std::function<bool()>& cancelled);
   Status check_not_detached() const;
 
   HostOptions options_;
   Network& network_;
+  bool made_store_ = false;
   std::unique_ptr<Instance> instance_;
   std::unique_ptr<replay::Follower> follower_;
   std::unique_ptr<replay::Leader> leader_;

@@ -111,17 +111,14 @@ Status Instance::open_history() {
     auto last = TRY(journal_->read(journal_->last())->next());
     if (last) previous = last->batch.header().origin;
   }
-  recorder_ = TRY(journal::Recorder::begin(*journal_, options_.clock, options_.random, vector_,
-                                           replayer_.lamport(), previous));
+  recorder_ = journal::Recorder::create(*journal_, options_.clock, options_.random, vector_,
+                                        replayer_.lamport(), previous);
   filesystem_ =
       std::make_unique<fs::Filesystem>(std::move(head), options_.clock, *recorder_, recorder_.get());
   return {};
 }
 
 Status Instance::begin_writing() {
-  // The origin is recorded before anything else, on the disk too: from here on a missing journal is noticed.
-  TRY(sync());
-  TRY(store_->catalogue().put_branch({.name = options_.branch, .durable_hint = journal_->durable()}));
   if (!vector_.empty()) return {};
   // A volume begins with a root directory of the year 1970; the first writer gives it its time.
   fs::SetAttributesRequest now;
@@ -130,7 +127,9 @@ Status Instance::begin_writing() {
   if (!done)
     return fail(Code::kIo,
                 fmt::format("{}: cannot begin the volume: {}", store_->path(), fs::errno_text(done.error())));
-  return {};
+  // On the disk: from here on a missing journal is noticed.
+  TRY(sync());
+  return store_->catalogue().put_branch({.name = options_.branch, .durable_hint = journal_->durable()});
 }
 
 VolumeId Instance::volume() const {
@@ -207,6 +206,17 @@ Status Instance::guest_sync() {
   return {};
 }
 
+Result<std::string> Instance::token_of(const replay::Moment& moment) {
+  if (journal_ == nullptr || moment.log_index < journal_->first() || moment.log_index == 0)
+    return moment.position.to_token();
+  auto last = journal_->read(moment.log_index)->next();
+  if (!last && last.error().code() == Code::kGap) return moment.position.to_token();  // trimmed just now
+  if (!last) return std::unexpected(last.error());
+  if (!*last) return moment.position.to_token();
+  const journal::BatchHeader& header = (*last)->batch.header();
+  return moment.position.by_last_batch(header.origin, header.lsn).to_token();
+}
+
 Result<store::MarkRecord> Instance::mark(std::string_view name, std::string_view label) {
   TRY(store::Store::check_name("mark", name));
   if (recorder_ == nullptr) {
@@ -221,12 +231,13 @@ Result<store::MarkRecord> Instance::mark(std::string_view name, std::string_view
   Result<replay::Pinned> pinned;
   filesystem_->replay([&](fs::Head& head) {
     recorder_->record(fs::Barrier{name, options_.clock.realtime()}, label);
-    recorder_->end_call();
+    static_cast<void>(recorder_->end_call());  // pin_locked says what is lost, with more words
     pinned = pin_locked(head);
   });
   replay::Moment moment = TRY(std::move(pinned)).moment;
   TRY(journal_->sync(moment.log_index));
-  store::MarkRecord record{std::string(name), options_.branch, moment.log_index, moment.position.to_token(),
+  std::string token = TRY(token_of(moment));
+  store::MarkRecord record{std::string(name), options_.branch, moment.log_index, std::move(token),
                            options_.clock.realtime()};
   TRY(store_->catalogue().put_mark(record));
   state_changed_.notify_all();
@@ -298,8 +309,9 @@ Status Instance::note_marks(const journal::Batch& batch) {
   // What is said to have been passed must still have been after a crash.
   TRY(journal_->sync(journal_->last()));
   Digest128 digest = filesystem_->digest();
+  journal::Position position{replayer_.applied(), digest};
   store::MarkRecord record{name, options_.branch, journal_->last(),
-                           journal::Position{replayer_.applied(), digest}.to_token(),
+                           position.by_last_batch(batch.header().origin, batch.header().lsn).to_token(),
                            options_.clock.realtime()};
   return store_->catalogue().put_mark(record);
 }
@@ -332,9 +344,14 @@ Status Instance::apply(std::span<const journal::Batch> group) {
       });
     }
     std::lock_guard applying(applying_);
+    uint64_t bytes = 0;
+    for (const journal::Batch& batch : group.first(size)) bytes += batch.encoded_bytes();
+    TRY(journal_->reserve(bytes));
     auto run = [&] { return apply_and_journal(group.first(size)); };
     CoherenceHook* hook = hook_.load();
     Status status = hook != nullptr ? hook->apply_remotely(operations, run) : run();
+    if (status && options_.journal.durability == journal::Durability::kAlways)
+      status = journal_->sync(journal_->last());
     publish_vector();
     if (!status) return status;
     group = group.subspan(size);
@@ -353,19 +370,20 @@ Result<std::vector<replay::Mark>> Instance::marks() {
 }
 
 // Marks that came with a snapshot: passed, but where they were cannot be looked at here.
-Status Instance::keep_marks(std::span<const replay::Mark> marks) {
+Result<std::vector<store::MarkRecord>> Instance::passed(std::span<const replay::Mark> marks) const {
+  std::vector<store::MarkRecord> records;
   for (const replay::Mark& mark : marks) {
     TRY(store::Store::check_name("mark", mark.name));
     TRY(journal::Position::parse_token(mark.token));
-    TRY(store_->catalogue().put_mark(
-        {mark.name, options_.branch, kPassed, mark.token, options_.clock.realtime()}));
+    records.push_back({mark.name, options_.branch, kPassed, mark.token, options_.clock.realtime()});
   }
-  return {};
+  return records;
 }
 
 Status Instance::install(const fs::View& tree, const journal::Position& position, uint64_t lamport,
                          std::span<const replay::Mark> marks) {
   if (journal_ == nullptr) return fail(Code::kInvalidArgument, "a snapshot before the volume is known");
+  std::vector<store::MarkRecord> passed_marks = TRY(passed(marks));
   std::lock_guard applying(applying_);
   if (!in_memory() && !position.vector.covers(replayer_.applied())) TRY(keep_overwritten());
   auto swap = [&]() -> Result<fs::View> { return filesystem_->install(tree); };
@@ -379,16 +397,17 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
   publish_vector();
   if (in_memory()) {
     TRY(journal_->restart_at(journal_->last() + 1, position.vector));
-    TRY(keep_marks(marks));
+    for (const store::MarkRecord& mark : passed_marks) TRY(store_->catalogue().put_mark(mark));
+    state_changed_.notify_all();
     return {};
   }
   // Guests see the new tree by now. It is kept before the journal that led to the old one goes; its index
-  // lies past the old journal's end, so that reopening after a crash in between takes the snapshot.
+  // lies past the old journal's end, so that reopening after a crash in between takes the snapshot. The marks
+  // on the way to it are kept in the same transaction: they are passed from the moment on that it is there.
   replay::Pinned pinned{tree.share(), {position, lamport, journal_->last() + 1}};
-  auto record = TRY(capture(pinned, "", true));
+  auto record = TRY(capture(pinned, "", true, passed_marks));
   TRY(journal_->restart_at(record.log_index + 1, position.vector));
   TRY(drop_older_checkpoints(record.id));
-  TRY(keep_marks(marks));
   state_changed_.notify_all();
   return {};
 }
@@ -412,7 +431,8 @@ Status Instance::keep_overwritten() {
 // --- snapshots
 
 Result<store::SnapshotRecord> Instance::capture(const replay::Pinned& pinned, std::string_view label,
-                                                bool checkpoint) {
+                                                bool checkpoint,
+                                                const std::vector<store::MarkRecord>& marks) {
   store::SnapshotRecord record;
   record.branch = options_.branch;
   record.label = label;
@@ -422,7 +442,7 @@ Result<store::SnapshotRecord> Instance::capture(const replay::Pinned& pinned, st
   record.vector = pinned.moment.position.vector.encode();
   record.digest = pinned.moment.position.digest;
   record.lamport = pinned.moment.lamport;
-  return capture_snapshot(*store_, pinned.view, std::move(record));
+  return capture_snapshot(*store_, pinned.view, std::move(record), marks);
 }
 
 Result<store::SnapshotRecord> Instance::snapshot(std::string_view label) {

@@ -78,6 +78,8 @@ class Instance final : public replay::Member {
   // What a guest's fsync waits for: sync() in the modes kFsync and kAlways; in kNone and kLazy nothing, it
   // only orders.
   Status guest_sync();
+  // How a moment's position is shown and stored: by its last batch, if the journal still has that.
+  Result<std::string> token_of(const replay::Moment& moment);
   // Puts a mark into the stream, makes everything up to it durable and returns its position. A name used
   // before moves here. kReadOnly on a follower.
   Result<store::MarkRecord> mark(std::string_view name, std::string_view label);
@@ -126,10 +128,10 @@ class Instance final : public replay::Member {
   Result<replay::Pinned> pin_locked(fs::Head& head);
   Status keep_overwritten();
   Status apply_and_journal(std::span<const journal::Batch> group);
-  Status keep_marks(std::span<const replay::Mark> marks);
+  Result<std::vector<store::MarkRecord>> passed(std::span<const replay::Mark> marks) const;
   Status note_marks(const journal::Batch& batch);
-  Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label,
-                                        bool checkpoint);
+  Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint,
+                                        const std::vector<store::MarkRecord>& marks = {});
   Status drop_older_checkpoints(uint64_t newest);
   void publish_vector();
 

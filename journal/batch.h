@@ -20,7 +20,8 @@
 
 namespace reprise::journal {
 
-inline constexpr size_t kBatchSoftLimit = 64 * 1024;            // bytes at which an open batch closes
+inline constexpr size_t kBatchSoftLimit = 64 * 1024;   // bytes at which a batch that gathers is asked for
+inline constexpr size_t kBatchHardLimit = 512 * 1024;  // at which it closes at the end of the call
 inline constexpr size_t kBatchMessageLimit = 16 * 1024 * 1024;  // refused by readers beyond this
 inline constexpr size_t kBatchBodyLimit = 64 * 1024 * 1024;     // likewise
 inline constexpr size_t kLabelLimit = 255;                      // bytes
@@ -78,7 +79,7 @@ class BatchBuilder {
   bool fits(const fs::Operation& operation) const;
   bool empty() const;
   size_t operation_count() const;
-  size_t bytes() const;  // about what finish() will encode
+  size_t bytes() const;  // about what finish() will encode; 0 if it is empty
   Batch finish(const BatchHeader& header);
 
  private:

@@ -60,6 +60,23 @@ void put_id(OriginId id, schema::Id128::Builder to) {
 
 }  // namespace
 
+Bytes BodyPool::take() {
+  std::lock_guard lock(mutex_);
+  if (kept_.empty()) return {};
+  Bytes bytes = std::move(kept_.back());
+  kept_.pop_back();
+  kept_bytes_ -= bytes.capacity();
+  return bytes;
+}
+
+void BodyPool::give_back(Bytes&& bytes) {
+  std::lock_guard lock(mutex_);
+  if (kept_bytes_ + bytes.capacity() > kKeptBytes) return;
+  bytes.clear();
+  kept_bytes_ += bytes.capacity();
+  kept_.push_back(std::move(bytes));
+}
+
 struct BatchBuilder::State {
   struct Pending {
     fs::Operation operation;  // its text in `text`; its file bytes only as `body`
@@ -67,25 +84,31 @@ struct BatchBuilder::State {
   };
   std::vector<Pending> pending;
   TextArena text;
+  std::shared_ptr<BodyPool> pool = std::make_shared<BodyPool>();
   Bytes body;
   size_t text_words = 0;             // of the names, each rounded up
   std::vector<capnp::word> scratch;  // all zero between two batches
 
+  // Of the message: without operations, and for each besides its names.
+  static constexpr size_t kFixedWords = 8 + capnp::sizeInWords<schema::Batch>() +
+                                        2 * capnp::sizeInWords<schema::Id128>() +
+                                        capnp::sizeInWords<schema::Timestamp>();
+  static constexpr size_t kTimesWords = 3 * (capnp::sizeInWords<schema::Timestamp>() + 1) + 1;
+  static constexpr size_t kOperationWords = capnp::sizeInWords<schema::Operation>() + kTimesWords;
+
+  size_t operation_words() const { return pending.size() * kOperationWords + text_words; }
   size_t message_words(const BatchHeader& header) const;
   void fill(const BatchHeader& header, schema::Batch::Builder to) const;
   void encode(const BatchHeader& header, Batch::Shared& to);
+  void give_body(Batch::Shared& to);
 };
 
 // An upper bound, so that the message stays in one segment.
 size_t BatchBuilder::State::message_words(const BatchHeader& header) const {
-  constexpr size_t kTimes = 3 * (capnp::sizeInWords<schema::Timestamp>() + 1) + 1;
-  constexpr size_t kOperation = capnp::sizeInWords<schema::Operation>() + kTimes;
-  constexpr size_t kFixed = 8 + capnp::sizeInWords<schema::Batch>() +
-                            2 * capnp::sizeInWords<schema::Id128>() + capnp::sizeInWords<schema::Timestamp>();
   constexpr size_t kDependency =
       capnp::sizeInWords<schema::VectorEntry>() + capnp::sizeInWords<schema::Id128>();
-  return kFixed + words_for(header.label.size()) + header.dependencies.size() * kDependency +
-         pending.size() * kOperation + text_words;
+  return kFixedWords + words_for(header.label.size()) + header.dependencies.size() * kDependency +
+         operation_words();
 }
 
 void BatchBuilder::State::fill(const BatchHeader& header, schema::Batch::Builder to) const {
@@ -133,6 +156,17 @@ void BatchBuilder::State::encode(const BatchHeader& header, Batch::Shared& to) {
   }
 }
 
+// A batch does not hold much more memory than it has bytes.
+void BatchBuilder::State::give_body(Batch::Shared& to) {
+  if (body.size() < body.capacity() / 2) {
+    to.built_body = Bytes(body.begin(), body.end());
+    body.clear();
+  } else {
+    to.built_body = std::exchange(body, pool->take());
+    to.pool = pool;
+  }
+}
+
 BatchBuilder::BatchBuilder() : state_(std::make_unique<State>()) {}
 BatchBuilder::~BatchBuilder() = default;
 
@@ -144,6 +178,7 @@ void BatchBuilder::add(const fs::Operation& operation) {
   CHECK(bytes.size() <= kBatchBodyLimit - state.body.size());
   State::Pending& added = state.pending.emplace_back(
       operation, BodyRange{static_cast<uint32_t>(state.body.size()), static_cast<uint32_t>(bytes.size())});
+  if (!bytes.empty() && state.body.capacity() == 0) state.body.reserve(2 * kBatchSoftLimit);
   append_bytes(state.body, bytes);
   std::visit([&](auto& o) { keep_text(o, state.text); }, added.operation);
   state.text_words += words_for(text_bytes_of(operation)) + 1;
@@ -152,8 +187,7 @@ void BatchBuilder::add(const fs::Operation& operation) {
 bool BatchBuilder::fits(const fs::Operation& operation) const {
   constexpr size_t kMessageRoom = kBatchMessageLimit / 2;  // the other half is for what finish() adds
   return body_bytes_of(operation).size() <= kBatchBodyLimit - state_->body.size() &&
-         state_->message_words(BatchHeader{}) * sizeof(capnp::word) + text_bytes_of(operation) <=
-             kMessageRoom;
+         state_->operation_words() * sizeof(capnp::word) + text_bytes_of(operation) <= kMessageRoom;
 }
 
 bool BatchBuilder::empty() const {
@@ -163,7 +197,8 @@ size_t BatchBuilder::operation_count() const {
   return state_->pending.size();
 }
 size_t BatchBuilder::bytes() const {
-  return state_->message_words(BatchHeader{}) * sizeof(capnp::word) + state_->body.size();
+  if (empty()) return 0;
+  return (State::kFixedWords + state_->operation_words()) * sizeof(capnp::word) + state_->body.size();
 }
 
 Batch BatchBuilder::finish(const BatchHeader& header) {
@@ -174,12 +209,11 @@ Batch BatchBuilder::finish(const BatchHeader& header) {
   shared->header = header;
   shared->header.label = {};
   state.encode(header, *shared);
-  shared->built_body = std::move(state.body);
+  state.give_body(*shared);
   shared->message = shared->built_message;
   shared->body = shared->built_body;
   shared->operation_count = static_cast<uint32_t>(state.pending.size());
 
-  state.body = {};
   state.pending.clear();
   state.text.clear();
   state.text_words = 0;

@@ -3,13 +3,34 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "journal/batch.h"
 
 namespace reprise::journal {
 
+// Memory of the bodies of batches that are gone, for those to come: fresh memory costs more to touch than the
+// bytes to copy into it. Threads: any; batches outlive the builder whose pool they return to.
+class BodyPool {
+ public:
+  Bytes take();  // empty, with the room it last had
+  void give_back(Bytes&& bytes);
+
+ private:
+  static constexpr size_t kKeptBytes = 8 << 20;  // at most
+  std::mutex mutex_;
+  std::vector<Bytes> kept_;
+  size_t kept_bytes_ = 0;
+};
+
 struct Batch::Shared {
+  ~Shared() {
+    if (pool) pool->give_back(std::move(built_body));
+  }
+  std::shared_ptr<BodyPool> pool;       // of built_body
   std::shared_ptr<const Bytes> parsed;  // one of these holds the bytes: from outside …
   Bytes built_message, built_body;      // … or built here
   ByteView message, body;

@@ -12,7 +12,7 @@ namespace reprise::journal {
 namespace {
 
 constexpr auto kGatherTime =
-    std::chrono::milliseconds(2);              // between an append and its write, when nobody waits
+    std::chrono::milliseconds(1);              // between an append and its write, when nobody waits
 constexpr uint64_t kWriteSoonBytes = 1 << 20;  // or this many bytes
 constexpr uint64_t kRoundBytes = 8 << 20;      // written before anybody hears of it
 
@@ -72,23 +72,44 @@ FileJournal::~FileJournal() {
 
 // --- appending and waiting
 
+bool FileJournal::has_room_for(uint64_t bytes) const {
+  uint64_t pending = pending_bytes_.load(std::memory_order_relaxed);
+  return pending == 0 || pending + bytes <= options_.backlog_bytes;
+}
+
+Status FileJournal::reserve(uint64_t bytes) {
+  if (has_room_for(bytes) && !failed_.load(std::memory_order_acquire)) [[likely]]
+    return {};
+  Lock lock(mutex_);
+  ++waiting_for_room_;
+  if (!has_room_for(bytes)) work_.notify_one();
+  settled_.wait(lock, [&] { return has_room_for(bytes) || failure_ || closed_; });
+  --waiting_for_room_;
+  if (failure_) return std::unexpected(*failure_);
+  return {};
+}
+
 Result<LogIndex> FileJournal::append(const Batch& batch) {
-  LogIndex index;
-  {
-    Lock lock(mutex_);
-    settled_.wait(lock, [&] { return pending_bytes_ < options_.backlog_bytes || failure_ || closed_; });
-    if (failure_) return std::unexpected(*failure_);
-    TRY(check_next(batch));
-    index = push(batch);
-    bool was_idle = pending_bytes_ == 0;
-    bool was_soon = pending_bytes_ >= soon_bytes();
-    pending_bytes_ += backlog_cost(batch);
-    bool wake_up = (was_idle && options_.durability != Durability::kNone) ||
-                   (!was_soon && pending_bytes_ >= soon_bytes());
-    if (wake_up) work_.notify_one();
-  }
-  if (options_.durability == Durability::kAlways) TRY(sync(index));
+  Lock lock(mutex_);
+  if (failure_) return std::unexpected(*failure_);
+  TRY(check_next(batch));
+  LogIndex index = push(batch);
+  bool was_idle = pending_bytes_ == 0;
+  bool was_soon = pending_bytes_ >= soon_bytes();
+  pending_bytes_ += backlog_cost(batch);
+  bool wake_up =
+      (was_idle && options_.durability != Durability::kNone) || (!was_soon && pending_bytes_ >= soon_bytes());
+  if (wake_up) work_.notify_one();
   return index;
+}
+
+bool FileJournal::expect(bool now) {
+  Lock lock(mutex_);
+  bool was_idle = pending_bytes_ == 0 && !expected_;
+  expected_ = true;
+  expected_now_ |= now;
+  if (now || (was_idle && options_.durability != Durability::kNone)) work_.notify_one();
+  return !failure_;
 }
 
 Status FileJournal::sync(LogIndex through) {
@@ -131,25 +152,37 @@ uint64_t FileJournal::soon_bytes() const {
 }
 
 bool FileJournal::urgent() const {
-  return stopping_ || sync_wanted_ > durable_ || pending_bytes_ >= soon_bytes();
+  return stopping_ || expected_now_ || sync_wanted_ > durable_ || pending_bytes_ >= soon_bytes() ||
+         (waiting_for_room_ > 0 && pending_bytes_ > 0);
 }
 
 bool FileJournal::wait_for_work(Lock& lock) {
   if (options_.durability == Durability::kNone) {
     work_.wait(lock, [&] { return urgent(); });
   } else {
-    work_.wait(lock, [&] { return urgent() || pending_bytes_ > 0; });
+    work_.wait(lock, [&] { return urgent() || expected_ || pending_bytes_ > 0; });
     bool lazy = options_.durability == Durability::kLazy;
     auto pause = lazy ? std::chrono::milliseconds(options_.lazy_interval_ms) : kGatherTime;
     work_.wait_for(lock, pause, [&] { return urgent(); });
+    ask_for_expected(lock);
     if (lazy) sync_wanted_ = tail_.end() - 1;
   }
+  ask_for_expected(lock);
   return !stopping_ || pending_bytes_ > 0 || sync_wanted_ > durable_;
+}
+
+void FileJournal::ask_for_expected(Lock& lock) {
+  if (!expected_) return;
+  expected_ = expected_now_ = false;
+  lock.unlock();
+  ask_gatherer();
+  lock.lock();
 }
 
 void FileJournal::run() {
   Lock lock(mutex_);
   while (wait_for_work(lock)) {
+    if (options_.durability == Durability::kNone && !urgent()) continue;
     Round round = plan();
     writing_ = true;
     lock.unlock();

@@ -23,10 +23,13 @@ class FileJournal final : public TailedJournal {
                                                Random& random, LogIndex durable_hint, Recovery* recovery);
   ~FileJournal() override;
 
+  Status reserve(uint64_t bytes) override;
+  bool expect(bool now) override;
   Result<LogIndex> append(const Batch& batch) override;
   Status sync(LogIndex through) override;
   LogIndex durable() const override;
   std::optional<Error> failure() const override;
+  Durability durability() const override { return options_.durability; }
   Result<uint64_t> bytes_from(LogIndex from) const override;
   Result<LogIndex> position_of(const Vector& vector) override;
   Result<LogIndex> trim(LogIndex index) override;
@@ -55,6 +58,7 @@ class FileJournal final : public TailedJournal {
   // The writer thread.
   void run();
   bool wait_for_work(Lock& lock);  // false when it is time to end
+  void ask_for_expected(Lock& lock);
   bool urgent() const;
   Round plan();
   Status write(Round& round);
@@ -70,6 +74,7 @@ class FileJournal final : public TailedJournal {
   void wait_until_idle(Lock& lock);
   void fail_with(const Error& error);
   uint64_t soon_bytes() const;
+  bool has_room_for(uint64_t bytes) const;
 
   const std::unique_ptr<Directory> directory_;
   const JournalOptions options_;
@@ -80,8 +85,10 @@ class FileJournal final : public TailedJournal {
   std::mutex trim_mutex_;            // one trim or restart at a time; before mutex_
   std::vector<Segment> segments_;    // ascending, the last is being written
   LogIndex written_ = 0, durable_ = 0, sync_wanted_ = 0;
-  uint64_t pending_bytes_ = 0;  // appended, not written
+  std::atomic<uint64_t> pending_bytes_{0};  // appended, not written; changed with mutex_ held
+  int waiting_for_room_ = 0;                // in reserve()
   bool writing_ = false, stopping_ = false;
+  bool expected_ = false, expected_now_ = false;  // the gatherer has something; it has much
   bool ends_with_close_ = false;
   std::optional<Error> failure_;
   std::atomic<bool> failed_{false};  // failure_ is set, and will not change

@@ -5,9 +5,10 @@
 // specifies the files. A journal in memory (no Directory) has the same interface and no files.
 //
 // Threads: every function may be called from any thread. Appending hands the batch to a background thread
-// that writes and syncs; readers see a batch as soon as append() returned. Failing disk: after a failed write
-// or sync nothing more is written; append() and sync() answer the first error from then on (never retried as
-// if nothing had happened).
+// that writes and syncs; readers see a batch as soon as append() returned. One gatherer may hold operations
+// back: a reader that has come to the end asks it for them, and the background thread soon. Failing disk:
+// after a failed write or sync nothing more is written; append() and sync() answer the first error from then
+// on (never retried as if nothing had happened).
 #pragma once
 
 #include <functional>
@@ -28,14 +29,14 @@ enum class Durability {
   kNone,    // memory only until the journal is closed or the segment fills
   kLazy,    // written and synced every lazy_interval_ms
   kFsync,   // written soon; sync() waits for the disk (default)
-  kAlways,  // every append waits for the disk
+  kAlways,  // every call that records waits for the disk (Recorder::commit)
 };
 
 struct JournalOptions {
   Durability durability = Durability::kFsync;
   uint32_t lazy_interval_ms = 100;
   uint64_t segment_bytes = 64 << 20;  // a new segment begins past this
-  uint64_t backlog_bytes = 64 << 20;  // appended and not yet written; append() waits beyond it
+  uint64_t backlog_bytes = 64 << 20;  // appended and not yet written; reserve() waits beyond it
   uint64_t recent_bytes = 8 << 20;    // written batches kept in memory for readers at the head
 };
 
@@ -58,7 +59,15 @@ struct Logged {
   Batch batch;
 };
 
-class Journal;
+// Who gathers operations before they become a batch (the recorder). Called with no lock of the journal held.
+class Gatherer {
+ public:
+  // Appends what is gathered, now, or at the end of the call that is being recorded.
+  virtual void hand_over() = 0;
+
+ protected:
+  ~Gatherer() = default;
+};
 
 // Reads forward. Own thread's object; the journal must outlive it.
 class Cursor {
@@ -83,9 +92,20 @@ class Journal {
   static std::unique_ptr<Journal> in_memory(const JournalIdentity& identity, const JournalOptions& options);
   virtual ~Journal() = default;  // closes, if close() was not called
 
-  // Appends; returns its log index. Waits while the backlog is over its bound. kInvalidArgument if its LSN is
-  // not the next one of its origin.
+  // Waits until so many bytes more, and what is appended and not yet written, stay within the backlog's
+  // bound, or nothing is left to write. Who appends calls it first, where waiting holds up nobody else. So
+  // the backlog is bounded by that and by one reservation of each thread that appends. The journal's failure.
+  virtual Status reserve(uint64_t bytes) = 0;
+  // Appends; returns its log index. Never waits, in whatever mode of durability. kInvalidArgument if its LSN
+  // is not the next one of its origin.
   virtual Result<LogIndex> append(const Batch& batch) = 0;
+  // Null: nobody; returns when no call of the one there was is under way.
+  virtual void set_gatherer(Gatherer* gatherer) = 0;
+  // The gatherer holds something back. It will be asked for it in a millisecond, `now` at once; with
+  // durability `lazy` when the next write is due, with `none` only if `now`. False: nobody but readers will.
+  virtual bool expect(bool now) = 0;
+  // Is a cursor in wait()? Then an append is what it waits for.
+  virtual bool reader_waits() const = 0;
   // Returns when everything up to and including `through` is on the disk, in every mode of durability: who
   // need not wait does not ask. kInvalidArgument past last().
   virtual Status sync(LogIndex through) = 0;
@@ -93,6 +113,7 @@ class Journal {
   virtual LogIndex last() const = 0;     // newest, 0 if there never was one
   virtual LogIndex durable() const = 0;  // on the disk up to here
   virtual std::optional<Error> failure() const = 0;
+  virtual Durability durability() const = 0;
   // Encoded bytes of the batches from `from` to last().
   virtual Result<uint64_t> bytes_from(LogIndex from) const = 0;
   virtual std::unique_ptr<Cursor> read(LogIndex from) = 0;

@@ -10,6 +10,8 @@ class MemoryJournal final : public TailedJournal {
  public:
   explicit MemoryJournal(const JournalIdentity& identity) : TailedJournal(identity, Tail(1, {}, 0)) {}
 
+  Status reserve(uint64_t) override { return {}; }
+  bool expect(bool) override { return false; }
   Result<LogIndex> append(const Batch& batch) override {
     std::lock_guard lock(mutex_);
     TRY(check_next(batch));
@@ -24,6 +26,7 @@ class MemoryJournal final : public TailedJournal {
   }
   LogIndex durable() const override { return last(); }
   std::optional<Error> failure() const override { return std::nullopt; }
+  Durability durability() const override { return Durability::kNone; }
 
   Result<uint64_t> bytes_from(LogIndex from) const override {
     std::lock_guard lock(mutex_);

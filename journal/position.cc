@@ -156,6 +156,13 @@ Result<Vector> Vector::decode(ByteView bytes) {
   return vector;
 }
 
+Position Position::by_last_batch(OriginId origin, Lsn lsn) const {
+  if (lsn == 0 || vector.get(origin) != lsn) return *this;
+  Position last{.vector = {}, .digest = digest};
+  last.vector.set(origin, lsn);
+  return last;
+}
+
 std::string Position::to_token() const {
   Bytes bytes;
   append_varint(bytes, vector.entries().size());

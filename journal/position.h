@@ -43,6 +43,9 @@ struct Position {
   Digest128 digest;
 
   bool operator==(const Position&) const = default;
+  // The same position by its last batch alone. With one writer at a time that depends on all that was applied
+  // before it: who has it has the vector. As it is if the vector does not end with that batch.
+  Position by_last_batch(OriginId origin, Lsn lsn) const;
   // A printable token of the vector and the digest, letters, digits, '-', '_' and '.' only, that starts with
   // "r0.".
   std::string to_token() const;

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <mutex>
 #include <string>
 
@@ -20,107 +22,161 @@ uint64_t draw_prefix(Random& random) {
   return prefix;
 }
 
+std::unexpected<fs::Errno> errno_of(const Error& error, int otherwise) {
+  return fs::errno_of(error.code() == Code::kNoSpace ? ENOSPC : otherwise);
+}
+
 }  // namespace
 
 struct Recorder::State {
+  using Lock = std::unique_lock<std::mutex>;
+
   Journal& journal;
   Clock& clock;
   Random& random;
-  const OriginId origin;
+  const OriginId origin, previous;
+  const bool always;   // every call waits for the disk
+  bool begun = false;  // the stream has its first batch; of the recording thread
 
+  std::mutex closing;  // one batch closes and is appended at a time
   mutable std::mutex mutex;
-  BatchBuilder open;      // the batch that is being collected
-  std::string label;      // of its operations
-  bool labelled = false;  // it has operations of a call, not only claims of prefixes
-  Vector applied;         // own batches included
-  Vector unsaid;          // what was observed since the last own batch: its successor's dependencies
+  std::array<BatchBuilder, 2> builders;  // one gathers; the other belongs to who holds `closing`
+  size_t gathering = 0;
+  std::string label;          // of what is gathered
+  bool labelled = false;      // it has operations of a call, not only claims of prefixes
+  bool expected = false;      // the journal knows that something is gathered …
+  bool expected_now = false;  // … and that it is much
+  bool in_call = false;       // between the first record of a call and its end
+  bool wanted = false;        // somebody asked for the batch in the middle of the call
+  int flushes_waiting = 0;    // for the end of the call
+  uint64_t flushed_calls = 0;
+  std::condition_variable call_ended;
+
+  Vector applied;  // own batches in the journal included
+  Vector unsaid;   // what was observed since the last own batch: its successor's dependencies
   uint64_t lamport = 0;
   Lsn lsn = 0;
   LogIndex newest = 0;  // log index of the newest own batch
-  uint64_t prefix = 0;  // of the inode ids handed out
+  uint64_t prefix = 0;  // of the inode ids handed out; 0 before the first
   uint64_t used = 0;    // ids handed out of it
   std::optional<Error> failure;
   std::atomic<bool> failed{false};
 
-  State(Journal& to, Clock& time, Random& chance)
-      : journal(to), clock(time), random(chance), origin(chance.next_id<OriginId>()) {}
+  State(Journal& to, Clock& time, Random& chance, OriginId before)
+      : journal(to),
+        clock(time),
+        random(chance),
+        origin(chance.next_id<OriginId>()),
+        previous(before),
+        always(to.durability() == Durability::kAlways) {}
 
-  // With mutex held:
-  Status close_batch(BatchKind kind = BatchKind::kOrdinary, OriginId previous = {});
-  void collect(const fs::Operation& operation);
-  void collect_parts(const fs::Write& write);
-  void claim_prefix();
+  BatchBuilder& open() { return builders[gathering]; }
+  Status close();
+  Status close(BatchKind kind, Lock& lock);
+  void fail_with(const Error& error);  // with mutex held
+  // By the recording thread, which `lock` lets others in between.
+  void begin_stream();
+  void collect(const fs::Operation& operation, Lock& lock);
+  void collect_parts(const fs::Write& write, Lock& lock);
 };
 
-// Encodes and appends. What the tree has and the journal refuses is lost to peers: recording ends here, and
-// reserve() lets no further call through.
-Status Recorder::State::close_batch(BatchKind kind, OriginId previous) {
+// Closes what is gathered, encodes it with `mutex` released, and appends it. What the tree has and the
+// journal refuses is lost to peers: recording ends here, and reserve() lets no further call through.
+// `closing` is held, and `mutex` by `lock`.
+Status Recorder::State::close(BatchKind kind, Lock& lock) {
   if (failure) return std::unexpected(*failure);
-  if (open.empty()) return {};
+  expected = expected_now = false;
+  if (open().empty()) return {};
+  BatchBuilder& full = open();
+  std::string its_label = std::exchange(label, {});
+  labelled = false;
+  gathering ^= 1;
   BatchHeader header{.kind = kind,
                      .origin = origin,
-                     .lsn = lsn + 1,
-                     .lamport = lamport + 1,
+                     .lsn = ++lsn,
+                     .lamport = ++lamport,
                      .time = clock.realtime(),
-                     .label = label,
-                     .dependencies = unsaid.entries(),
-                     .previous_origin = previous};
-  auto index = journal.append(open.finish(header));
-  label.clear();
-  labelled = false;
+                     .label = its_label,
+                     .dependencies = std::exchange(unsaid, {}).entries()};
+  if (kind == BatchKind::kOriginStart) header.previous_origin = previous;
+  lock.unlock();
+  auto index = journal.append(full.finish(header));
+  lock.lock();
   if (!index) {
-    failure = index.error();
-    failed.store(true, std::memory_order_release);
+    fail_with(index.error());
     return std::unexpected(*failure);
   }
   newest = *index;
-  lsn += 1;
-  lamport += 1;
-  applied.set(origin, lsn);
-  unsaid = {};
+  applied.set(origin, header.lsn);
   return {};
 }
 
-void Recorder::State::collect(const fs::Operation& operation) {
+void Recorder::State::fail_with(const Error& error) {
+  if (failure) return;
+  failure = error;
+  failed.store(true, std::memory_order_release);
+}
+
+Status Recorder::State::close() {
+  std::lock_guard one(closing);
+  Lock lock(mutex);
+  return close(BatchKind::kOrdinary, lock);
+}
+
+// The first batch of the stream, in a journal that it must be in before any other.
+void Recorder::State::begin_stream() {
+  std::lock_guard one(closing);
+  Lock lock(mutex);
+  begun = true;
+  if (prefix == 0) prefix = draw_prefix(random);
+  open().add(fs::ClaimPrefix{prefix});
+  static_cast<void>(close(BatchKind::kOriginStart, lock));  // kept in failure
+}
+
+void Recorder::State::collect(const fs::Operation& operation, Lock& lock) {
   const auto* write = std::get_if<fs::Write>(&operation);
-  if (write != nullptr && write->data.size() > kBatchBodyLimit) return collect_parts(*write);
-  if (!open.fits(operation)) {
+  if (write != nullptr && write->data.size() > kBatchBodyLimit) return collect_parts(*write, lock);
+  if (!open().fits(operation)) {
     std::string kept = label;
-    static_cast<void>(close_batch());  // kept in failure
+    lock.unlock();
+    static_cast<void>(close());  // kept in failure
+    lock.lock();
     label = std::move(kept);
     labelled = true;
   }
-  open.add(operation);
+  open().add(operation);
 }
 
 // A write that no batch can hold is recorded as several, which together do the same.
-void Recorder::State::collect_parts(const fs::Write& write) {
+void Recorder::State::collect_parts(const fs::Write& write, Lock& lock) {
   for (size_t done = 0; done < write.data.size(); done += kBatchBodyLimit) {
     fs::Write part = write;
     part.offset += done;
     part.data = write.data.subspan(done, std::min(kBatchBodyLimit, write.data.size() - done));
-    collect(part);
+    collect(part, lock);
   }
 }
 
-void Recorder::State::claim_prefix() {
-  prefix = draw_prefix(random);
-  used = 0;
-  open.add(fs::ClaimPrefix{prefix});
+Recorder::Recorder(std::unique_ptr<State> state) : state_(std::move(state)) {
+  state_->journal.set_gatherer(this);
 }
 
-Recorder::Recorder(std::unique_ptr<State> state) : state_(std::move(state)) {}
-Recorder::~Recorder() = default;
+Recorder::~Recorder() {
+  state_->journal.set_gatherer(nullptr);
+  static_cast<void>(state_->close());
+}
 
-Result<std::unique_ptr<Recorder>> Recorder::begin(Journal& journal, Clock& clock, Random& random,
-                                                  const Vector& applied, uint64_t lamport,
-                                                  OriginId previous_origin) {
-  auto state = std::make_unique<State>(journal, clock, random);
+std::unique_ptr<Recorder> Recorder::create(Journal& journal, Clock& clock, Random& random,
+                                           const Vector& applied, uint64_t lamport,
+                                           OriginId previous_origin) {
+  auto state = std::make_unique<State>(journal, clock, random, previous_origin);
   state->applied = applied;
-  state->unsaid = applied;
   state->lamport = lamport;
-  state->claim_prefix();
-  TRY(state->close_batch(BatchKind::kOriginStart, previous_origin));
+  if (Lsn of_previous = applied.get(previous_origin); of_previous > 0) {
+    state->unsaid.set(previous_origin, of_previous);
+  } else {
+    state->unsaid = applied;
+  }
   return std::unique_ptr<Recorder>(new Recorder(std::move(state)));
 }
 
@@ -147,47 +203,115 @@ void Recorder::observe(const BatchHeader& header) {
 }
 
 Result<LogIndex> Recorder::flush() {
-  std::lock_guard lock(state_->mutex);
-  TRY(state_->close_batch());
-  return state_->newest;
+  State& state = *state_;
+  std::unique_lock one(state.closing);
+  State::Lock lock(state.mutex);
+  if (!state.in_call) {
+    TRY(state.close(BatchKind::kOrdinary, lock));
+    return state.newest;
+  }
+  one.unlock();  // the call may need it
+  state.wanted = true;
+  ++state.flushes_waiting;
+  state.call_ended.wait(lock, [&, before = state.flushed_calls] { return state.flushed_calls != before; });
+  --state.flushes_waiting;
+  if (state.failure) return std::unexpected(*state.failure);
+  return state.newest;
 }
 
-fs::Outcome<void> Recorder::reserve(size_t) {
-  if (state_->failed.load(std::memory_order_acquire)) [[unlikely]] {
-    return fs::errno_of(state_->failure->code() == Code::kNoSpace ? ENOSPC : EROFS);
-  }
-  if (std::optional<Error> failure = state_->journal.failure()) [[unlikely]] {
-    return fs::errno_of(failure->code() == Code::kNoSpace ? ENOSPC : EROFS);
-  }
+void Recorder::hand_over() {
+  State& state = *state_;
+  std::lock_guard one(state.closing);
+  State::Lock lock(state.mutex);
+  if (state.in_call)
+    state.wanted = true;
+  else
+    static_cast<void>(state.close(BatchKind::kOrdinary, lock));  // kept in failure
+}
+
+fs::Outcome<void> Recorder::reserve(size_t bytes) {
+  if (state_->failed.load(std::memory_order_acquire)) [[unlikely]]
+    return errno_of(*state_->failure, EROFS);
+  if (Status room = state_->journal.reserve(bytes); !room) [[unlikely]]
+    return errno_of(room.error(), EROFS);
   return {};
 }
 
 void Recorder::record(const fs::Operation& operation, std::string_view label) {
   label = label.substr(0, kLabelLimit);
-  std::lock_guard lock(state_->mutex);
   State& state = *state_;
-  if (state.failure) return;  // the call was let in before the journal failed
+  if (!state.begun) state.begin_stream();
+  State::Lock lock(state.mutex);
   if (state.labelled && state.label != label) {
-    if (!state.close_batch()) return;
+    lock.unlock();
+    static_cast<void>(state.close());  // kept in failure
+    lock.lock();
   }
+  if (state.failure) return;  // the call was let in before the journal failed
   if (!state.labelled) {
     state.label = label;
     state.labelled = true;
   }
-  state.collect(operation);
-  if (std::holds_alternative<fs::Barrier>(operation))
-    static_cast<void>(state.close_batch());  // kept in failure
+  state.in_call = true;
+  state.collect(operation, lock);
+  if (!std::holds_alternative<fs::Barrier>(operation)) return;
+  lock.unlock();
+  static_cast<void>(state.close());  // kept in failure
 }
 
-void Recorder::end_call() {
-  std::lock_guard lock(state_->mutex);
-  if (state_->labelled) static_cast<void>(state_->close_batch());  // kept in failure
+fs::Outcome<void> Recorder::end_call() {
+  State& state = *state_;
+  State::Lock lock(state.mutex);
+  state.in_call = false;
+  size_t bytes = state.open().bytes();
+  bool much = bytes >= kBatchSoftLimit;
+  bool close = std::exchange(state.wanted, false) || state.always || bytes >= kBatchHardLimit ||
+               state.journal.reader_waits();
+  bool tell = !close && bytes > 0 && (!state.expected || (much && !state.expected_now));
+  if (tell) {
+    state.expected = true;
+    state.expected_now = much;
+  }
+  bool flush_waits = state.flushes_waiting > 0;
+  if (!close && !tell && !flush_waits && !state.failure) return {};
+  lock.unlock();
+  if (tell) close = !state.journal.expect(much) && much;
+  if (close) static_cast<void>(state.close());  // kept in failure
+  lock.lock();
+  if (flush_waits) {
+    ++state.flushed_calls;
+    state.call_ended.notify_all();
+  }
+  if (state.failure) return errno_of(*state.failure, EIO);
+  return {};
+}
+
+fs::Outcome<void> Recorder::commit() {
+  State& state = *state_;
+  if (!state.always) return {};
+  LogIndex through;
+  {
+    std::lock_guard lock(state.mutex);
+    if (state.failure) return errno_of(*state.failure, EIO);
+    through = state.newest;
+  }
+  Status synced = state.journal.sync(through);
+  if (synced) return {};
+  std::lock_guard lock(state.mutex);
+  state.fail_with(synced.error());
+  return errno_of(synced.error(), EIO);
 }
 
 InodeId Recorder::next() {
-  std::lock_guard lock(state_->mutex);
-  if (state_->used > (uint64_t{1} << InodeId::kCounterBits) - 1) state_->claim_prefix();
-  return InodeId::make(state_->prefix, static_cast<uint32_t>(state_->used++));
+  State& state = *state_;
+  std::lock_guard lock(state.mutex);
+  bool used_up = state.used > (uint64_t{1} << InodeId::kCounterBits) - 1;
+  if (state.prefix == 0 || used_up) {
+    state.prefix = draw_prefix(state.random);
+    state.used = 0;
+    if (state.begun) state.open().add(fs::ClaimPrefix{state.prefix});
+  }
+  return InodeId::make(state.prefix, static_cast<uint32_t>(state.used++));
 }
 
 }  // namespace reprise::journal

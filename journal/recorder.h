@@ -1,11 +1,17 @@
-// Recorder: writes one origin's stream. Sits behind a Filesystem as its OperationSink, collects operations
+// Recorder: writes one origin's stream. Sits behind a Filesystem as its OperationSink, gathers operations
 // into batches, and appends each closed batch to the journal.
 //
-// A batch closes at the end of a facade call, when the label changes, at a barrier and at flush(). One call
-// is one batch, unless it records more than a batch may hold (kBatchBodyLimit): only then is it cut into
-// several. Lamport time and dependencies come from `observe`, which the replayer calls for every batch of
-// another origin. Threads: record/end_call/reserve under the filesystem's write lock; the rest from any
-// thread.
+// A batch never closes inside a call, unless the call records more than a batch may hold (kBatchBodyLimit):
+// only then is it cut. It closes at the end of a call when a reader of the journal waits, with durability
+// `always`, or past kBatchHardLimit; before another label; at a barrier and at flush(); and otherwise when
+// the journal asks for it (journal.h, Gatherer): soon, at kBatchSoftLimit at once, and whenever a reader has
+// come to the end. Encoding then happens on the asking thread, not on the guest's.
+//
+// The origin begins with its first operation: until then nothing is written. Lamport time and dependencies
+// come from `observe`, which the replayer calls for every batch of another origin.
+//
+// Threads: record, end_call and next under the filesystem's write lock; the rest from any thread, flush with
+// that lock or outside of it. reserve, commit and flush may wait. Lock order: closing, then mutex.
 #pragma once
 
 #include <memory>
@@ -15,34 +21,40 @@
 
 namespace reprise::journal {
 
-class Recorder final : public fs::OperationSink, public fs::InodeIdSource {
+class Recorder final : public fs::OperationSink, public fs::InodeIdSource, private Gatherer {
  public:
-  // Begins a new origin: mints its id and first prefix, appends the originStart batch. `applied` is what the
-  // tree already has, `lamport` the largest seen. journal and clock must outlive it.
-  static Result<std::unique_ptr<Recorder>> begin(Journal& journal, Clock& clock, Random& random,
-                                                 const Vector& applied, uint64_t lamport,
-                                                 OriginId previous_origin);
+  // `applied` is what the tree already has, `lamport` the largest seen. `previous_origin` is the one whose
+  // batch was the last to be applied, if it is known: it depends on all of `applied` but its own entry, so
+  // that this origin need only name that. journal, clock and random must outlive it.
+  static std::unique_ptr<Recorder> create(Journal& journal, Clock& clock, Random& random,
+                                          const Vector& applied, uint64_t lamport, OriginId previous_origin);
+  // Appends what is gathered. Whoever wants to know how that went has called flush().
   ~Recorder() override;
 
+  // The id it has, or will begin with.
   OriginId origin() const;
-  // What this instance has applied, own batches included.
+  // What this instance has applied and the journal has, own batches included. What is gathered is in it
+  // after flush().
   Vector vector() const;
   uint64_t lamport() const;
   // A batch of another origin was applied and appended: later own batches depend on it.
   void observe(const BatchHeader& header);
-  // Closes the open batch, if any. Returns the log index of the newest own batch.
+  // Closes the open batch, if any, after the call that is being recorded. Returns the log index of the newest
+  // own batch, 0 if there is none.
   Result<LogIndex> flush();
 
   // OperationSink
   fs::Outcome<void> reserve(size_t bytes) override;  // EROFS or ENOSPC once the journal has failed
   void record(const fs::Operation& operation, std::string_view label) override;
-  void end_call() override;
+  fs::Outcome<void> end_call() override;  // EIO or ENOSPC: the journal does not have it
+  fs::Outcome<void> commit() override;    // durability `always`: waits until the disk has it; likewise
   // InodeIdSource: claims a further prefix when 2^24 ids are used up.
   InodeId next() override;
 
  private:
   struct State;
   explicit Recorder(std::unique_ptr<State> state);
+  void hand_over() override;
   std::unique_ptr<State> state_;
 };
 

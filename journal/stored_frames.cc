@@ -32,11 +32,11 @@ Result<Frame> StoredFrames::advance_to(LogIndex index, bool with_payload) {
     located = true;
   }
   for (;;) {
-    follow_limit();
     auto frame = TRY(with_payload ? reader_->next() : reader_->next_header());
     if (frame && frame->is_batch() && frame->header.index == index) return *frame;
     if (frame) continue;
-    // The end of this segment: the batch is in the next, unless it was just looked up.
+    // The end of what could be read of this segment: the batch is in the next, or has been written since,
+    // unless it was just looked up.
     if (located) {
       return fail(Code::kCorrupt, fmt::format("{}: expected log index {}, found the end of the file at {}",
                                               reader_->path(), index, reader_->state().offset));
@@ -71,17 +71,6 @@ Result<ReadPoint> StoredFrames::locate(LogIndex index) {
   if (readable != Segment::kToTheEnd) reader_->set_limit(readable);
   reader_->seek(point.offset, point.index);
   return point;
-}
-
-// The segment may have grown since it was opened.
-void StoredFrames::follow_limit() {
-  if (reader_->state().offset < reader_->limit()) return;
-  std::lock_guard lock(journal_.mutex_);
-  for (const Segment& segment : journal_.segments_) {
-    if (segment.sequence != reader_->header().sequence || segment.readable_bytes == Segment::kToTheEnd)
-      continue;
-    reader_->set_limit(segment.readable_bytes);
-  }
 }
 
 }  // namespace reprise::journal

@@ -19,7 +19,6 @@ class StoredFrames final : public StoredReader {
  private:
   Result<Frame> advance_to(LogIndex index, bool with_payload);
   Result<ReadPoint> locate(LogIndex index);
-  void follow_limit();
 
   const FileJournal& journal_;
   std::unique_ptr<SegmentReader> reader_;

@@ -11,6 +11,24 @@ class TailCursor final : public Cursor {
   TailCursor(TailedJournal& journal, LogIndex from) : journal_(journal), next_(from) {}
 
   Result<std::optional<Logged>> next() override {
+    auto logged = TRY(next_appended());
+    if (logged) return logged;
+    journal_.ask_gatherer();
+    return next_appended();
+  }
+
+  bool wait(uint32_t timeout_ms) override {
+    ++journal_.waiting_;  // from here on what is recorded is appended at once
+    journal_.ask_gatherer();
+    std::unique_lock lock(journal_.mutex_);
+    journal_.arrived_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
+                               [&] { return next_ < journal_.tail_.end() || journal_.closed_; });
+    --journal_.waiting_;
+    return next_ < journal_.tail_.end();
+  }
+
+ private:
+  Result<std::optional<Logged>> next_appended() {
     {
       std::lock_guard lock(journal_.mutex_);
       if (next_ >= journal_.tail_.end()) return std::optional<Logged>();
@@ -22,21 +40,10 @@ class TailCursor final : public Cursor {
       if (next_ < journal_.first_) return journal_.gap(next_);
     }
     if (!stored_) stored_ = journal_.stored_reader();
-    Logged logged{next_, TRY(stored_->read(next_))};
-    ++next_;
-    return logged;
+    Batch batch = TRY(stored_->read(next_));
+    return Logged{next_++, std::move(batch)};
   }
 
-  bool wait(uint32_t timeout_ms) override {
-    std::unique_lock lock(journal_.mutex_);
-    ++journal_.waiting_;
-    journal_.arrived_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
-                               [&] { return next_ < journal_.tail_.end() || journal_.closed_; });
-    --journal_.waiting_;
-    return next_ < journal_.tail_.end();
-  }
-
- private:
   TailedJournal& journal_;
   LogIndex next_;
   std::unique_ptr<StoredReader> stored_;
@@ -55,6 +62,16 @@ LogIndex TailedJournal::last() const {
 }
 std::unique_ptr<Cursor> TailedJournal::read(LogIndex from) {
   return std::make_unique<TailCursor>(*this, from);
+}
+
+void TailedJournal::set_gatherer(Gatherer* gatherer) {
+  std::lock_guard lock(gatherer_mutex_);
+  gatherer_ = gatherer;
+}
+
+void TailedJournal::ask_gatherer() {
+  std::lock_guard lock(gatherer_mutex_);
+  if (gatherer_ != nullptr) gatherer_->hand_over();
 }
 
 Status TailedJournal::check_next(const Batch& batch) const {

@@ -2,6 +2,7 @@
 // cursors. Private to this folder.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -25,6 +26,8 @@ class TailedJournal : public Journal {
   LogIndex first() const override;
   LogIndex last() const override;
   std::unique_ptr<Cursor> read(LogIndex from) override;
+  void set_gatherer(Gatherer* gatherer) override;
+  bool reader_waits() const override { return waiting_.load(std::memory_order_relaxed) > 0; }
 
  protected:
   friend class TailCursor;
@@ -35,6 +38,8 @@ class TailedJournal : public Journal {
   LogIndex push(const Batch& batch);
   std::unexpected<Error> gap(LogIndex index) const;
 
+  void ask_gatherer();  // without it
+
   const JournalIdentity identity_;
   mutable std::mutex mutex_;
   std::condition_variable arrived_;  // for waiting cursors: a batch, or the end
@@ -43,7 +48,9 @@ class TailedJournal : public Journal {
   bool closed_ = false;
 
  private:
-  int waiting_ = 0;  // cursors in wait(), so that nobody is notified in vain
+  std::mutex gatherer_mutex_;  // held while it is asked; before mutex_
+  Gatherer* gatherer_ = nullptr;
+  std::atomic<int> waiting_{0};  // cursors in wait(), so that nobody is notified in vain
 };
 
 }  // namespace reprise::journal

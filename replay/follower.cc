@@ -199,14 +199,22 @@ void Follower::pause(uint32_t ms) {
   changed_.wait_for(lock, std::chrono::milliseconds(ms), [&] { return stopping_; });
 }
 
-Status Follower::wait_for_state(uint32_t timeout_ms, const std::function<bool(FollowerState)>& reached,
-                                std::string_view what) {
+Status Follower::wait_for_state(uint32_t timeout_ms, const Cancelled& cancelled,
+                                const std::function<bool(FollowerState)>& reached, std::string_view what) {
+  constexpr uint32_t kSlice_ms = 50;
   std::unique_lock lock(mutex_);
   auto settled = [&] {
     return reached(status_.state) || status_.state == FollowerState::kDetached ||
            status_.state == FollowerState::kStopped || stopping_;
   };
-  bool in_time = changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), settled);
+  bool in_time = false;
+  for (uint32_t left_ms = timeout_ms; !in_time;) {
+    uint32_t slice_ms = cancelled ? std::min(left_ms, kSlice_ms) : left_ms;
+    in_time = changed_.wait_for(lock, std::chrono::milliseconds(slice_ms), settled);
+    left_ms -= slice_ms;
+    if (in_time || left_ms == 0) break;
+    if (cancelled()) return fail(Code::kCancelled, endpoint_.to_string() + ": cancelled before contact");
+  }
   if (reached(status_.state)) return {};
   std::string why = status_.last_error ? ": " + status_.last_error->message() : "";
   if (status_.state == FollowerState::kDetached)
@@ -217,18 +225,18 @@ Status Follower::wait_for_state(uint32_t timeout_ms, const std::function<bool(Fo
               fmt::format("{}: {} within {} ms{}", endpoint_.to_string(), what, timeout_ms, why));
 }
 
-Status Follower::wait_connected(uint32_t timeout_ms) {
+Status Follower::wait_connected(uint32_t timeout_ms, const Cancelled& cancelled) {
   return wait_for_state(
-      timeout_ms,
+      timeout_ms, cancelled,
       [](FollowerState state) {
         return state == FollowerState::kCatchingUp || state == FollowerState::kLive;
       },
       "not connected to the leader");
 }
 
-Status Follower::wait_caught_up(uint32_t timeout_ms) {
+Status Follower::wait_caught_up(uint32_t timeout_ms, const Cancelled& cancelled) {
   return wait_for_state(
-      timeout_ms, [](FollowerState state) { return state == FollowerState::kLive; },
+      timeout_ms, cancelled, [](FollowerState state) { return state == FollowerState::kLive; },
       "not caught up with the leader");
 }
 

@@ -63,6 +63,8 @@ struct FollowerStatus {
 
 class Follower {
  public:
+  using Cancelled = std::function<bool()>;
+
   // network, member and clock outlive it.
   static std::unique_ptr<Follower> start(Network& network, const Endpoint& endpoint, Member& member,
                                          Clock& clock, const FollowerOptions& options = {});
@@ -70,10 +72,10 @@ class Follower {
   void stop();
 
   // Until the leader has greeted us (its volume is adopted). kTimeout names the last error; at once when
-  // detached.
-  Status wait_connected(uint32_t timeout_ms);
+  // detached. kCancelled soon after `cancelled`, which is asked now and then, says so.
+  Status wait_connected(uint32_t timeout_ms, const Cancelled& cancelled = nullptr);
   // Until we have what the leader had when it greeted us.
-  Status wait_caught_up(uint32_t timeout_ms);
+  Status wait_caught_up(uint32_t timeout_ms, const Cancelled& cancelled = nullptr);
   FollowerStatus status() const;
 
  private:
@@ -87,8 +89,8 @@ class Follower {
   void note_catch_up(const FollowerSession& session);  // with mutex_ held
   void note_failure(const Error& error);
   void pause(uint32_t ms);
-  Status wait_for_state(uint32_t timeout_ms, const std::function<bool(FollowerState)>& reached,
-                        std::string_view what);
+  Status wait_for_state(uint32_t timeout_ms, const Cancelled& cancelled,
+                        const std::function<bool(FollowerState)>& reached, std::string_view what);
 
   Network& network_;
   Endpoint endpoint_;

@@ -44,14 +44,22 @@ class RecordingSink final : public OperationSink {
     if (auto* write = std::get_if<Write>(&operations.back()))
       largest_write = std::max(largest_write, write->data.size());
   }
-  void end_call() override { ends.push_back(operations.size()); }
+  Outcome<void> end_call() override {
+    ends.push_back(operations.size());
+    return lose == 0 ? Outcome<void>{} : errno_of(lose);
+  }
+  Outcome<void> commit() override {
+    ++commits;
+    return fail_commit == 0 ? Outcome<void>{} : errno_of(fail_commit);
+  }
 
   std::vector<Operation> operations;
   std::vector<std::string> labels;
   std::vector<size_t> ends;  // operations there were at the end of each call
   size_t largest_write = 0;
   int reserved = 0;
-  int refuse = 0;  // errno
+  int commits = 0;
+  int refuse = 0, lose = 0, fail_commit = 0;  // errnos, answered by reserve, end_call and commit
 
  private:
   template <class Op>

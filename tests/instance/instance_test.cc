@@ -96,22 +96,60 @@ TEST_F(InstanceTest, AfterACrashTheJournalBringsBackWhatWasSynced) {
   }
   auto instance = open(open_store("s"));
   EXPECT_EQ(instance->open_report().snapshot, 0u);
-  EXPECT_GE(instance->open_report().batches_replayed, 50u);
+  EXPECT_GE(instance->open_report().batches_replayed, 2u);
   for (int i = 0; i < 50; i++)
     EXPECT_EQ(read(*instance, "/file" + std::to_string(i)), "text " + std::to_string(i));
 }
 
-TEST_F(InstanceTest, EveryOpeningForWritingIsANewOrigin) {
+TEST_F(InstanceTest, EveryOpeningThatWritesIsANewOriginAndNoOther) {
   journal::Vector first;
   {
     auto instance = open(create_store("s"));
     ASSERT_TRUE(instance->close());
     first = instance->vector();
   }
-  auto instance = open(open_store("s"));
   EXPECT_EQ(first.entries().size(), 1u);
+  for (bool crash : {false, true, false}) {
+    auto instance = open(open_store("s"));
+    EXPECT_EQ(instance->vector(), first) << "an opening that has written nothing shows in the history";
+    if (!crash) {
+      ASSERT_TRUE(instance->close());
+    }
+  }
+  auto instance = open(open_store("s"));
+  LogIndex last = instance->journal().last();
+  write(*instance, "/file", "text");
+  ASSERT_TRUE(instance->sync());
   EXPECT_EQ(instance->vector().entries().size(), 2u);
   EXPECT_TRUE(instance->vector().covers(first));
+  const journal::Batch start = batches(*instance, last + 1).front();
+  EXPECT_EQ(start.header().kind, journal::BatchKind::kOriginStart);
+  EXPECT_EQ(start.header().previous_origin, first.entries().front().first);
+  EXPECT_EQ(start.header().dependencies, first.entries());
+}
+
+TEST_F(InstanceTest, WhatAnOpeningAddsToTheJournalDoesNotGrowWithTheirNumber) {
+  auto store = create_store("s");
+  std::vector<uint64_t> added;
+  uint64_t before = 0;
+  for (int i = 0; i < 40; i++) {
+    auto instance = open(store);
+    write(*instance, "/file", "text");
+    ASSERT_TRUE(instance->sync());
+    uint64_t all = *instance->journal().bytes_from(1);
+    added.push_back(all - std::exchange(before, all));
+    ASSERT_TRUE(instance->close());
+  }
+  EXPECT_EQ(added[2], added.back());
+  // A follower with all of it, and one that begins at the end.
+  auto leader = open(store);
+  EXPECT_EQ(leader->vector().entries().size(), 40u);
+  auto follower = Instance::open_new_follower("", options(true));
+  ASSERT_TRUE(follower);
+  ASSERT_TRUE((*follower)->adopt_volume(leader->volume()));
+  auto applied = (*follower)->apply(batches(*leader));
+  ASSERT_TRUE(applied) << applied.error().message();
+  EXPECT_EQ((*follower)->settle()->position, leader->settle()->position);
 }
 
 TEST_F(InstanceTest, ABranchHasOneLiveInstance) {
@@ -182,6 +220,35 @@ TEST_F(InstanceTest, AnOverwriteIsThereAtOnceAndAfterACrash) {
   EXPECT_EQ(follower->settle()->position, leader->settle()->position);
 }
 
+TEST_F(InstanceTest, MarksSurviveACrashInTheMiddleOfAnOverwrite) {
+  auto leader = open(create_store("leader"));
+  write(*leader, "/file", "text");
+  ASSERT_TRUE(leader->mark("here", ""));
+  auto pinned = leader->pin();
+  auto marks = leader->marks();
+  ASSERT_TRUE(pinned && marks);
+  std::string in_the_way;
+  {
+    auto follower = Instance::open_new_follower(path("follower"), options(true));
+    ASSERT_TRUE(follower);
+    ASSERT_TRUE((*follower)->adopt_volume(leader->volume()));
+    // The journal cannot begin anew.
+    for (const auto& entry : std::filesystem::directory_iterator(path("follower") + "/branches/main/journal"))
+      in_the_way = entry.path();
+    size_t digits = in_the_way.rfind('1');
+    in_the_way.replace(digits, 1, "2");
+    in_the_way += ".new";
+    std::filesystem::create_directory(in_the_way);
+    auto done = (*follower)->install(pinned->view, pinned->moment.position, pinned->moment.lamport, *marks);
+    ASSERT_FALSE(done) << "the test does not stop it where it should";
+  }
+  std::filesystem::remove(in_the_way);
+  auto follower = open(open_store("follower"), true);
+  EXPECT_EQ(read(*follower, "/file"), "text");
+  EXPECT_EQ(follower->settle()->position, leader->settle()->position);
+  EXPECT_TRUE(follower->wait_for_mark("here", 0));
+}
+
 TEST_F(InstanceTest, MarksArePositionsThatCanBeReadAgain) {
   auto store = create_store("s");
   auto instance = open(store);
@@ -197,7 +264,9 @@ TEST_F(InstanceTest, MarksArePositionsThatCanBeReadAgain) {
     EXPECT_EQ(*until, std::optional(mark->log_index)) << position;
     auto state = state_at(*store, "main", *until);
     ASSERT_TRUE(state) << state.error().message();
-    EXPECT_EQ(state->position.to_token(), mark->token);
+    auto token = token_of(*store, "main", *state);
+    ASSERT_TRUE(token);
+    EXPECT_EQ(*token, mark->token);
     auto file = state->head.lookup(kRootInode, "file");
     ASSERT_TRUE(file);
     EXPECT_EQ(state->head.stat(file->inode)->size, std::string_view("before").size());
@@ -325,12 +394,22 @@ TEST_F(InstanceTest, MarksWorkAfterVeryManySessions) {
   auto store = create_store("s");
   for (int i = 0; i < 300; i++) {
     auto instance = open(store);
+    write(*instance, "/file", "text");
     ASSERT_TRUE(instance->close());
   }
   auto instance = open(store);
   auto mark = instance->mark("late", "");
   ASSERT_TRUE(mark) << mark.error().message();
-  EXPECT_TRUE(resolve_position(*store, "main", mark->token, system_clock()));
+  EXPECT_LT(mark->token.size(), 100u) << "a token grows with the number of openings";
+  auto resolved = resolve_position(*store, "main", mark->token, system_clock());
+  ASSERT_TRUE(resolved) << resolved.error().message();
+  EXPECT_EQ(*resolved, std::optional(mark->log_index));
+  // After it has been trimmed away it is found by the snapshot that is of that state.
+  auto snapshot = instance->snapshot("");
+  ASSERT_TRUE(snapshot && instance->trim());
+  EXPECT_EQ(*resolve_position(*store, "main", mark->token, system_clock()),
+            std::optional(snapshot->log_index));
+  EXPECT_TRUE(instance->wait_for(journal::Position::parse_token(mark->token)->vector, 0));
 }
 
 TEST_F(InstanceTest, AHostAnswersOverItsControlSocket) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "tests/journal/batches.h"
@@ -27,9 +29,7 @@ class RecorderTest : public testing::Test {
   std::unique_ptr<Journal> journal_ = Journal::in_memory(kIdentity, {});
 
   std::unique_ptr<Recorder> begin(const Vector& applied = {}, uint64_t lamport = 0) {
-    auto recorder = Recorder::begin(*journal_, clock_, random_, applied, lamport, {});
-    EXPECT_TRUE(recorder);
-    return std::move(*recorder);
+    return Recorder::create(*journal_, clock_, random_, applied, lamport, {});
   }
   // Everything appended so far.
   std::vector<Batch> batches() {
@@ -41,7 +41,12 @@ class RecorderTest : public testing::Test {
   static void call(Recorder& recorder, std::string_view name, std::string_view label) {
     ASSERT_TRUE(recorder.reserve(100));
     recorder.record(fs::Unlink{.parent = kRootInode, .name = name, .inode = {5}, .time = {1, 1}}, label);
-    recorder.end_call();
+    ASSERT_TRUE(recorder.end_call());
+  }
+  // The same, alone in its batch.
+  static void call_and_flush(Recorder& recorder, std::string_view name, std::string_view label) {
+    call(recorder, name, label);
+    ASSERT_TRUE(recorder.flush());
   }
   static BatchHeader foreign(OriginId origin, Lsn lsn, uint64_t lamport) {
     return {.origin = origin, .lsn = lsn, .lamport = lamport};
@@ -49,27 +54,46 @@ class RecorderTest : public testing::Test {
 };
 
 TEST_F(RecorderTest, TheFirstBatchIntroducesTheOriginAndClaimsItsPrefix) {
-  auto recorder = Recorder::begin(*journal_, clock_, random_, {}, 41, kOriginB);
-  ASSERT_TRUE(recorder);
+  auto recorder = Recorder::create(*journal_, clock_, random_, {}, 41, kOriginB);
+  uint64_t early = recorder->next().prefix();  // of a call that then failed
+  EXPECT_EQ(*recorder->flush(), 0u);
+  EXPECT_EQ(journal_->last(), 0u) << "an instance that has written nothing has begun an origin";
+  EXPECT_TRUE(recorder->vector().empty());
+  call_and_flush(*recorder, "name", "label");
   auto all = batches();
-  ASSERT_EQ(all.size(), 1u);
+  ASSERT_EQ(all.size(), 2u);
   const BatchHeader& header = all[0].header();
   EXPECT_EQ(header.kind, BatchKind::kOriginStart);
-  EXPECT_EQ(header.origin, (*recorder)->origin());
+  EXPECT_EQ(header.label, "");
+  EXPECT_EQ(header.origin, recorder->origin());
   EXPECT_EQ(header.lsn, 1u);
   EXPECT_EQ(header.lamport, 42u);
   EXPECT_EQ(header.previous_origin, kOriginB);
   uint64_t prefix = 0;
   all[0].for_each([&](const fs::Operation& o) { prefix = std::get<fs::ClaimPrefix>(o).prefix; });
   EXPECT_NE(prefix, 0u);
-  EXPECT_EQ((*recorder)->next().prefix(), prefix);
-  EXPECT_EQ((*recorder)->vector().get((*recorder)->origin()), 1u);
+  EXPECT_EQ(prefix, early);
+  EXPECT_EQ(recorder->next().prefix(), prefix);
+  EXPECT_EQ(recorder->vector().get(recorder->origin()), 2u);
 }
 
-TEST_F(RecorderTest, OneCallIsOneBatchWithDenseLsnsAndItsLabel) {
+TEST_F(RecorderTest, AnOriginNamesOfThePastOnlyTheOneItContinues) {
+  Vector applied;
+  for (uint64_t i = 1; i <= 1000; ++i) applied.set({.hi = 0xb00, .lo = i}, i);
+  OriginId previous{.hi = 0xb00, .lo = 700};
+  auto recorder = Recorder::create(*journal_, clock_, random_, applied, 0, previous);
+  call_and_flush(*recorder, "name", "");
+  Batch first = batches().front();
+  EXPECT_EQ(first.header().previous_origin, previous);
+  EXPECT_EQ(first.header().dependencies, (std::vector<Vector::Entry>{{previous, 700}}));
+  EXPECT_LT(first.encoded_bytes(), 300u);
+  EXPECT_EQ(recorder->vector().entries().size(), 1001u);
+}
+
+TEST_F(RecorderTest, BatchesHaveDenseLsnsAndOneLabel) {
   auto recorder = begin();
   for (int i = 0; i < 5; ++i) call(*recorder, "name", i % 2 == 0 ? "request 1" : "request 2");
-  recorder->end_call();  // of a call that changed nothing
+  EXPECT_TRUE(recorder->end_call());  // of a call that changed nothing
   auto all = batches();
   ASSERT_EQ(all.size(), 6u);
   for (size_t i = 1; i < all.size(); ++i) {
@@ -88,8 +112,9 @@ TEST_F(RecorderTest, OperationsOfOneCallStayTogether) {
   auto recorder = begin();
   recorder->record(fs::Unlink{.parent = kRootInode, .name = "a", .inode = {5}, .time = {}}, "x");
   recorder->record(fs::Unlink{.parent = kRootInode, .name = "b", .inode = {6}, .time = {}}, "x");
-  EXPECT_EQ(journal_->last(), 1u) << "a batch closed inside a call";
-  recorder->end_call();
+  EXPECT_EQ(batches().size(), 1u) << "a batch closed inside a call";
+  ASSERT_TRUE(recorder->end_call());
+  EXPECT_EQ(journal_->last(), 2u) << "a reader asked for it during the call";
   EXPECT_EQ(batches().back().operation_count(), 2u);
 }
 
@@ -115,12 +140,12 @@ TEST_F(RecorderTest, DependenciesAreTheChangeSinceTheBatchBefore) {
   Vector applied;
   applied.set(kOriginB, 10);
   auto recorder = begin(applied, 100);
-  call(*recorder, "a", "");
+  call_and_flush(*recorder, "a", "");
   recorder->observe(foreign(kOriginB, 11, 500));
   recorder->observe(foreign(kOriginB, 12, 400));
   recorder->observe(foreign(kOriginC, 1, 7));
-  call(*recorder, "b", "");
-  call(*recorder, "c", "");
+  call_and_flush(*recorder, "b", "");
+  call_and_flush(*recorder, "c", "");
   auto all = batches();
   using Entries = std::vector<Vector::Entry>;
   EXPECT_EQ(all[0].header().dependencies, (Entries{{kOriginB, 10}}));
@@ -138,6 +163,7 @@ TEST_F(RecorderTest, DependenciesAreTheChangeSinceTheBatchBefore) {
 TEST_F(RecorderTest, IdsAreNeverRepeatedAndAFurtherPrefixIsClaimedBeforeItsIds) {
   auto recorder = begin();
   uint64_t first = recorder->next().prefix();
+  call_and_flush(*recorder, "name", "");
   InodeId last;
   for (uint64_t i = 1; i < uint64_t{1} << InodeId::kCounterBits; ++i) {
     InodeId id = recorder->next();
@@ -151,7 +177,7 @@ TEST_F(RecorderTest, IdsAreNeverRepeatedAndAFurtherPrefixIsClaimedBeforeItsIds) 
   recorder->record(
       fs::Create{.parent = kRootInode, .name = "n", .inode = beyond, .mode = S_IFREG, .time = {}},
       "labelled");
-  recorder->end_call();
+  ASSERT_TRUE(recorder->end_call());
   Batch batch = batches().back();
   EXPECT_EQ(batch.header().label, "labelled");
   std::vector<std::string> names;
@@ -170,7 +196,7 @@ TEST_F(RecorderTest, AWriteThatNoBatchCanHoldIsCutIntoSeveral) {
   Bytes data(kBatchBodyLimit + 5000);
   for (size_t i = 0; i < data.size(); i += 997) data[i] = static_cast<std::byte>(i / 997);
   recorder->record(fs::Write{.inode = {9}, .offset = 10, .data = data, .time = {}}, "big");
-  recorder->end_call();
+  ASSERT_TRUE(recorder->end_call());
   auto all = batches();
   ASSERT_EQ(all.size(), 3u);
   Bytes together(10);
@@ -190,18 +216,120 @@ TEST_F(RecorderTest, OnceTheJournalHasFailedCallsAreRefused) {
     disk->failing_errno = failing_errno;
     auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
                                   {.durability = Durability::kAlways}, clock_, random_, 0, nullptr);
-    auto recorder = *Recorder::begin(*journal, clock_, random_, {}, 0, {});
+    auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
     call(*recorder, "good", "");
+    ASSERT_TRUE(recorder->commit());
+    EXPECT_EQ(journal->durable(), 2u);
     disk->calls_until_failure = 0;
     call(*recorder, "lost", "");
+    auto lost = recorder->commit();
+    ASSERT_FALSE(lost) << "the guest was told that the disk has it";
+    EXPECT_EQ(static_cast<int>(lost.error()), failing_errno);
     auto refused = recorder->reserve(1);
     ASSERT_FALSE(refused);
     EXPECT_EQ(static_cast<int>(refused.error()), failing_errno == ENOSPC ? ENOSPC : EROFS);
     EXPECT_FALSE(recorder->flush());
     recorder->record(fs::Unlink{.parent = kRootInode, .name = "late", .inode = {5}, .time = {}}, "");
-    recorder->end_call();
+    EXPECT_FALSE(recorder->end_call());
     EXPECT_FALSE(journal->close());
   }
+}
+
+// --- when a batch closes
+
+TEST_F(RecorderTest, CallsAreGatheredUntilAReaderHasComeToTheEnd) {
+  auto recorder = begin();
+  call_and_flush(*recorder, "first", "");
+  for (int i = 0; i < 10; ++i) call(*recorder, "name", "");
+  EXPECT_EQ(journal_->last(), 2u);
+  auto cursor = journal_->read(3);
+  auto logged = cursor->next();
+  ASSERT_TRUE(logged && *logged);
+  EXPECT_EQ((*logged)->batch.operation_count(), 10u);
+  EXPECT_FALSE(*cursor->next());
+}
+
+TEST_F(RecorderTest, WhileAReaderWaitsACallIsABatch) {
+  auto recorder = begin();
+  call_and_flush(*recorder, "first", "");
+  for (int round = 0; round < 20; ++round) {
+    auto cursor = journal_->read(journal_->last() + 1);
+    std::thread reader([&] { EXPECT_TRUE(cursor->wait(60'000)); });
+    while (!journal_->reader_waits()) std::this_thread::yield();
+    LogIndex before = journal_->last();
+    call(*recorder, "name", "");
+    EXPECT_EQ(journal_->last(), before + 1);
+    reader.join();
+  }
+}
+
+TEST_F(RecorderTest, WithoutAThreadToAskForItABatchClosesAtTheSoftLimit) {
+  auto recorder = begin();
+  for (int i = 0; i < 5000; ++i) call(*recorder, "a name of some length", "");
+  auto all = batches();
+  ASSERT_GT(all.size(), 5u);
+  for (size_t i = 1; i + 1 < all.size(); ++i) {
+    EXPECT_GT(all[i].encoded_bytes(), kBatchSoftLimit / 3);
+    EXPECT_LT(all[i].encoded_bytes(), kBatchSoftLimit * 2);
+  }
+}
+
+TEST_F(RecorderTest, TheJournalsThreadAsksForWhatIsGathered) {
+  auto disk = FakeDisk::create();
+  auto journal =
+      *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {}, clock_, random_, 0, nullptr);
+  auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
+  call(*recorder, "name", "");
+  for (int i = 0; i < 5000 && journal->last() < 2; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(journal->last(), 2u);
+  EXPECT_EQ(recorder->vector().get(recorder->origin()), 2u);
+  recorder.reset();
+  EXPECT_TRUE(journal->close());
+}
+
+TEST_F(RecorderTest, AFlushWaitsForTheEndOfTheCallAndThenHasIt) {
+  auto recorder = begin();
+  std::atomic<bool> flushed{false};
+  recorder->record(fs::Unlink{.parent = kRootInode, .name = "a", .inode = {5}, .time = {}}, "x");
+  std::thread flusher([&] {
+    EXPECT_EQ(*recorder->flush(), 2u);
+    flushed = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_FALSE(flushed);
+  recorder->record(fs::Unlink{.parent = kRootInode, .name = "b", .inode = {6}, .time = {}}, "x");
+  ASSERT_TRUE(recorder->end_call());
+  flusher.join();
+  EXPECT_EQ(batches().back().operation_count(), 2u);
+}
+
+TEST_F(RecorderTest, AWaitingGuestDoesNotHoldTheRecorderBack) {
+  // The first write fills the backlog; the disk stands still. reserve() waits, all else goes on.
+  auto disk = FakeDisk::create();
+  auto journal =
+      *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
+                     {.durability = Durability::kNone, .backlog_bytes = 10'000}, clock_, random_, 0, nullptr);
+  auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
+  std::unique_lock held(disk->mutex);
+  Bytes data(20'000);
+  recorder->record(fs::Write{.inode = {9}, .data = data, .time = {}}, "");
+  ASSERT_TRUE(recorder->end_call());
+  ASSERT_TRUE(recorder->flush());
+  std::atomic<bool> let_in{false};
+  std::thread guest([&] {
+    EXPECT_TRUE(recorder->reserve(100));
+    let_in = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_FALSE(let_in) << "the backlog is not bounded";
+  recorder->record(fs::Unlink{.parent = kRootInode, .name = "a", .inode = {5}, .time = {}}, "");
+  ASSERT_TRUE(recorder->end_call());
+  EXPECT_EQ(*recorder->flush(), 3u);
+  held.unlock();
+  guest.join();
+  recorder.reset();
+  EXPECT_TRUE(journal->close());
 }
 
 TEST_F(RecorderTest, ObservingAndAskingGoOnBesideRecording) {
@@ -217,7 +345,7 @@ TEST_F(RecorderTest, ObservingAndAskingGoOnBesideRecording) {
       before = now;
     }
   });
-  for (int i = 0; i < 2000; ++i) call(*recorder, "name", "");
+  for (int i = 0; i < 2000; ++i) call_and_flush(*recorder, "name", "");
   replayer.join();
   asker.join();
   auto all = batches();

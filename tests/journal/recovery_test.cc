@@ -146,6 +146,33 @@ TEST(Recovery, EveryFlippedByteGivesAPrefixOrAClearError) {
   }
 }
 
+// Two journals of the same batches differ only in the ids of their segments, and so in what their frames'
+// placement checksums are seeded with: a frame of the other at the same place has the right index, LSN and
+// batch.
+TEST(Recovery, AFrameOfAnotherSegmentIsNoFrameHere) {
+  constexpr LogIndex kBatches = 6;
+  Sample ours(kBatches, 0), theirs(kBatches, 0);
+  ASSERT_EQ(ours.frame_offsets, theirs.frame_offsets);
+  for (LogIndex n = 1; n <= kBatches; ++n) {
+    uint64_t from = ours.frame_offsets[n - 1], to = ours.frame_offsets[n];
+    auto disk = ours.disk->copy();
+    Bytes& bytes = disk->files.at(kFirst)->bytes;
+    std::copy(theirs.bytes().begin() + static_cast<ptrdiff_t>(from),
+              theirs.bytes().begin() + static_cast<ptrdiff_t>(to),
+              bytes.begin() + static_cast<ptrdiff_t>(from));
+    ASSERT_NE(bytes, ours.bytes()) << "the placement does not matter";
+    auto durable = open_on(disk->copy(), kBatches);
+    ASSERT_FALSE(durable) << n;
+    EXPECT_EQ(durable.error().code(), Code::kCorrupt);
+    bytes.resize(to);
+    Recovery recovery;
+    auto journal = open_on(disk, 0, &recovery);
+    ASSERT_TRUE(journal) << n << ": " << journal.error().message();
+    EXPECT_EQ(recovery.cut_offset, from);
+    expect_prefix(**journal, n - 1, "frame " + std::to_string(n));
+  }
+}
+
 TEST(Recovery, DamageInASealedSegmentIsAnErrorForWhoeverReadsIt) {
   auto disk = FakeDisk::create();
   {

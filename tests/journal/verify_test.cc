@@ -101,6 +101,29 @@ TEST(Verify, EveryFlippedByteIsFoundAndRepairLeavesAPrefix) {
   }
 }
 
+// Each segment is sound by itself, of this volume and branch, and has the right number and log index.
+TEST(Verify, ASegmentOfAnotherJournalInTheChainIsFound) {
+  auto ours = several_segments(), theirs = several_segments();
+  const size_t segments = ours->files.size();
+  ASSERT_EQ(theirs->files.size(), segments);
+  size_t number = 0;
+  for (const auto& [name, content] : theirs->files) {
+    ++number;
+    auto mixed = ours->copy();
+    mixed->files[name] = content;
+    FakeDirectory directory(mixed);
+    auto report = verify_journal(directory, kIdentity, 0, nullptr);
+    ASSERT_TRUE(report);
+    ASSERT_TRUE(report->problem) << name;
+    EXPECT_EQ(report->problem->code(), Code::kCorrupt);
+    EXPECT_NE(report->problem->message().find("chain value"), std::string::npos)
+        << report->problem->message();
+    EXPECT_FALSE(report->torn_tail);
+    EXPECT_LT(report->batches, kBatches);
+  }
+  EXPECT_EQ(number, segments);
+}
+
 TEST(Verify, ATornTailIsToldFromWorse) {
   auto disk = several_segments();
   FakeDirectory directory(disk);

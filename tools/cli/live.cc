@@ -93,12 +93,13 @@ Result<nlohmann::json> stat_stopped(const OpenTarget& open) {
   Progress progress("replaying");
   instance::State state = TRY(open.state(std::ref(progress)));
   fs::Usage usage = state.head.usage();
+  std::string token = TRY(instance::token_of(*open.store, open.target.branch, state));
   nlohmann::json json = {{"volume", open.store->volume().to_string()},
                          {"branch", open.target.branch},
                          {"role", "stopped"},
                          {"inodes", usage.inodes},
                          {"bytes", usage.blocks * fs::kBlockSize},
-                         {"position", state.position.to_token()},
+                         {"position", token},
                          {"digest", state.position.digest.to_string()}};
   instance::History history = TRY(instance::History::open(*open.store, open.target.branch));
   json["journal"] = {{"first", history.cursor().first()}, {"last", state.log_index}};
@@ -119,7 +120,8 @@ void print_flat(const nlohmann::json& json, const std::string& prefix) {
 
 Result<int> stat(const Options& options) {
   OpenTarget open = TRY(open_target(Target::parse(options.what)));
-  nlohmann::json json = open.live ? TRY(ask_live(open, {{"ask", "stat"}})) : TRY(stat_stopped(open));
+  bool asked = open.live && open.may_ask;
+  nlohmann::json json = asked ? TRY(ask_live(open, {{"ask", "stat"}})) : TRY(stat_stopped(open));
   json["store"] = open.target.store;
   if (open.live) json["live"] = {{"pid", open.live->pid}, {"command", open.live->command}};
   json["snapshots"] = TRY(open.store->catalogue().snapshots()).size();

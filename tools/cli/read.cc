@@ -42,7 +42,7 @@ Result<int> digest(const Reading& options) {
   }
   Target target = Target::parse(what);
   OpenTarget open = TRY(open_target(target));
-  if (open.live && target.position.empty())
+  if (open.live && open.may_ask && target.position.empty())
     return print_digest(TRY(ask_live(open, {{"ask", "digest"}})), options);
 
   Progress progress("replaying");
@@ -54,9 +54,10 @@ Result<int> digest(const Reading& options) {
                             state.position.digest.to_string(), recomputed.to_string()));
   }
   auto content = fs::content_digest(state.head);
+  std::string token = TRY(instance::token_of(*open.store, open.target.branch, state));
   return print_digest({{"digest", recomputed.to_string()},
                        {"content", content->to_string()},
-                       {"position", state.position.to_token()},
+                       {"position", token},
                        {"log_index", state.log_index}},
                       options);
 }

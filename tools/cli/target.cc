@@ -68,6 +68,7 @@ Result<OpenTarget> open_target(const Target& target, store::Access access) {
   if (written) return open;
   if (access == store::Access::kWrite || written.error().code() != Code::kPermission)
     return std::unexpected(written.error());
+  open.may_ask = false;
   fmt::print(stderr, "reprise: {}; what it has not written yet is not shown\n", written.error().message());
   return open;
 }

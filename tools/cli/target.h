@@ -33,6 +33,7 @@ struct OpenTarget {
   std::shared_ptr<store::Store> store;
   Target target;
   std::optional<store::LockHolder> live;
+  bool may_ask = true;  // the live instance; not if it is another user's
 
   // Its state at the target's position.
   Result<instance::State> state(
