@@ -19,14 +19,6 @@ class LocalInodeIds final : public InodeIdSource {
   uint64_t last_ = kRootInode.value;
 };
 
-bool is_mark(std::string_view name) {
-  auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
-  if (name.empty() || !is_letter(name[0]) || name == "head") return false;
-  for (char c : name)
-    if (!is_letter(c) && !(c >= '0' && c <= '9') && c != '.' && c != '-') return false;
-  return name.size() <= kNameMax;
-}
-
 }  // namespace
 
 std::unique_ptr<InodeIdSource> local_inode_ids() {
@@ -123,9 +115,13 @@ Outcome<Attributes> Filesystem::stat_directory(const Caller& caller, InodeId ino
 StatFs Filesystem::stat_fs() {
   constexpr uint64_t kTotal =
       kFileSizeMax / kBlockSize;  // what a tree without limits may well be said to hold
-  Usage used = usage();
-  auto left = [](uint64_t taken) { return taken < kTotal ? kTotal - taken : 0; };
-  return {kTotal, left(used.blocks), kTotal, left(used.inodes)};
+  std::shared_lock lock(mutex_);
+  const Usage used = head_.usage();
+  const SetLimits& limits = head_.limits();
+  auto left = [](uint64_t total, uint64_t taken) { return taken < total ? total - taken : 0; };
+  const uint64_t blocks = limits.bytes == 0 ? kTotal : limits.bytes / kBlockSize;
+  const uint64_t inodes = limits.inodes == 0 ? kTotal : limits.inodes;
+  return {blocks, left(blocks, used.blocks), inodes, left(inodes, used.inodes)};
 }
 
 Outcome<void> Filesystem::access(const Caller& caller, InodeId inode, int wanted) {
@@ -143,6 +139,19 @@ Outcome<void> Filesystem::barrier(std::string_view name, std::string_view label)
   TRY(call.begin(name.size()));
   TRY(call.apply(Barrier{.name = name, .time = call.now()}));
   return call.commit();
+}
+
+Outcome<void> Filesystem::set_limits(const SetLimits& limits, std::string_view label) {
+  Caller caller{.label = label};
+  Call call(*this, caller);
+  TRY(call.begin(0));
+  TRY(call.apply(limits));
+  return call.commit();
+}
+
+SetLimits Filesystem::limits() {
+  std::shared_lock lock(mutex_);
+  return head_.limits();
 }
 
 View Filesystem::view() {
@@ -167,15 +176,12 @@ void Filesystem::replay(const std::function<void(Head&)>& change) {
   reap_unlinked();
 }
 
-void Filesystem::exclusively(const std::function<void()>& run) {
-  std::unique_lock lock(mutex_);
-  run();
-}
-
 View Filesystem::install(const View& tree) {
   std::unique_lock lock(mutex_);
   View old = head_.view();
   head_ = Head(tree);
+  // A tree that was stored does not know the volume's limits; they are in the stream.
+  if (head_.limits() == SetLimits{} && old.limits() != SetLimits{}) CHECK(head_.apply(old.limits()));
   auto has_no_name = [&](InodeId inode) {
     auto attributes = head_.stat(inode);
     return attributes && attributes->nlink == 0;
@@ -197,27 +203,47 @@ void Filesystem::pin(InodeId inode, uint64_t count) {
 }
 
 void Filesystem::unpin(InodeId inode, uint64_t count) {
+  // A directory that goes lets go of the one it was in, and so on up.
+  while (inode) {
+    InodeId above = unpin_alone(inode, count);
+    inode = above;
+    count = 1;
+  }
+}
+
+// Returns the directory that was kept for its sake and need not be any more.
+InodeId Filesystem::unpin_alone(InodeId inode, uint64_t count) {
+  Pin last;
   {
     PinShard& shard = shard_of(inode);
     std::lock_guard lock(shard.mutex);
     auto found = shard.pins.find(inode);
     CHECK(found != shard.pins.end() && found->second.count >= count);
     found->second.count -= count;
-    if (found->second.count > 0) return;
-    bool orphan = found->second.orphan;
+    if (found->second.count > 0) return {};
+    last = found->second;
     shard.pins.erase(found);
-    if (!orphan) return;
   }
-  std::unique_lock lock(mutex_);
-  remove_or_keep(inode);
+  if (last.orphan) {
+    std::unique_lock lock(mutex_);
+    remove_or_keep(inode);
+  }
+  return last.above;
 }
 
 bool Filesystem::keep_orphan(InodeId inode) {
+  // ".." of a directory that is gone leads to the one it was in, gone or not.
+  auto above = head_.parent_of(inode);
   PinShard& shard = shard_of(inode);
-  std::lock_guard lock(shard.mutex);
-  auto found = shard.pins.find(inode);
-  if (found == shard.pins.end()) return false;
-  found->second.orphan = true;
+  {
+    std::lock_guard lock(shard.mutex);
+    auto found = shard.pins.find(inode);
+    if (found == shard.pins.end()) return false;
+    found->second.orphan = true;
+    if (!above || found->second.above) return true;
+    found->second.above = *above;
+  }
+  pin(*above);
   return true;
 }
 

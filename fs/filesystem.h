@@ -73,6 +73,7 @@ struct SetAttributesRequest {
   std::optional<uint32_t> mode;  // permission bits
   std::optional<uint32_t> uid, gid;
   std::optional<uint64_t> size;
+  bool changes_owner = false;  // chown: set-user-id and set-group-id go, even if it keeps both ids
   bool opened_for_writing = false;  // ftruncate: a descriptor vouches for the right to set the size
   TimeChange atime_change = TimeChange::kOmit, mtime_change = TimeChange::kOmit;
   Timestamp atime, mtime;
@@ -141,10 +142,11 @@ class Filesystem {
   Outcome<Attributes> set_attributes(const Caller& caller, InodeId inode,
                                      const SetAttributesRequest& request);
   Outcome<size_t> read(InodeId inode, uint64_t offset, ByteSpan into);
-  // Returns the offset after the last byte written: short of all only past kCallDataMax, or at kFileSizeMax.
-  // With `append` offset is ignored and the end of the file taken.
+  // Returns the offset after the last byte written: short of all only past kCallDataMax, at the largest size
+  // a file may have, or where the volume is full. With `append` offset is ignored and the end of the file
+  // taken; `began` is set to where the first byte went.
   Outcome<uint64_t> write(const Caller& caller, InodeId inode, uint64_t offset, ByteView data,
-                          bool append = false);
+                          bool append = false, uint64_t* began = nullptr);
   Outcome<void> allocate(const Caller& caller, InodeId inode, RangeChange change, bool keep_size,
                          uint64_t offset, uint64_t length);
   Outcome<uint64_t> copy_range(const Caller& caller, InodeId from, uint64_t from_offset, InodeId to,
@@ -168,8 +170,14 @@ class Filesystem {
   // Advisory locks: among who asks here, by inode; no part of the tree.
   Locks& locks() { return locks_; }
 
-  // A barrier in the stream, or with a name a mark: [A-Za-z_][A-Za-z0-9_.-]*, not "head", else EINVAL.
+  // A barrier in the stream, or with a name a mark (is_mark), else EINVAL.
   Outcome<void> barrier(std::string_view name, std::string_view label);
+
+  // The volume's limits, 0 for none: whoever may set them (EROFS otherwise) makes them everybody's. Where one
+  // is exceeded a call answers ENOSPC (bytes, inodes), EFBIG (file size) or EDQUOT (depth, names per
+  // directory). What is past them already stays, and may shrink.
+  Outcome<void> set_limits(const SetLimits& limits, std::string_view label = {});
+  SetLimits limits();
 
   // --- for the replayer and for snapshots
   View view();         // O(1)
@@ -178,8 +186,6 @@ class Filesystem {
   // Runs `change` on the head under the write lock. What it applies is not handed to the sink. Unlinked
   // inodes that nobody pins are removed afterwards.
   void replay(const std::function<void(Head&)>& change);
-  // Runs under the write lock with the sink's attention: what `run` does happens between two operations.
-  void exclusively(const std::function<void()>& run);
   // Overwrite: readers see the old tree or the new, never a mix. Returns the old one. The tree should hold no
   // inodes without links but those pinned here: nobody would ever remove them.
   View install(const View& tree);
@@ -189,6 +195,7 @@ class Filesystem {
   struct Pin {
     uint64_t count = 0;
     bool orphan = false;  // has lost its last name; removed with the last pin
+    InodeId above;        // of a directory among those: the one it was in, pinned for it
   };
   struct PinShard {
     std::mutex mutex;
@@ -207,6 +214,15 @@ class Filesystem {
   Outcome<void> copy_recorded(Call& call, const CopyRange& range);
   PinShard& shard_of(InodeId inode) { return pins_[std::hash<InodeId>{}(inode) >> 58]; }
   bool keep_orphan(InodeId inode);  // true if it is pinned, and marks it
+  InodeId unpin_alone(InodeId inode, uint64_t count);
+  // fs/filesystem_limits.cc
+  Outcome<void> check_room_for_inode() const;
+  Outcome<void> check_room_for_name(const Attributes& directory) const;
+  Outcome<void> check_depth_after_move(const Attributes& moved, InodeId new_parent) const;
+  uint64_t depth_of(InodeId directory) const;
+  bool has_names_below(InodeId directory, uint64_t levels) const;
+  uint64_t file_size_max() const;
+  uint64_t free_blocks() const;
   void remove_or_keep(InodeId inode);
   void reap_unlinked();
 

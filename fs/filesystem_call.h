@@ -27,6 +27,10 @@ class Filesystem::Call {
   Outcome<void> apply(const Operation& operation);
   // The same for an inode as it was before the call: changes to one without links are not recorded.
   Outcome<void> apply_to(const Attributes& inode, const Operation& operation);
+  // The same for a change of a file's bytes that takes this many new blocks at the most: ENOSPC if the volume
+  // then held more than it may, and it is as if nothing had happened.
+  Outcome<void> apply_within_limits(const Attributes& inode, const Operation& operation,
+                                    uint64_t blocks_at_most);
   // For what has no operation of its own on the tree.
   void record(const Operation& operation);
   // A place where a batch may close, in a call that records more than one can hold.
@@ -50,6 +54,10 @@ class Filesystem::Call {
 
 // A name for one entry. ENOENT (empty), ENAMETOOLONG, EINVAL ('/' or NUL in it).
 Outcome<void> check_name(std::string_view name);
+// What mknod can make. EPERM (a directory), EINVAL.
+Outcome<void> check_node_type(uint32_t mode);
+// ERANGE.
+Outcome<void> check_xattr_name(std::string_view name);
 inline bool is_dot(std::string_view name) {
   return name == ".";
 }

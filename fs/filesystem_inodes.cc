@@ -20,8 +20,12 @@ bool changes_times(const SetAttributesRequest& request) {
   return request.atime_change != TimeChange::kOmit || request.mtime_change != TimeChange::kOmit;
 }
 
+bool changes_owner(const SetAttributesRequest& request) {
+  return request.changes_owner || request.uid || request.gid;
+}
+
 bool changes_nothing(const SetAttributesRequest& request) {
-  return !request.mode && !request.uid && !request.gid && !request.size && !changes_times(request);
+  return !request.mode && !changes_owner(request) && !request.size && !changes_times(request);
 }
 
 Outcome<void> check_regular(const Attributes& file) {
@@ -30,17 +34,20 @@ Outcome<void> check_regular(const Attributes& file) {
   return {};
 }
 
-Outcome<void> check_size(const Caller& caller, const Attributes& file, const SetAttributesRequest& request) {
+Outcome<void> check_size(const Caller& caller, const Attributes& file, const SetAttributesRequest& request,
+                         uint64_t size_max) {
   TRY(check_regular(file));
   if (!request.opened_for_writing) TRY(check_access(caller, file, W_OK));
-  if (*request.size > kFileSizeMax) return errno_of(EFBIG);
+  if (*request.size > std::max(size_max, file.size)) return errno_of(EFBIG);
   return {};
 }
 
 Outcome<void> check_chown(const Caller& caller, const Attributes& before,
                           const SetAttributesRequest& request) {
   if (caller.trusted || privileged(caller)) return {};
-  if (caller.uid != before.uid) return errno_of(EPERM);
+  const bool changes =
+      request.uid || request.gid || mode_after_chown(caller, before) != (before.mode & 07777);
+  if (changes && caller.uid != before.uid) return errno_of(EPERM);
   if (request.uid && *request.uid != before.uid) return errno_of(EPERM);
   if (request.gid && *request.gid != before.gid && !has_group(caller, *request.gid)) return errno_of(EPERM);
   return {};
@@ -58,11 +65,11 @@ Outcome<void> check_times(const Caller& caller, const Attributes& before,
 }
 
 Outcome<void> check_request(const Caller& caller, const Attributes& before,
-                            const SetAttributesRequest& request) {
-  if (request.size) TRY(check_size(caller, before, request));
+                            const SetAttributesRequest& request, uint64_t size_max) {
+  if (request.size) TRY(check_size(caller, before, request, size_max));
   if (request.mode && before.is_symlink()) return errno_of(EOPNOTSUPP);
   if (request.mode && !owns(caller, before)) return errno_of(EPERM);
-  if (request.uid || request.gid) TRY(check_chown(caller, before, request));
+  if (changes_owner(request)) TRY(check_chown(caller, before, request));
   if (changes_times(request)) TRY(check_times(caller, before, request));
   return {};
 }
@@ -73,7 +80,7 @@ uint32_t resulting_mode(const Caller& caller, const Attributes& before, const Se
     bool in_group = privileged(caller) || has_group(caller, request.gid.value_or(before.gid));
     return in_group ? mode : mode & ~uint32_t{S_ISGID};
   }
-  if (request.uid || request.gid) return mode_after_chown(caller, before);
+  if (changes_owner(request)) return mode_after_chown(caller, before);
   if (request.size) return mode_after_write(caller, before);
   return before.mode & 07777;
 }
@@ -93,7 +100,7 @@ SetAttributes resolve(const Caller& caller, const Attributes& before, const SetA
   if (request.gid) set.mask |= SetAttributes::kGid, set.gid = *request.gid;
   set_time(request.atime_change, request.atime, SetAttributes::kAtime, set.atime);
   set_time(request.mtime_change, request.mtime, SetAttributes::kMtime, set.mtime);
-  if (set.mask != 0) set.mask |= SetAttributes::kCtime, set.ctime = now;
+  if (set.mask != 0 || request.changes_owner) set.mask |= SetAttributes::kCtime, set.ctime = now;
   return set;
 }
 
@@ -105,7 +112,7 @@ std::optional<SetAttributes> revoke(const Caller& caller, const Attributes& file
       .inode = file.inode, .mask = SetAttributes::kMode | SetAttributes::kCtime, .mode = mode, .ctime = now};
 }
 
-Outcome<void> check_range(uint64_t offset, uint64_t length) {
+Outcome<void> check_range(uint64_t offset, uint64_t length) {  // of what any file may have
   if (length == 0) return errno_of(EINVAL);
   if (offset > kFileSizeMax || length > kFileSizeMax - offset) return errno_of(EFBIG);
   return {};
@@ -124,15 +131,21 @@ Outcome<void> check_allocate(const Attributes& file, const Allocate& range) {
       if (!range.keep_size) return errno_of(EOPNOTSUPP);
       return {};
     case RangeChange::kCollapse:
-      if (range.keep_size || !aligned || range.offset + range.length >= file.size) return errno_of(EINVAL);
+      if (range.keep_size) return errno_of(EOPNOTSUPP);
+      if (!aligned || range.offset + range.length >= file.size) return errno_of(EINVAL);
       return {};
     case RangeChange::kInsert:
-      if (range.keep_size || !aligned) return errno_of(EINVAL);
+      if (range.keep_size) return errno_of(EOPNOTSUPP);
+      if (!aligned) return errno_of(EINVAL);
       if (file.size > kFileSizeMax - range.length) return errno_of(EFBIG);
       if (range.offset >= file.size) return errno_of(EINVAL);
       return {};
   }
   return errno_of(EINVAL);
+}
+
+uint64_t blocks_touched(uint64_t offset, uint64_t length) {
+  return (offset + length - 1) / kBlockSize - offset / kBlockSize + 1;
 }
 
 bool overlap(uint64_t a, uint64_t b, uint64_t length) {
@@ -152,9 +165,9 @@ Outcome<Attributes> Filesystem::set_attributes(const Caller& caller, InodeId ino
   Call call(*this, caller);
   TRY(call.begin(0));
   Attributes before = TRY(stat_handle(inode));
-  TRY(check_request(caller, before, request));
+  TRY(check_request(caller, before, request, file_size_max()));
   SetAttributes set = resolve(caller, before, request, call.now());
-  if (request.size)
+  if (request.size)  // to the size there is, too: as ext4, though not all others
     TRY(call.apply_to(before, Truncate{.inode = inode, .size = *request.size, .time = call.now()}));
   if (set.mask != 0) TRY(call.apply_to(before, set));
   auto after = head_.stat(inode);
@@ -172,19 +185,27 @@ Outcome<size_t> Filesystem::read(InodeId inode, uint64_t offset, ByteSpan into) 
 }
 
 Outcome<uint64_t> Filesystem::write(const Caller& caller, InodeId inode, uint64_t offset, ByteView data,
-                                    bool append) {
+                                    bool append, uint64_t* began) {
   data = data.first(std::min(data.size(), kCallDataMax));
   Call call(*this, caller);
   TRY(call.begin(data.size()));
   Attributes file = TRY(stat_handle(inode));
   TRY(check_regular(file));
   if (append) offset = file.size;
+  if (began != nullptr) *began = offset;
   if (data.empty()) return offset;
-  if (offset >= kFileSizeMax || (append && data.size() > kFileSizeMax - offset)) return errno_of(EFBIG);
-  data = data.first(std::min<uint64_t>(data.size(), kFileSizeMax - offset));
+  const uint64_t size_max = file_size_max(), first = offset;
+  if (offset >= size_max) return errno_of(EFBIG);
+  data = data.first(std::min<uint64_t>(data.size(), size_max - offset));
   while (!data.empty()) {
-    ByteView part = data.first(std::min(data.size(), kRecordedWriteMax));
-    TRY(call.apply_to(file, Write{.inode = inode, .offset = offset, .data = part, .time = call.now()}));
+    // Where the volume is nearly full, what surely fits, or else as little as can be told apart.
+    uint64_t fits = std::max<uint64_t>(free_blocks(), 1) * kBlockSize - offset % kBlockSize;
+    ByteView part = data.first(std::min<uint64_t>({data.size(), kRecordedWriteMax, fits}));
+    auto written = call.apply_within_limits(
+        file, Write{.inode = inode, .offset = offset, .data = part, .time = call.now()},
+        blocks_touched(offset, part.size()));
+    if (!written && offset == first) return std::unexpected(written.error());
+    if (!written) break;
     offset += part.size();
     data = data.subspan(part.size());
   }
@@ -206,7 +227,10 @@ Outcome<void> Filesystem::allocate(const Caller& caller, InodeId inode, RangeCha
                  .length = length,
                  .time = call.now()};
   TRY(check_allocate(file, range));
-  TRY(call.apply_to(file, range));
+  bool grows = change == RangeChange::kInsert || (!keep_size && change != RangeChange::kCollapse);
+  uint64_t end = change == RangeChange::kInsert ? file.size + length : offset + length;
+  if (grows && end > std::max(file_size_max(), file.size)) return errno_of(EFBIG);
+  TRY(call.apply_within_limits(file, range, 1));  // what was within one node may take a block
   if (auto revoked = revoke(caller, file, call.now())) TRY(call.apply_to(file, *revoked));
   return call.commit();
 }
@@ -222,19 +246,25 @@ Outcome<uint64_t> Filesystem::copy_range(const Caller& caller, InodeId from, uin
   TRY(check_regular(target));
   if (from_offset >= source.size || length == 0) return 0;
   length = std::min(length, source.size - from_offset);
-  if (to_offset >= kFileSizeMax) return errno_of(EFBIG);
-  length = std::min(length, kFileSizeMax - to_offset);
+  const uint64_t size_max = file_size_max();
+  if (to_offset >= size_max) return errno_of(EFBIG);
+  length = std::min(length, size_max - to_offset);
   if (from == to && overlap(from_offset, to_offset, length)) return errno_of(EINVAL);
+  // Where the volume is nearly full, what surely fits, or else as little as can be told apart.
+  length = std::min(length, std::max<uint64_t>(free_blocks(), 1) * kBlockSize - to_offset % kBlockSize);
+  const uint64_t blocks = blocks_touched(to_offset, length);
+  const bool by_writes = source.nlink == 0 && target.nlink > 0;
+  if (by_writes && free_blocks() < blocks) return errno_of(ENOSPC);
   CopyRange range{.from = from,
                   .from_offset = from_offset,
                   .to = to,
                   .to_offset = to_offset,
                   .length = length,
                   .time = call.now()};
-  if (source.nlink == 0 && target.nlink > 0)
+  if (by_writes)
     TRY(copy_recorded(call, range));
   else
-    TRY(call.apply_to(target, range));
+    TRY(call.apply_within_limits(target, range, blocks));
   if (auto revoked = revoke(caller, target, call.now())) TRY(call.apply_to(target, *revoked));
   TRY(call.commit());
   return length;

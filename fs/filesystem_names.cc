@@ -58,6 +58,10 @@ Outcome<Attributes> Filesystem::create(const Caller& caller, InodeId parent, std
   }
   Attributes directory = TRY(stat_directory(caller, parent, X_OK));
   TRY(check_free(caller, directory, name));
+  bool device = S_ISCHR(mode) || S_ISBLK(mode);
+  if (device && !caller.trusted && !privileged(caller)) return errno_of(EPERM);
+  TRY(check_room_for_inode());
+  TRY(check_room_for_name(directory));
   Inherited inherited = inherit(caller, directory, mode);
   InodeId inode = ids_.next();
   TRY(call.apply(Create{.parent = parent,
@@ -81,14 +85,27 @@ Outcome<Attributes> Filesystem::commit_made(Call& call, const Attributes& made, 
   return std::unexpected(done.error());
 }
 
+Outcome<void> check_node_type(uint32_t mode) {
+  switch (mode & S_IFMT) {
+    case 0:
+    case S_IFREG:
+    case S_IFIFO:
+    case S_IFSOCK:
+    case S_IFCHR:
+    case S_IFBLK:
+      return {};
+    case S_IFDIR:
+      return errno_of(EPERM);
+    default:
+      return errno_of(EINVAL);
+  }
+}
+
 Outcome<Attributes> Filesystem::make_node(const Caller& caller, InodeId parent, std::string_view name,
                                           uint32_t mode, uint64_t rdev, Hold hold) {
-  uint32_t type = mode & S_IFMT;
-  if (type == 0) type = S_IFREG;
-  if (type == S_IFDIR) return errno_of(EPERM);
+  TRY(check_node_type(mode));
+  uint32_t type = (mode & S_IFMT) == 0 ? S_IFREG : mode & S_IFMT;
   bool device = type == S_IFCHR || type == S_IFBLK;
-  if (!device && type != S_IFREG && type != S_IFIFO && type != S_IFSOCK) return errno_of(EINVAL);
-  if (device && !caller.trusted && !privileged(caller)) return errno_of(EPERM);
   return create(caller, parent, name, type | (mode & 07777), device ? rdev : 0, {}, hold);
 }
 
@@ -109,7 +126,7 @@ Outcome<Attributes> Filesystem::make_unlinked(const Caller& caller, InodeId pare
   Call call(*this, caller);
   TRY(call.begin(0));
   Attributes directory = TRY(stat_directory(caller, parent, W_OK | X_OK));
-  if (directory.nlink == 0) return errno_of(ENOENT);
+  TRY(check_room_for_inode());
   Inherited inherited = inherit(caller, directory, S_IFREG | (mode & 07777));
   InodeId inode = ids_.next();
   TRY(head_.add_unlinked(Create{
@@ -132,6 +149,7 @@ Outcome<Attributes> Filesystem::link(const Caller& caller, InodeId inode, InodeI
   if (file.is_directory()) return errno_of(EPERM);
   if (file.nlink == 0 && !linkable_.contains(inode)) return errno_of(ENOENT);
   if (file.nlink >= kLinkMax) return errno_of(EMLINK);
+  TRY(check_room_for_name(directory));
   TRY(call.apply_to(file, Link{.parent = new_parent, .name = new_name, .inode = inode, .time = call.now()}));
   Attributes linked = TRY(head_.stat(inode));
   if (file.nlink == 0) {
@@ -276,6 +294,9 @@ Outcome<void> Filesystem::rename(const Caller& caller, InodeId old_parent, std::
   if (!same_parent && source.is_directory()) TRY(check_access(caller, source, W_OK));
   if (!same_parent && exchange && target->is_directory()) TRY(check_access(caller, *target, W_OK));
   if (target && !exchange && target->is_directory() && target->size > 0) return errno_of(ENOTEMPTY);
+  if (!target && !same_parent) TRY(check_room_for_name(to));
+  if (!same_parent) TRY(check_depth_after_move(source, new_parent));
+  if (!same_parent && exchange) TRY(check_depth_after_move(*target, old_parent));
   TRY(call.apply(Rename{.old_parent = old_parent,
                         .old_name = old_name,
                         .new_parent = new_parent,

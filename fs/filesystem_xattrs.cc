@@ -8,60 +8,77 @@
 namespace reprise::fs {
 namespace {
 
-enum class Namespace { kUser, kTrusted, kSecurity, kAcl };
+enum class Namespace { kUser, kTrusted, kSecurity, kSystem, kOther };
 
-Outcome<Namespace> namespace_of(std::string_view name) {
-  if (name.empty() || name.size() > kXattrNameMax) return errno_of(ERANGE);
-  if (name == "system.posix_acl_access" || name == "system.posix_acl_default") return Namespace::kAcl;
+Namespace namespace_of(std::string_view name) {
   for (auto [prefix, space] : {std::pair<std::string_view, Namespace>{"user.", Namespace::kUser},
                                {"trusted.", Namespace::kTrusted},
-                               {"security.", Namespace::kSecurity}}) {
-    if (!name.starts_with(prefix)) continue;
-    if (name.size() == prefix.size()) return errno_of(EINVAL);
-    return space;
-  }
-  return errno_of(EOPNOTSUPP);
+                               {"security.", Namespace::kSecurity},
+                               {"system.", Namespace::kSystem}})
+    if (name.starts_with(prefix)) return space;
+  return Namespace::kOther;
+}
+
+bool is_acl(std::string_view name) {
+  return name == "system.posix_acl_access" || name == "system.posix_acl_default";
+}
+
+// Does any filesystem know such a name? Linux asks only after it has looked at permissions.
+Outcome<void> check_known(std::string_view name) {
+  if (is_acl(name)) return {};
+  Namespace space = namespace_of(name);
+  if (space == Namespace::kOther || space == Namespace::kSystem) return errno_of(EOPNOTSUPP);
+  if (name.ends_with('.') && name.find('.') == name.size() - 1) return errno_of(EINVAL);
+  return {};
 }
 
 bool has_user_xattrs(const Attributes& attributes) {
   return attributes.is_regular() || attributes.is_directory();
 }
 
-Outcome<void> check_get(const Caller& caller, const Attributes& attributes, Namespace space) {
+Outcome<void> check_get(const Caller& caller, const Attributes& attributes, std::string_view name) {
+  Namespace space = namespace_of(name);
   if (space == Namespace::kTrusted && !privileged(caller)) return errno_of(ENODATA);
-  if (space != Namespace::kUser) return {};
-  if (!has_user_xattrs(attributes)) return errno_of(ENODATA);
-  return check_access(caller, attributes, R_OK);
+  if (space == Namespace::kUser && !has_user_xattrs(attributes)) return errno_of(ENODATA);
+  if (space == Namespace::kUser || space == Namespace::kOther) TRY(check_access(caller, attributes, R_OK));
+  return check_known(name);
 }
 
-Outcome<void> check_change(const Caller& caller, const Attributes& attributes, Namespace space,
-                           std::string_view name) {
-  switch (space) {
-    case Namespace::kUser:
-      if (!has_user_xattrs(attributes)) return errno_of(EPERM);
-      if (attributes.is_directory() && (attributes.mode & S_ISVTX) != 0 && !owns(caller, attributes))
-        return errno_of(EPERM);
-      return check_access(caller, attributes, W_OK);
-    case Namespace::kTrusted:
-    case Namespace::kSecurity:
-      if (!caller.trusted && !privileged(caller)) return errno_of(EPERM);
-      return {};
-    case Namespace::kAcl:
-      if (attributes.is_symlink()) return errno_of(EOPNOTSUPP);
-      if (!owns(caller, attributes)) return errno_of(EPERM);
-      if (name == "system.posix_acl_default" && !attributes.is_directory()) return errno_of(EACCES);
-      return {};
+Outcome<void> check_change_acl(const Caller& caller, const Attributes& attributes, std::string_view name) {
+  if (!is_acl(name)) return {};
+  if (attributes.is_symlink()) return errno_of(EOPNOTSUPP);
+  if (!owns(caller, attributes)) return errno_of(EPERM);
+  if (name == "system.posix_acl_default" && !attributes.is_directory()) return errno_of(EACCES);
+  return {};
+}
+
+Outcome<void> check_change(const Caller& caller, const Attributes& attributes, std::string_view name) {
+  const Namespace space = namespace_of(name);
+  const bool may_all = caller.trusted || privileged(caller);
+  if (space == Namespace::kTrusted && !may_all) return errno_of(EPERM);
+  if (space == Namespace::kUser) {
+    if (!has_user_xattrs(attributes)) return errno_of(EPERM);
+    if (attributes.is_directory() && (attributes.mode & S_ISVTX) != 0 && !owns(caller, attributes))
+      return errno_of(EPERM);
   }
-  return errno_of(EOPNOTSUPP);
+  if (space == Namespace::kUser || space == Namespace::kOther) TRY(check_access(caller, attributes, W_OK));
+  if (space == Namespace::kSecurity && !may_all) return errno_of(EPERM);
+  TRY(check_change_acl(caller, attributes, name));
+  return check_known(name);
 }
 
 }  // namespace
 
+Outcome<void> check_xattr_name(std::string_view name) {
+  if (name.empty() || name.size() > kXattrNameMax) return errno_of(ERANGE);
+  return {};
+}
+
 Outcome<Bytes> Filesystem::get_xattr(const Caller& caller, InodeId inode, std::string_view name) {
-  Namespace space = TRY(namespace_of(name));
+  TRY(check_xattr_name(name));
   std::shared_lock lock(mutex_);
   Attributes attributes = TRY(stat_handle(inode));
-  TRY(check_get(caller, attributes, space));
+  TRY(check_get(caller, attributes, name));
   ByteView value = TRY(head_.get_xattr(inode, name));
   return Bytes(value.begin(), value.end());
 }
@@ -80,12 +97,12 @@ Outcome<std::string> Filesystem::list_xattrs(const Caller& caller, InodeId inode
 
 Outcome<void> Filesystem::set_xattr(const Caller& caller, InodeId inode, std::string_view name,
                                     ByteView value, XattrMode mode) {
-  Namespace space = TRY(namespace_of(name));
+  TRY(check_xattr_name(name));
   if (value.size() > kXattrValueMax) return errno_of(E2BIG);
   Call call(*this, caller);
   TRY(call.begin(name.size() + value.size()));
   Attributes attributes = TRY(stat_handle(inode));
-  TRY(check_change(caller, attributes, space, name));
+  TRY(check_change(caller, attributes, name));
   bool exists = false;
   size_t others = 0;
   TRY(head_.list_xattrs(inode, [&](std::string_view other, ByteView bytes) {
@@ -102,11 +119,11 @@ Outcome<void> Filesystem::set_xattr(const Caller& caller, InodeId inode, std::st
 }
 
 Outcome<void> Filesystem::remove_xattr(const Caller& caller, InodeId inode, std::string_view name) {
-  Namespace space = TRY(namespace_of(name));
+  TRY(check_xattr_name(name));
   Call call(*this, caller);
   TRY(call.begin(name.size()));
   Attributes attributes = TRY(stat_handle(inode));
-  TRY(check_change(caller, attributes, space, name));
+  TRY(check_change(caller, attributes, name));
   TRY(head_.get_xattr(inode, name));
   TRY(call.apply_to(attributes, RemoveXattr{.inode = inode, .name = name, .time = call.now()}));
   return call.commit();

@@ -10,12 +10,14 @@ namespace {
 using TimeChange = SetAttributesRequest::TimeChange;
 
 Outcome<RangeChange> range_change_of(int mode) {
-  switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+  switch (mode) {
     case 0:
+    case FALLOC_FL_KEEP_SIZE:
       return RangeChange::kReserve;
-    case FALLOC_FL_PUNCH_HOLE:
+    case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
       return RangeChange::kPunch;
     case FALLOC_FL_ZERO_RANGE:
+    case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE:
       return RangeChange::kZero;
     case FALLOC_FL_COLLAPSE_RANGE:
       return RangeChange::kCollapse;
@@ -24,6 +26,12 @@ Outcome<RangeChange> range_change_of(int mode) {
     default:
       return errno_of(EOPNOTSUPP);
   }
+}
+
+Outcome<void> check_copy_offset(const int64_t* offset, uint64_t length) {
+  if (offset == nullptr || *offset >= 0) return {};
+  uint64_t end;
+  return errno_of(__builtin_add_overflow(static_cast<uint64_t>(*offset), length, &end) ? EOVERFLOW : EINVAL);
 }
 
 }  // namespace
@@ -134,8 +142,9 @@ Outcome<size_t> Guest::pread(int fd, ByteSpan into, int64_t offset) {
 
 Outcome<size_t> Guest::write_at(OpenFile& opened, ByteView data, uint64_t* position) {
   bool append = (opened.flags & O_APPEND) != 0;
-  uint64_t end = TRY(filesystem_.write(caller(), opened.inode, *position, data, append));
-  size_t written = append ? std::min(data.size(), kCallDataMax) : end - *position;
+  uint64_t began = 0;
+  uint64_t end = TRY(filesystem_.write(caller(), opened.inode, *position, data, append, &began));
+  size_t written = end - began;
   *position = end;
   TRY(sync_if_asked(opened));
   return written;
@@ -183,20 +192,24 @@ Outcome<int64_t> Guest::seek(int fd, int64_t offset, int whence) {
 }
 
 Outcome<void> Guest::fallocate(int fd, int mode, int64_t offset, int64_t length) {
+  OpenFile* opened = TRY(file(fd));
+  if ((opened->flags & O_PATH) != 0) return errno_of(EBADF);
   if (offset < 0 || length <= 0) return errno_of(EINVAL);
   RangeChange change = TRY(range_change_of(mode));
-  OpenFile* opened = TRY(file_to_write(fd));
+  if (!opened->writable()) return errno_of(EBADF);
   return filesystem_.allocate(caller(), opened->inode, change, (mode & FALLOC_FL_KEEP_SIZE) != 0,
                               static_cast<uint64_t>(offset), static_cast<uint64_t>(length));
 }
 
 Outcome<size_t> Guest::copy_file_range(int from, int64_t* from_offset, int to, int64_t* to_offset,
                                        size_t length) {
-  OpenFile* source = TRY(file_to_read(from));
-  OpenFile* target = TRY(file_to_write(to));
-  if ((target->flags & O_APPEND) != 0) return errno_of(EBADF);
-  if ((from_offset != nullptr && *from_offset < 0) || (to_offset != nullptr && *to_offset < 0))
-    return errno_of(EINVAL);
+  OpenFile* source = TRY(file(from));
+  OpenFile* target = TRY(file(to));
+  if (((source->flags | target->flags) & O_PATH) != 0) return errno_of(EBADF);
+  if (source->type == S_IFDIR || target->type == S_IFDIR) return errno_of(EISDIR);
+  if (!source->readable() || !target->writable() || (target->flags & O_APPEND) != 0) return errno_of(EBADF);
+  TRY(check_copy_offset(from_offset, length));
+  TRY(check_copy_offset(to_offset, length));
   uint64_t read_at = from_offset == nullptr ? source->position : static_cast<uint64_t>(*from_offset);
   uint64_t write_at = to_offset == nullptr ? target->position : static_cast<uint64_t>(*to_offset);
   uint64_t copied =

@@ -3,7 +3,8 @@
 //
 // Many guests share one Filesystem. One guest is used by one thread at a time; its Filesystem must outlive
 // it. Descriptors and the working directory pin their inodes until they are closed, at the latest with the
-// guest. Not here: pipes and devices. Opening a FIFO, socket or device is ENXIO.
+// guest. Not here: pipes and devices. Opening a FIFO or socket is ENXIO, a device EACCES as where a
+// filesystem is mounted with nodev.
 //
 //   Guest guest(filesystem, {.label = "request 42"});
 //   int fd = TRY(guest.open("/hello", O_CREAT | O_WRONLY));
@@ -146,7 +147,9 @@ class Guest {
     bool readable() const {
       return (flags & (O_PATH | O_ACCMODE)) == O_RDONLY || (flags & (O_PATH | O_ACCMODE)) == O_RDWR;
     }
-    bool writable() const { return (flags & O_PATH) == 0 && (flags & O_ACCMODE) != O_RDONLY; }
+    bool writable() const {
+      return (flags & (O_PATH | O_ACCMODE)) == O_WRONLY || (flags & (O_PATH | O_ACCMODE)) == O_RDWR;
+    }
 
     Filesystem& filesystem;
     const InodeId inode;
@@ -164,6 +167,7 @@ class Guest {
   Outcome<size_t> write_at(OpenFile& file, ByteView data, uint64_t* position);
   Outcome<void> sync_if_asked(const OpenFile& file);
   Outcome<void> set(int fd, const SetAttributesRequest& request);
+  Outcome<Attributes> find_with_xattrs(PathAt path, std::string_view name, int flags);
   Outcome<void> set(PathAt path, int flags, const SetAttributesRequest& request);
 
   // fs/guest_locks.cc
@@ -174,11 +178,12 @@ class Guest {
   // fs/guest_open.cc
   Outcome<Attributes> find_to_open(PathAt path, int flags, uint32_t mode, bool& created);
   Outcome<Attributes> find_or_create(PathWalk& walk, Place place, int flags, uint32_t mode, bool& created);
+  Outcome<void> may_open_in_sticky(const Place& place, const Attributes& found);
   Outcome<void> check_open(const Attributes& found, int flags, bool created);
   Outcome<int> open_unlinked(PathAt path, int flags, uint32_t mode);
 
   // fs/guest_paths.cc
-  Outcome<InodeId> start_of(const PathAt& path) const;
+  Outcome<InodeId> start_of(const PathAt& path, bool may_be_empty = false) const;
   Outcome<Attributes> find(PathAt path, int flags);
   Outcome<void> check_rename_slashes(PathWalk& old_walk, const Place& from, PathWalk& new_walk,
                                      const Place& to, RenameMode mode);

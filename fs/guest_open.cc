@@ -11,7 +11,6 @@ bool opens_for_writing(int flags) {
 }
 
 Outcome<void> check_flags(int flags) {
-  if ((flags & O_ACCMODE) == O_ACCMODE) return errno_of(EINVAL);
   if ((flags & (O_CREAT | O_DIRECTORY)) == (O_CREAT | O_DIRECTORY)) return errno_of(EINVAL);
   bool unlinked = (flags & kTmpFile) != 0;
   if (unlinked && ((flags & O_DIRECTORY) == 0 || (flags & O_ACCMODE) == O_RDONLY)) return errno_of(EINVAL);
@@ -48,6 +47,17 @@ Outcome<Attributes> Guest::find_to_open(PathAt path, int flags, uint32_t mode, b
   return walk.finish(place, (flags & O_NOFOLLOW) == 0, Hold::kPin);
 }
 
+// In a directory like /tmp, O_CREAT opens nothing special that somebody else has put there. EACCES.
+Outcome<void> Guest::may_open_in_sticky(const Place& place, const Attributes& found) {
+  constexpr uint32_t kLikeTmp = S_ISVTX | S_IWOTH;
+  if (options_.trusted || place.name.empty() || found.is_regular() || found.is_directory() ||
+      S_ISFIFO(found.mode) || found.uid == options_.uid)
+    return {};
+  Attributes directory = TRY(filesystem_.get_attributes(place.parent));
+  bool guarded = (directory.mode & kLikeTmp) == kLikeTmp && directory.uid != found.uid;
+  return guarded ? errno_of(EACCES) : Outcome<void>{};
+}
+
 Outcome<Attributes> Guest::find_or_create(PathWalk& walk, Place place, int flags, uint32_t mode,
                                           bool& created) {
   Caller who = caller();
@@ -57,10 +67,14 @@ Outcome<Attributes> Guest::find_or_create(PathWalk& walk, Place place, int flags
     if (place.slash && ordinary) return errno_of(EISDIR);
     auto found = walk.look(place, Hold::kPin);
     if (found) {
-      if (!exclusive && !found->is_symlink()) return found;
+      bool ends_here = !found->is_symlink() || (flags & O_NOFOLLOW) != 0;
+      auto allowed = exclusive   ? errno_of(EEXIST)
+                     : ends_here ? may_open_in_sticky(place, *found)
+                                 : Outcome<void>{};
+      if (allowed && !found->is_symlink()) return found;
       filesystem_.unpin(found->inode);
-      if (exclusive) return errno_of(EEXIST);
-      if ((flags & O_NOFOLLOW) != 0) return errno_of(ELOOP);
+      TRY(allowed);
+      if (ends_here) return errno_of(ELOOP);
       place = TRY(walk.through_link(place, found->inode));
       continue;
     }
@@ -80,6 +94,8 @@ Outcome<void> Guest::check_open(const Attributes& found, int flags, bool created
   if (found.is_symlink()) return errno_of(ELOOP);
   if (found.is_directory() && ((flags & O_CREAT) != 0 || opens_for_writing(flags))) return errno_of(EISDIR);
   if (created) return {};
+  // As where devices are not to be opened (nodev): a guest has none.
+  if (S_ISCHR(found.mode) || S_ISBLK(found.mode)) return errno_of(EACCES);
   int wanted = (flags & O_ACCMODE) == O_WRONLY ? 0 : R_OK;
   if (opens_for_writing(flags)) wanted |= W_OK;
   TRY(filesystem_.access(caller(), found.inode, wanted));
@@ -88,7 +104,7 @@ Outcome<void> Guest::check_open(const Attributes& found, int flags, bool created
 }
 
 Outcome<int> Guest::open_unlinked(PathAt path, int flags, uint32_t mode) {
-  Attributes directory = TRY(find(path, 0));
+  Attributes directory = TRY(find(path, (flags & O_NOFOLLOW) != 0 ? AT_SYMLINK_NOFOLLOW : 0));
   Attributes made = TRY(filesystem_.make_unlinked(caller(), directory.inode, mode & 07777 & ~options_.umask,
                                                   (flags & O_EXCL) == 0));
   return add(

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "fs/filesystem_call.h"
 #include "fs/guest.h"
 
 namespace reprise::fs {
@@ -17,23 +18,21 @@ TimeChange time_change(const timespec& time) {
   return time.tv_nsec == UTIME_OMIT ? TimeChange::kOmit : TimeChange::kSet;
 }
 
-Outcome<SetAttributesRequest> times_request(const timespec* times) {
-  if (times == nullptr)
-    return SetAttributesRequest{.atime_change = TimeChange::kNow, .mtime_change = TimeChange::kNow};
+// Nanoseconds that are none stay what they are: the filesystem refuses them once it has found the inode.
+SetAttributesRequest times_request(const timespec* times) {
+  if (times == nullptr) return {.atime_change = TimeChange::kNow, .mtime_change = TimeChange::kNow};
   SetAttributesRequest request{.atime_change = time_change(times[0]), .mtime_change = time_change(times[1])};
-  auto set = [](TimeChange change, const timespec& from, Timestamp& to) -> Outcome<void> {
-    if (change != TimeChange::kSet) return {};
-    if (from.tv_nsec < 0 || from.tv_nsec >= 1'000'000'000) return errno_of(EINVAL);
-    to = {from.tv_sec, static_cast<uint32_t>(from.tv_nsec)};
-    return {};
-  };
-  TRY(set(request.atime_change, times[0], request.atime));
-  TRY(set(request.mtime_change, times[1], request.mtime));
+  request.atime = {times[0].tv_sec, static_cast<uint32_t>(times[0].tv_nsec)};
+  request.mtime = {times[1].tv_sec, static_cast<uint32_t>(times[1].tv_nsec)};
   return request;
 }
 
+bool omits_both(const timespec* times) {
+  return times != nullptr && times[0].tv_nsec == UTIME_OMIT && times[1].tv_nsec == UTIME_OMIT;
+}
+
 SetAttributesRequest owner_request(uint32_t uid, uint32_t gid) {
-  SetAttributesRequest request;
+  SetAttributesRequest request{.changes_owner = true};
   if (uid != UINT32_MAX) request.uid = uid;
   if (gid != UINT32_MAX) request.gid = gid;
   return request;
@@ -63,7 +62,10 @@ Outcome<T> no_longer_there(Outcome<T> outcome) {
 
 // --- finding
 
-Outcome<InodeId> Guest::start_of(const PathAt& path) const {
+Outcome<InodeId> Guest::start_of(const PathAt& path, bool may_be_empty) const {
+  // Before the descriptor is looked at.
+  if (path.path.empty() && !may_be_empty) return errno_of(ENOENT);
+  if (path.path.size() > kPathMax) return errno_of(ENAMETOOLONG);
   if (path.path.starts_with('/') || path.directory == AT_FDCWD) return working_directory_;
   OpenFile* opened = TRY(file(path.directory));
   if (opened->type != S_IFDIR && !path.path.empty()) return errno_of(ENOTDIR);
@@ -71,8 +73,9 @@ Outcome<InodeId> Guest::start_of(const PathAt& path) const {
 }
 
 Outcome<Attributes> Guest::find(PathAt path, int flags) {
-  InodeId start = TRY(start_of(path));
-  if (path.path.empty() && (flags & AT_EMPTY_PATH) != 0) return filesystem_.get_attributes(start);
+  const bool may_be_empty = (flags & AT_EMPTY_PATH) != 0;
+  InodeId start = TRY(start_of(path, may_be_empty));
+  if (path.path.empty()) return filesystem_.get_attributes(start);
   Caller who = caller();
   PathWalk walk(filesystem_, who, start);
   Place place = TRY(walk.to_last(path.path));
@@ -91,7 +94,10 @@ Outcome<void> Guest::access(PathAt path, int wanted) {
 }
 
 Outcome<std::string> Guest::readlink(PathAt path) {
-  Attributes found = TRY(find(path, AT_SYMLINK_NOFOLLOW));
+  // By a descriptor alone: of a symlink that was opened with O_PATH and O_NOFOLLOW.
+  const bool by_descriptor = path.path.empty() && path.directory != AT_FDCWD;
+  Attributes found = TRY(find(path, AT_SYMLINK_NOFOLLOW | (by_descriptor ? AT_EMPTY_PATH : 0)));
+  if (by_descriptor && !found.is_symlink()) return errno_of(ENOENT);
   return no_longer_there(filesystem_.read_link(found.inode));
 }
 
@@ -122,6 +128,7 @@ Outcome<void> Guest::mkdir(PathAt path, uint32_t mode) {
 }
 
 Outcome<void> Guest::mknod(PathAt path, uint32_t mode, uint64_t rdev) {
+  TRY(check_node_type(mode));
   return make(path, false, [&](const Caller& who, const Place& place) {
     return filesystem_.make_node(who, place.parent, place.name, mode & ~options_.umask, rdev);
   });
@@ -187,9 +194,9 @@ Outcome<void> Guest::rename(PathAt old_path, PathAt new_path, unsigned flags) {
   InodeId new_start = TRY(start_of(new_path));
   PathWalk new_walk(filesystem_, who, new_start);
   Place to = TRY(new_walk.to_last(new_path.path));
-  if (from.name.empty()) return errno_of(EBUSY);
+  if (from.name.empty() || from.name == "." || from.name == "..") return errno_of(EBUSY);
   if (to.name.empty()) return errno_of(mode == RenameMode::kNoReplace ? EEXIST : EBUSY);
-  bool ordinary = from.name != "." && from.name != ".." && to.name != "." && to.name != "..";
+  bool ordinary = to.name != "." && to.name != "..";
   if ((from.slash || to.slash) && ordinary) TRY(check_rename_slashes(old_walk, from, new_walk, to, mode));
   return no_longer_there(filesystem_.rename(who, from.parent, from.name, to.parent, to.name, mode));
 }
@@ -220,17 +227,27 @@ Outcome<void> Guest::fchown(int fd, uint32_t uid, uint32_t gid) {
 }
 
 Outcome<void> Guest::utimens(PathAt path, const timespec* times, int flags) {
-  SetAttributesRequest request = TRY(times_request(times));
-  return set(path, flags, request);
+  if (omits_both(times)) return {};  // not even the path is looked at
+  return set(path, flags, times_request(times));
 }
 
 Outcome<void> Guest::futimens(int fd, const timespec* times) {
-  SetAttributesRequest request = TRY(times_request(times));
-  return set(fd, request);
+  if (omits_both(times)) return {};
+  return set(fd, times_request(times));
+}
+
+// The name is looked at before the path. By descriptor, it must be more than a place.
+Outcome<Attributes> Guest::find_with_xattrs(PathAt path, std::string_view name, int flags) {
+  TRY(check_xattr_name(name));
+  if (path.path.empty() && path.directory != AT_FDCWD) {
+    OpenFile* opened = TRY(file(path.directory));
+    if ((opened->flags & O_PATH) != 0) return errno_of(EBADF);
+  }
+  return find(path, flags);
 }
 
 Outcome<Bytes> Guest::get_xattr(PathAt path, std::string_view name, int flags) {
-  Attributes found = TRY(find(path, flags));
+  Attributes found = TRY(find_with_xattrs(path, name, flags));
   return no_longer_there(filesystem_.get_xattr(caller(), found.inode, name));
 }
 
@@ -241,12 +258,12 @@ Outcome<std::string> Guest::list_xattrs(PathAt path, int flags) {
 
 Outcome<void> Guest::set_xattr(PathAt path, std::string_view name, ByteView value, XattrMode mode,
                                int flags) {
-  Attributes found = TRY(find(path, flags));
+  Attributes found = TRY(find_with_xattrs(path, name, flags));
   return no_longer_there(filesystem_.set_xattr(caller(), found.inode, name, value, mode));
 }
 
 Outcome<void> Guest::remove_xattr(PathAt path, std::string_view name, int flags) {
-  Attributes found = TRY(find(path, flags));
+  Attributes found = TRY(find_with_xattrs(path, name, flags));
   return no_longer_there(filesystem_.remove_xattr(caller(), found.inode, name));
 }
 

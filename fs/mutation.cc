@@ -434,7 +434,8 @@ Outcome<void> Mutation::operator()(const Barrier&) {
 Outcome<void> Mutation::operator()(const ClaimPrefix&) {
   return {};
 }
-Outcome<void> Mutation::operator()(const SetLimits&) {
+Outcome<void> Mutation::operator()(const SetLimits& op) {
+  head_.limits_ = op;
   return {};
 }
 

@@ -23,6 +23,14 @@ struct Name {
 
 }  // namespace
 
+bool is_mark(std::string_view name) {
+  auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  if (name.empty() || name.size() > kMarkMax || !is_letter(name[0]) || name == "head") return false;
+  for (char c : name)
+    if (!is_letter(c) && !(c >= '0' && c <= '9') && c != '.' && c != '-') return false;
+  return true;
+}
+
 std::string_view operation_name(const Operation& operation) {
   return std::visit(Name{}, operation);
 }

@@ -134,7 +134,7 @@ struct RemoveXattr {
   Timestamp time;
 };
 
-// No effect; a place in history. A non-empty name is a mark.
+// No effect; a place in history. A non-empty name is a mark (is_mark).
 struct Barrier {
   std::string_view name;
   Timestamp time;
@@ -145,17 +145,23 @@ struct ClaimPrefix {
   uint64_t prefix = 0;
 };
 
-// The volume's limits from here on; 0 means none. No effect on the tree: replay may exceed them.
+// The volume's limits from here on; 0 means none. No effect on what is there already: only who makes an
+// operation looks at them, replay may exceed them.
 struct SetLimits {
-  uint64_t bytes = 0;
-  uint64_t inodes = 0;
-  uint64_t file_size = 0;
-  uint32_t depth = 0;
+  uint64_t bytes = 0;      // in blocks that hold files' bytes (Usage::blocks)
+  uint64_t inodes = 0;     // the root among them
+  uint64_t file_size = 0;  // bytes
+  uint32_t depth = 0;      // names in a path from the root
   uint64_t names_per_directory = 0;
+  bool operator==(const SetLimits&) const = default;
 };
 
 using Operation = std::variant<Create, Link, Unlink, Rmdir, Rename, Write, Truncate, Allocate, CopyRange,
                                SetAttributes, SetXattr, RemoveXattr, Barrier, ClaimPrefix, SetLimits>;
+
+// [A-Za-z_][A-Za-z0-9_.-]*, not "head", of at most kMarkMax bytes.
+inline constexpr size_t kMarkMax = 255;
+bool is_mark(std::string_view name);
 
 // "create", "link", … as `reprise log` shows it.
 std::string_view operation_name(const Operation& operation);

@@ -162,16 +162,17 @@ Digest128 Tree::recompute_digest() const {
 // --- View
 
 View::View(View&& other) noexcept
-    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {})) {}
+    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {}), other.limits_) {}
 
 View& View::operator=(View&& other) noexcept {
   std::swap(root_, other.root_);
   std::swap(usage_, other.usage_);
+  std::swap(limits_, other.limits_);
   return *this;
 }
 
 View View::share() const {
-  return View(retain(root_), usage_);
+  return View(retain(root_), usage_, limits_);
 }
 
 // --- Head
@@ -188,21 +189,22 @@ Head Head::create(Timestamp time) {
   return head;
 }
 
-Head::Head(const View& view) : Tree(retain(view.root_), view.usage_) {}
+Head::Head(const View& view) : Tree(retain(view.root_), view.usage_, view.limits_) {}
 
 Head::Head(Head&& other) noexcept
-    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {})),
+    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {}), other.limits_),
       unlinked_(std::move(other.unlinked_)) {}
 
 Head& Head::operator=(Head&& other) noexcept {
   std::swap(root_, other.root_);
   std::swap(usage_, other.usage_);
+  std::swap(limits_, other.limits_);
   std::swap(unlinked_, other.unlinked_);
   return *this;
 }
 
 View Head::view() const {
-  return View(retain(root_), usage_);
+  return View(retain(root_), usage_, limits_);
 }
 
 Outcome<void> Head::apply(const Operation& operation) {

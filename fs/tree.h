@@ -60,6 +60,8 @@ class Tree {
   void for_each_inode(const std::function<void(const Attributes&)>& visit) const;
 
   Usage usage() const { return usage_; }
+  // The volume's, as the last SetLimits said. Nothing here enforces them: that is the facade's.
+  const SetLimits& limits() const { return limits_; }
   // State digest of exactly this version: what equal histories agree on (docs/data-model.md). Does not change
   // the tree; costs O(what changed since Head::settle).
   Digest128 digest() const;
@@ -74,13 +76,14 @@ class Tree {
 
  protected:
   Tree() = default;
-  Tree(Node* root, Usage usage) : root_(root), usage_(usage) {}
+  Tree(Node* root, Usage usage, const SetLimits& limits) : root_(root), usage_(usage), limits_(limits) {}
   ~Tree();
   Tree(const Tree&) = delete;
   Tree& operator=(const Tree&) = delete;
 
   Node* root_ = nullptr;  // of the inode table; owned reference
   Usage usage_;
+  SetLimits limits_;
 };
 
 class View : public Tree {
@@ -96,7 +99,7 @@ class View : public Tree {
 
  private:
   friend class Head;
-  View(Node* root, Usage usage) : Tree(root, usage) {}
+  View(Node* root, Usage usage, const SetLimits& limits = {}) : Tree(root, usage, limits) {}
 };
 
 class Head : public Tree {
@@ -131,7 +134,7 @@ class Head : public Tree {
   void settle();
 
  private:
-  Head(Node* root, Usage usage) : Tree(root, usage) {}
+  Head(Node* root, Usage usage) : Tree(root, usage, {}) {}
   friend class Mutation;
   std::vector<InodeId> unlinked_;
 };

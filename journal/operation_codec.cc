@@ -19,7 +19,6 @@ constexpr uint32_t kTimesMask =
 constexpr uint32_t kAttributesMask =
     fs::SetAttributes::kMode | fs::SetAttributes::kUid | fs::SetAttributes::kGid | kTimesMask;
 constexpr uint64_t kOffsetMax = INT64_MAX;  // as off_t
-constexpr size_t kMarkMax = 255;
 
 // --- checks
 
@@ -124,7 +123,7 @@ const char* check(const fs::RemoveXattr& o) {
   return check_inode(o.inode, o.time);
 }
 const char* check(const fs::Barrier& o) {
-  if (o.name.size() > kMarkMax || holds(o.name, '\0')) return "mark too long or with NUL";
+  if (!o.name.empty() && !fs::is_mark(o.name)) return "barrier's name is no mark";
   return is_time(o.time) ? nullptr : "nanoseconds past a second";
 }
 const char* check(const fs::ClaimPrefix& o) {

@@ -20,6 +20,8 @@ fs::SetAttributesRequest changes_asked_for(const struct stat& wanted, int mask) 
   if (mask & FUSE_SET_ATTR_UID) changes.uid = wanted.st_uid;
   if (mask & FUSE_SET_ATTR_GID) changes.gid = wanted.st_gid;
   if (mask & FUSE_SET_ATTR_SIZE) changes.size = static_cast<uint64_t>(wanted.st_size);
+  // What is left of a chown that keeps both ids.
+  if ((mask & ~FUSE_SET_ATTR_CTIME) == 0) changes.changes_owner = true;
   if (mask & FUSE_SET_ATTR_ATIME) {
     changes.atime_change = mask & FUSE_SET_ATTR_ATIME_NOW ? TimeChange::kNow : TimeChange::kSet;
     changes.atime = {wanted.st_atim.tv_sec, static_cast<uint32_t>(wanted.st_atim.tv_nsec)};

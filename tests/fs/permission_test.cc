@@ -74,7 +74,8 @@ TEST_F(Permission, NamesNeedWriteAndSearchInTheDirectory) {
   EXPECT_EQ(error_of(fs.lookup(kStranger, sealed, "g")), EACCES);
   EXPECT_EQ(error_of(fs.make_node(kStranger, sealed, "n", S_IFREG, 0)), EACCES);
   EXPECT_EQ(error_of(fs.make_unlinked(kStranger, d, 0600)), EACCES);
-  EXPECT_EQ(error_of(fs.make_node(kStranger, kRootInode, "dev", S_IFCHR | 0600, 1)), EPERM);
+  EXPECT_EQ(error_of(fs.make_node(kStranger, kRootInode, "dev", S_IFCHR | 0600, 1)), EACCES);
+  EXPECT_EQ(error_of(fs.make_node(kOwner, d, "dev", S_IFCHR | 0600, 1)), EPERM);
   EXPECT_EQ(error_of(fs.make_node(kOwner, d, "n", S_IFREG | 0600, 0)), 0);
   EXPECT_EQ(fs.lookup(kOwner, d, "n")->uid, 10u);
   expect_laws();

@@ -206,7 +206,7 @@ inline fs::Operation OperationDraw::draw(int kind) {
     case 11:
       return fs::RemoveXattr{inode(), name(), time()};
     case 12:
-      return fs::Barrier{keep(bytes(0, 64, std::string_view("\0", 1))), time()};
+      return fs::Barrier{keep(u32() % 2 == 0 ? "" : "mark-" + std::to_string(u32())), time()};
     case 13:
       return fs::ClaimPrefix{*rc::gen::inRange<uint64_t>(1, InodeId::kMaxPrefix)};
     default:

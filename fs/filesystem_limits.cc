@@ -1,0 +1,104 @@
+// The limits of the volume: where an operation is made they bind, where it is replayed they do not.
+#include <algorithm>
+#include <vector>
+
+#include "base/check.h"
+#include "fs/filesystem.h"
+#include "fs/filesystem_call.h"
+
+namespace reprise::fs {
+namespace {
+
+constexpr uint64_t kBlocksMax = kFileSizeMax / kBlockSize;  // of a volume without a limit
+
+}  // namespace
+
+// --- bytes
+
+uint64_t Filesystem::free_blocks() const {
+  const uint64_t limit = head_.limits().bytes == 0 ? kBlocksMax : head_.limits().bytes / kBlockSize;
+  const uint64_t used = head_.usage().blocks;
+  return used < limit ? limit - used : 0;
+}
+
+uint64_t Filesystem::file_size_max() const {
+  const uint64_t limit = head_.limits().file_size;
+  return limit == 0 ? kFileSizeMax : std::min(limit, kFileSizeMax);
+}
+
+// How many blocks a change takes depends on which are there. Near the limit it is done and looked at, and
+// undone if it was too much: exact by construction, and the price of a view is paid only there.
+Outcome<void> Filesystem::Call::apply_within_limits(const Attributes& inode, const Operation& operation,
+                                                    uint64_t blocks_at_most) {
+  if (filesystem_.free_blocks() >= blocks_at_most) return apply_to(inode, operation);
+  Head& head = filesystem_.head_;
+  View before = head.view();
+  const uint64_t had = head.usage().blocks, had_free = filesystem_.free_blocks();
+  TRY(head.apply(operation));
+  if (head.usage().blocks > had + had_free) {
+    head = Head(before);  // nothing has lost a name in this call
+    return errno_of(ENOSPC);
+  }
+  changed_ = true;
+  if (inode.nlink > 0) record(operation);
+  return {};
+}
+
+// --- inodes and names
+
+Outcome<void> Filesystem::check_room_for_inode() const {
+  const uint64_t limit = head_.limits().inodes;
+  if (limit != 0 && head_.usage().inodes >= limit) return errno_of(ENOSPC);
+  return {};
+}
+
+Outcome<void> Filesystem::check_room_for_name(const Attributes& directory) const {
+  const SetLimits& limits = head_.limits();
+  if (limits.names_per_directory != 0 && directory.size >= limits.names_per_directory)
+    return errno_of(EDQUOT);
+  if (limits.depth != 0 && depth_of(directory.inode) >= limits.depth) return errno_of(EDQUOT);
+  return {};
+}
+
+// What lies in a directory is at its depth plus one; the root is at 0.
+uint64_t Filesystem::depth_of(InodeId directory) const {
+  uint64_t depth = 0;
+  for (InodeId at = directory; at != kRootInode; ++depth) {
+    auto above = head_.parent_of(at);
+    if (!above) return depth;  // below a directory that is gone
+    at = *above;
+  }
+  return depth;
+}
+
+Outcome<void> Filesystem::check_depth_after_move(const Attributes& moved, InodeId new_parent) const {
+  const uint64_t limit = head_.limits().depth;
+  if (limit == 0) return {};
+  const uint64_t depth = depth_of(new_parent) + 1;
+  if (depth > limit || (moved.is_directory() && has_names_below(moved.inode, limit - depth)))
+    return errno_of(EDQUOT);
+  return {};
+}
+
+// Is there a path of more than `levels` names below the directory?
+bool Filesystem::has_names_below(InodeId directory, uint64_t levels) const {
+  struct Level {
+    InodeId inode;
+    uint64_t depth;  // of its entries
+  };
+  std::vector<Level> rest{{directory, 1}};
+  bool found = false;
+  while (!rest.empty() && !found) {
+    const Level at = rest.back();
+    rest.pop_back();
+    auto listed = head_.read_directory(at.inode, 0, [&](const Dentry& entry) {
+      found = at.depth > levels;
+      if (entry.type == type_of_mode(S_IFDIR)) rest.push_back({entry.inode, at.depth + 1});
+      return !found;
+    });
+    CHECK(listed);
+  }
+  return found;
+}
+
+}  // namespace reprise::fs
