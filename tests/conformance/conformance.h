@@ -1,0 +1,115 @@
+// Conformance: what a Linux filesystem does, case by case, the same on each filesystem: guests in process, a
+// FUSE mount served by this project, and one of the kernel's own, which proves the cases right.
+//
+// A case says what it expects (results and errors) and never asks which filesystem it is on. What one of
+// them cannot do by nature is in waivers.cc with the reason. All but the guests in process need root.
+//
+//   TEST_P(Unlink, TakesANameAway) {
+//     OK(root().write_file("f", "x"));
+//     OK(root().unlink("f"));
+//     FAILS(ENOENT, root().stat("f"));
+//   }
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "tests/posix/calls.h"
+
+namespace reprise::conformance {
+
+using posix::Attributes;
+using posix::Calls;
+using posix::Credentials;
+using posix::DirectoryEntry;
+using posix::Outcome;
+using posix::XattrMode;
+
+enum class Which { kInProcess, kFuse, kTmpfs, kExt4 };
+std::string name_of(Which which);
+inline void PrintTo(Which which, std::ostream* out) {
+  *out << name_of(which);
+}
+
+// One filesystem, fresh and empty.
+class Subject {
+ public:
+  virtual ~Subject() = default;
+  virtual std::unique_ptr<Calls> calls(const Credentials& who) = 0;
+  // Empty, or which law of ours does not hold. After it no more calls are made.
+  virtual std::string complaint() { return {}; }
+  // Returns when what happens next gets another time than what has happened.
+  virtual void tick() {}
+};
+// Null if it cannot be had here; `refusal` says why.
+std::unique_ptr<Subject> make_subject(Which which, std::string& refusal);
+
+// Why a case ("Suite.Name") is not run on a filesystem; null if it is.
+const char* waiver(Which which, const std::string& test);
+
+class Conformance : public testing::TestWithParam<Which> {
+ protected:
+  void SetUp() override;
+  void TearDown() override;
+
+  Calls& as(const Credentials& who);
+  Calls& root() { return as({0, 0, {}}); }
+  // Alice and Bob share group 2000, Bob and Carol nothing.
+  Calls& alice() { return as({1000, 1000, {2000}}); }
+  Calls& bob() { return as({1001, 1001, {2000}}); }
+  Calls& carol() { return as({1002, 1002, {}}); }
+  void tick() { subject_->tick(); }
+
+ private:
+  std::unique_ptr<Subject> subject_;
+  std::map<Credentials, std::unique_ptr<Calls>> callers_;
+};
+
+// The value, or a failure and nothing.
+template <class T>
+T must(const Outcome<T>& outcome) {
+  EXPECT_TRUE(outcome.has_value()) << posix::name_of(outcome);
+  return outcome ? *outcome : T{};
+}
+template <class T>
+std::string value_of(const Outcome<T>& outcome) {
+  if (!outcome) return posix::name_of(outcome);
+  if constexpr (std::is_convertible_v<T, std::string>) {
+    return *outcome;
+  } else {
+    return std::to_string(*outcome);
+  }
+}
+// Names only, each followed by a blank.
+std::string names_in(Calls& who, const std::string& path);
+inline std::string permissions(const Outcome<Attributes>& outcome) {
+  if (!outcome) return posix::name_of(outcome);
+  char text[16];
+  snprintf(text, sizeof text, "%o", outcome->mode & 07777);
+  return text;
+}
+
+#define OK(call)                                      \
+  do {                                                \
+    EXPECT_EQ(::reprise::posix::name_of(call), "ok"); \
+  } while (false)
+#define FAILS(error, call)                              \
+  do {                                                  \
+    EXPECT_EQ(::reprise::posix::name_of(call), #error); \
+  } while (false)
+#define GIVES(value, call)                                    \
+  do {                                                        \
+    EXPECT_EQ(::reprise::conformance::value_of(call), value); \
+  } while (false)
+
+#define CONFORMANCE_SUITE_ON(suite, oracle)                                                   \
+  class suite : public Conformance {};                                                        \
+  INSTANTIATE_TEST_SUITE_P(, suite, testing::Values(Which::kInProcess, Which::kFuse, oracle), \
+                           [](const auto& which) { return name_of(which.param); })
+#define CONFORMANCE_SUITE(suite) CONFORMANCE_SUITE_ON(suite, Which::kTmpfs)
+
+}  // namespace reprise::conformance

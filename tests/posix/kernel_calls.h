@@ -1,0 +1,47 @@
+// System calls as Calls, and filesystems of the kernel to make them in. All of it needs root.
+//
+// While a KernelRoot lives, "/" of the calling thread is that filesystem: nothing but what is put to it
+// through KernelRoot::calls should name a path then. Credentials, umask and working directory are the
+// thread's too, and are switched from one caller to the next; other threads of the process never notice.
+//
+//   KernelRoot tmpfs(mount_tmpfs());
+//   auto someone = tmpfs.calls({.uid = 1000, .gid = 1000});
+//   someone->open("f", O_CREAT);
+#pragma once
+
+#include <functional>
+
+#include "tests/posix/calls.h"
+
+namespace reprise::posix {
+
+// A descriptor of a filesystem's root, and what to do when it is no longer wanted.
+struct MountedFilesystem {
+  int root = -1;  // -1: there is none, and `refusal` says why
+  std::string refusal;
+  std::function<void()> dismount;
+};
+// Fresh, empty and seen by this process alone. size_bytes and inodes: 0 for as much as there is.
+MountedFilesystem mount_tmpfs(uint64_t size_bytes = 0, uint64_t inodes = 0);
+// On a loop device.
+MountedFilesystem mount_ext4();
+
+class KernelRoot {
+ public:
+  // Takes the mount over. One at a time in a process.
+  explicit KernelRoot(MountedFilesystem filesystem);
+  ~KernelRoot();
+  KernelRoot(const KernelRoot&) = delete;
+  KernelRoot& operator=(const KernelRoot&) = delete;
+
+  // Starts in the filesystem's root with umask 0. Must go before this object.
+  std::unique_ptr<Calls> calls(const Credentials& who);
+
+  class Callers;
+
+ private:
+  MountedFilesystem filesystem_;
+  std::unique_ptr<Callers> callers_;
+};
+
+}  // namespace reprise::posix
