@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import unittest
 
 from harness import HERE, REPRISE, TIMEOUT_S, EndToEnd, execute
@@ -51,12 +52,17 @@ class BadInput(EndToEnd):
         for words in self.asking(folder):
             # A directory has a content digest, and the words say how to get it.
             with self.subTest(words=words):
-                self.check_unharmed(folder, words, 2, folder)
+                self.check_unharmed(folder, words, 2 if words[0] == "digest" else 3, folder)
+        empty = self.work / "empty"
+        empty.mkdir()
+        for words in self.asking(empty):
+            with self.subTest(words=words):
+                self.check_unharmed(empty, words, 2 if words[0] == "digest" else 3, empty)
         for words in self.asking(file):
             if words[0] in ("log", "replay"):
                 continue  # a file is a segment there, see below
             with self.subTest(words=words):
-                self.check(words, 2, file)
+                self.check(words, 3, file)
         for words in (["log", file], ["replay", file, "--onto", self.work / "out"]):
             with self.subTest(words=words):
                 self.check(words, 3, file, "segment")
@@ -66,6 +72,13 @@ class BadInput(EndToEnd):
         self.assertFalse((self.work / "out").exists())
         self.assertEqual(file.read_text(), "text")
 
+    def test_a_branch_that_cannot_be_one(self):
+        for branch in ("bad/branch", "head", "9", "a b", ""):
+            with self.subTest(branch):
+                self.check(["run", "--store", f"{self.work}/S:{branch}", "--", "true"], RUN_FAILS, f'found "{branch}"', "letters")
+                self.check(["log", f"{self.work}/S:{branch}"], 2, f'found "{branch}"', "letters")
+        self.assertEqual(list(self.work.iterdir()), [])
+
     def test_a_run_that_could_not_begin_leaves_nothing(self):
         new = self.work / "new"
         self.check(["run", "--store", new, "--", "true"], RUN_FAILS, "/nonexistent", env={"REPRISE_FUSE_DEVICE": "/nonexistent"})
@@ -74,6 +87,22 @@ class BadInput(EndToEnd):
         self.assertFalse(new.exists())
         self.check(["run", "--store", new, "--listen", "here", "--", "true"], RUN_FAILS, "here", "unix:")
         self.assertFalse(new.exists())
+        self.check(["run", "--store", new, "--listen", f"unix:{self.work}/no/such/folder", "--", "true"], RUN_FAILS, "no/such/folder")
+        self.assertFalse(new.exists())
+
+    def test_a_signal_ends_the_wait_for_the_leader(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            new = self.work / "new"
+            with self.subTest(number), subprocess.Popen(
+                    [REPRISE, "run", "--store", new, "--follow", f"unix:{self.work}/nobody", "--", "true"]) as run:
+                while not (new / "mnt").exists():
+                    time.sleep(0.01)
+                time.sleep(0.2)
+                begin = time.monotonic()
+                run.send_signal(number)
+                self.assertEqual(run.wait(TIMEOUT_S), 128 + number)
+                self.assertLess(time.monotonic() - begin, 5)
+                self.assertFalse(new.exists())
 
     def test_no_fuse_device(self):
         store = self.work / "S"

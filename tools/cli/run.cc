@@ -1,6 +1,7 @@
 // run: a command in an instance of its own.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -102,11 +103,82 @@ Status sync_mount(pid_t pid, const std::string& mountpoint) {
   return {};
 }
 
+// A signal that asks to end and waits to be taken: Launch has them blocked until the command runs.
+std::optional<int> pending_signal() {
+  sigset_t pending;
+  sigpending(&pending);
+  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+    struct sigaction action;
+    ::sigaction(signal, nullptr, &action);
+    bool ignored = action.sa_handler == SIG_IGN;  // `nohup` means it, blocked or not
+    if (sigismember(&pending, signal) == 1 && !ignored) return signal;
+  }
+  return std::nullopt;
+}
+
+// All of them; the first, if there are any. Left pending they would end this program before it has cleaned
+// up.
+std::optional<int> take_pending_signals() {
+  std::optional<int> first;
+  while (auto signal = pending_signal()) {
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, *signal);
+    timespec at_once{};
+    ::sigtimedwait(&only, nullptr, &at_once);
+    if (!first) first = signal;
+  }
+  return first;
+}
+
+// Serves the mount and runs the command in it.
+Result<int> serve(instance::Host& host, fuse::Launch& launch, const Options& options,
+                  const std::string& mount_path, bool& started) {
+  instance::Instance& instance = host.instance();
+  fuse::ServerOptions server_options;
+  server_options.show_all_as = launch.owner();
+  server_options.label = options.label;
+  server_options.on_fsync = [&instance] { return instance.guest_sync(); };
+  auto server =
+      TRY(fuse::Server::start(instance.filesystem(), system_clock(), launch.take_fuse_fd(), server_options));
+  instance.set_coherence_hook(&server->coherence());
+  host.add_statistics([&, pid = launch.pid()](nlohmann::json& json) {
+    json["fuse_requests"] = server->requests().total();
+    json["mount"] = {{"path", mount_path}, {"pid", pid}};
+  });
+  host.set_flush([pid = launch.pid(), mount_path] { return sync_mount(pid, mount_path); });
+  auto connected = host.connect(kContact_ms, [] { return pending_signal().has_value(); });
+  int status = fuse::Launch::kOwnFailure;
+  if (connected) {
+    started = true;
+    auto running = launch.start();
+    status = launch.wait();
+    if (!running) fmt::print(stderr, "reprise: {}\n", running.error().message());
+    host.say_farewell(kFarewell_ms);
+  }
+  host.stop();
+  instance.set_coherence_hook(nullptr);
+  server->stop();
+  TRY(std::move(connected));
+  return status;
+}
+
+// What open() and connect() made of a store that holds nothing: its own files; others' were never in it.
+void remove_store(const std::string& path) {
+  std::error_code ignored;
+  for (const char* name :
+       {"reprise.store", "reprise.store.new", "catalogue.lmdb", "catalogue.lmdb-lock", "packs", "branches"}) {
+    std::filesystem::remove_all(path + "/" + name, ignored);
+  }
+}
+
 Result<int> run_command(const Options& options) {
   Target target = Target::parse(options.store);
   if (!target.position.empty() || !target.path.empty()) {
     return fail(Code::kInvalidArgument, fmt::format("--store {}: expected STORE[:BRANCH]", options.store));
   }
+  if (auto good = target.check_branch(); !good)
+    return std::unexpected(good.error().with_context("--store " + options.store));
   instance::HostOptions host_settings = TRY(host_options(options, target));
   Mountpoint mountpoint = TRY(Mountpoint::make(target.store, options.at));
   std::error_code ignored;
@@ -128,25 +200,20 @@ Result<int> run_command(const Options& options) {
                "reprise: {}: cut a torn tail of {} bytes at offset {}; everything before it is there\n",
                recovery.cut_file, recovery.cut_bytes, recovery.cut_offset);
   }
-  fuse::ServerOptions server_options;
-  server_options.show_all_as = launch->owner();
-  server_options.label = options.label;
-  server_options.on_fsync = [&instance] { return instance.guest_sync(); };
-  auto server =
-      TRY(fuse::Server::start(instance.filesystem(), system_clock(), launch->take_fuse_fd(), server_options));
-  instance.set_coherence_hook(&server->coherence());
-  host->add_statistics([&](nlohmann::json& json) { json["fuse_requests"] = server->requests().total(); });
-  host->set_flush([pid = launch->pid(), mount_path] { return sync_mount(pid, mount_path); });
-  TRY(host->connect(kContact_ms));
-
-  auto started = launch->start();
-  int status = launch->wait();
-  if (!started) fmt::print(stderr, "reprise: {}\n", started.error().message());
-  host->say_farewell(kFarewell_ms);
-  host->stop();
-  instance.set_coherence_hook(nullptr);
-  server->stop();
-  TRY(host->close());
+  bool started = false;
+  auto status = serve(*host, *launch, options, mount_path, started);
+  // A follower that has been given a state may keep it; all else that was made for nothing goes again.
+  bool empty = host->made_store() && !started && (!host_settings.follow || instance.is_new());
+  // What never ran has changed nothing, and leaves the store as it was found.
+  auto closed = started ? host->close() : Status{};
+  if (empty) {
+    host.reset();
+    remove_store(target.store);
+  }
+  if (!started) {
+    if (auto signal = take_pending_signals()) return 128 + *signal;
+  }
+  TRY(std::move(closed));
   return status;
 }
 
