@@ -1,5 +1,5 @@
 // The Guest and the kernel's own filesystem, side by side: the same calls must give the same answers and the
-// same tree.
+// same tree. The little that can be compared without root; fuzz_test.cc does more with it.
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
 #include <rapidcheck/gtest.h>
