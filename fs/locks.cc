@@ -21,7 +21,7 @@ bool exclude_each_other(LockMode a, LockMode b) {
 // Lives on the stack of the thread that waits. Whoever takes it off the queue sets its outcome.
 struct Locks::Waiter {
   Request request;
-  LockOwner blocker = {};  // who was in the way when it was last tried
+  HeldLock blocker = {};  // what was in the way when it was last tried
   bool done = false;
   Outcome<void> outcome = {};
   std::condition_variable woken;
@@ -199,7 +199,6 @@ Outcome<void> Locks::acquire(Spaces& spaces, InodeId inode, const Request& reque
     if (waiter.done) return;
     Space& space = spaces.at(inode);
     finish(space, std::ranges::find(space.waiters, &waiter), errno_of(EINTR));
-    changed(spaces, inode);
   });
   std::unique_lock lock(mutex_);
   waiter.woken.wait(lock, [&] { return waiter.done; });
@@ -216,7 +215,7 @@ Outcome<bool> Locks::try_or_queue(Space& space, Waiter& waiter, bool wait) {
   }
   if (!wait) return errno_of(EAGAIN);
   if (would_deadlock(request.owner, conflict->owner)) return errno_of(EDEADLK);
-  note_blocked(waiter, conflict->owner);
+  note_blocked(waiter, *conflict);
   space.waiters.push_back(&waiter);
   return true;
 }
@@ -244,18 +243,28 @@ bool Locks::grant_some(Space& space) {
   return granted;
 }
 
-// A waiter that another holder is in the way of now may close a circle. Of several that do the last one is
+// Whether the lock that the waiter was blocked by is there still, or more of it.
+bool Locks::still_blocked(const Space& space, const Waiter& waiter) {
+  const HeldLock& blocker = waiter.blocker;
+  auto holder = std::ranges::find(space.holders, blocker.owner, &Holder::owner);
+  if (holder == space.holders.end()) return false;
+  return std::any_of(holder->spans.begin(), holder->spans.end(), [&](const Span& span) {
+    return span.mode == blocker.mode && span.range.first <= blocker.range.first &&
+           span.range.last >= blocker.range.last;
+  });
+}
+
+// A waiter that something else is in the way of now may close a circle. Of several that do the last one is
 // refused.
 void Locks::find_new_blockers(Space& space) {
-  std::vector<std::pair<std::list<Waiter*>::iterator, LockOwner>> moved;
+  std::vector<std::pair<std::list<Waiter*>::iterator, HeldLock>> moved;
   for (auto waiter = space.waiters.begin(); waiter != space.waiters.end(); ++waiter) {
-    LockOwner blocker = find_conflict(space, (*waiter)->request)->owner;
-    if (blocker == (*waiter)->blocker) continue;
+    if (still_blocked(space, **waiter)) continue;
     forget_blocked(**waiter);
-    moved.emplace_back(waiter, blocker);
+    moved.emplace_back(waiter, *find_conflict(space, (*waiter)->request));
   }
   for (auto& [waiter, blocker] : moved) {
-    if (would_deadlock((*waiter)->request.owner, blocker))
+    if (would_deadlock((*waiter)->request.owner, blocker.owner))
       finish(space, waiter, errno_of(EDEADLK));
     else
       note_blocked(**waiter, blocker);
@@ -281,15 +290,15 @@ bool Locks::would_deadlock(const LockOwner& caller, const LockOwner& blocker) co
   for (size_t steps = 0; steps <= blocked_.size(); ++steps) {
     auto waits = blocked_.find(owner.id);
     if (waits == blocked_.end()) return false;
-    owner = waits->second->blocker;
+    owner = waits->second->blocker.owner;
     if (owner == caller) return true;
   }
   return false;
 }
 
-void Locks::note_blocked(Waiter& waiter, const LockOwner& blocker) {
+void Locks::note_blocked(Waiter& waiter, const HeldLock& blocker) {
   waiter.blocker = blocker;
-  if (blocker.kind == LockOwner::Kind::kProcess) blocked_.emplace(waiter.request.owner.id, &waiter);
+  if (blocker.owner.kind == LockOwner::Kind::kProcess) blocked_.emplace(waiter.request.owner.id, &waiter);
 }
 
 void Locks::forget_blocked(Waiter& waiter) {
@@ -334,10 +343,9 @@ std::string Locks::check_space(const Space& space, size_t& held, size_t& blocked
     }
   }
   for (const Waiter* waiter : space.waiters) {
-    std::optional<HeldLock> conflict = find_conflict(space, waiter->request);
-    if (!conflict) return "somebody waits for nothing";
-    if (conflict->owner != waiter->blocker) return "somebody waits for who is not in the way";
-    if (conflict->owner.kind == LockOwner::Kind::kProcess) ++blocked;
+    if (!find_conflict(space, waiter->request)) return "somebody waits for nothing";
+    if (!still_blocked(space, *waiter)) return "somebody waits for what is not in the way";
+    if (waiter->blocker.owner.kind == LockOwner::Kind::kProcess) ++blocked;
   }
   return {};
 }

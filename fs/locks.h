@@ -56,7 +56,7 @@ struct LockOwner {
 
 struct HeldLock {
   LockOwner owner;
-  LockMode mode;
+  LockMode mode = LockMode::kShared;
   LockRange range;
 };
 
@@ -139,10 +139,11 @@ class Locks {
   void drop_all(Spaces& spaces, InodeId inode, const LockOwner& owner);
   void changed(Spaces& spaces, InodeId inode);
   bool grant_some(Space& space);
+  static bool still_blocked(const Space& space, const Waiter& waiter);
   void find_new_blockers(Space& space);
   void finish(Space& space, std::list<Waiter*>::iterator waiter, Outcome<void> outcome);
   bool would_deadlock(const LockOwner& caller, const LockOwner& blocker) const;
-  void note_blocked(Waiter& waiter, const LockOwner& blocker);
+  void note_blocked(Waiter& waiter, const HeldLock& blocker);
   void forget_blocked(Waiter& waiter);
   std::string check_space(const Space& space, size_t& held, size_t& blocked) const;
 

@@ -335,6 +335,20 @@ TEST_F(LocksTest, ACircleThatClosesWhileWaitingIsFound) {
   EXPECT_EQ(second.result(), 0);
 }
 
+TEST_F(LocksTest, ACircleIsFoundByWhatSomebodyBeganToWaitFor) {
+  ASSERT_EQ(shared(a, 20, 20), 0);
+  ASSERT_EQ(shared(b, 0, 0), 0);
+  ASSERT_EQ(exclusive(c, 5, 5), 0);
+  Waiting waiting(
+      locks, [&](const LockWait& w) { return locks.lock_range(kFile, c, LockMode::kExclusive, {0, 0}, w); });
+  ASSERT_EQ(shared(a, 0, 0), 0);  // in the way too, and an older holder, but c waits for b
+  EXPECT_EQ(locks.check_invariants(), "");
+  EXPECT_EQ(code_of(locks.lock_range(kFile, b, LockMode::kExclusive, {5, 5}, kWait)), EDEADLK);
+  locks.release(kFile, a);
+  locks.release(kFile, b);
+  EXPECT_EQ(waiting.result(), 0);
+}
+
 TEST_F(LocksTest, OpenFilesAndWholeFilesWaitForEver) {
   ASSERT_EQ(exclusive(x, 0, 0), 0);
   ASSERT_EQ(exclusive(y, 1, 1), 0);
