@@ -39,6 +39,7 @@ struct Caller {
   std::span<const uint32_t> groups;  // supplementary
   bool trusted = true;               // skip permission checks
   std::string_view label;            // recorded with the operations; valid during the call
+  uint32_t umask = 0;                // permission bits that what it makes does not get
 };
 
 // Where successful operations go, in order. record and end_call are called with the filesystem's write lock
@@ -73,7 +74,7 @@ struct SetAttributesRequest {
   std::optional<uint32_t> mode;  // permission bits
   std::optional<uint32_t> uid, gid;
   std::optional<uint64_t> size;
-  bool changes_owner = false;  // chown: set-user-id and set-group-id go, even if it keeps both ids
+  bool changes_owner = false;       // chown: set-user-id and set-group-id go, even if it keeps both ids
   bool opened_for_writing = false;  // ftruncate: a descriptor vouches for the right to set the size
   TimeChange atime_change = TimeChange::kOmit, mtime_change = TimeChange::kOmit;
   Timestamp atime, mtime;
@@ -111,7 +112,7 @@ class Filesystem {
   Outcome<Attributes> lookup(const Caller& caller, InodeId parent, std::string_view name,
                              Hold hold = Hold::kNo);
   Outcome<Attributes> get_attributes(InodeId inode);  // ESTALE when it is gone
-  // A file, FIFO, socket or device as mode's S_IFMT says. umask is applied by the caller of this function.
+  // A file, FIFO, socket or device as mode's S_IFMT says.
   Outcome<Attributes> make_node(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
                                 uint64_t rdev, Hold hold = Hold::kNo);
   // Of mode the bits 01777 are taken; set-group-id is inherited.

@@ -55,7 +55,8 @@ Caller Guest::caller() const {
           .gid = options_.gid,
           .groups = options_.groups,
           .trusted = options_.trusted,
-          .label = options_.label};
+          .label = options_.label,
+          .umask = options_.umask};
 }
 
 // --- the table

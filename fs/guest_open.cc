@@ -79,9 +79,8 @@ Outcome<Attributes> Guest::find_or_create(PathWalk& walk, Place place, int flags
       continue;
     }
     if (found.error() != Errno{ENOENT}) return found;
-    uint32_t permitted = mode & 07777 & ~options_.umask;
     auto made = walk.settle(place.parent, filesystem_.make_node(who, place.parent, place.name,
-                                                                S_IFREG | permitted, 0, Hold::kPin));
+                                                                S_IFREG | (mode & 07777), 0, Hold::kPin));
     if (made) created = true;
     // Somebody else may have been quicker.
     if (made || exclusive || made.error() != Errno{EEXIST}) return made;
@@ -105,8 +104,8 @@ Outcome<void> Guest::check_open(const Attributes& found, int flags, bool created
 
 Outcome<int> Guest::open_unlinked(PathAt path, int flags, uint32_t mode) {
   Attributes directory = TRY(find(path, (flags & O_NOFOLLOW) != 0 ? AT_SYMLINK_NOFOLLOW : 0));
-  Attributes made = TRY(filesystem_.make_unlinked(caller(), directory.inode, mode & 07777 & ~options_.umask,
-                                                  (flags & O_EXCL) == 0));
+  Attributes made =
+      TRY(filesystem_.make_unlinked(caller(), directory.inode, mode & 07777, (flags & O_EXCL) == 0));
   return add(
       std::make_shared<OpenFile>(filesystem_, made, flags & ~(O_TMPFILE | O_EXCL | O_CLOEXEC | O_TRUNC)));
 }

@@ -123,14 +123,14 @@ Outcome<void> Guest::make(const PathAt& path, bool directory, const Make& make_a
 
 Outcome<void> Guest::mkdir(PathAt path, uint32_t mode) {
   return make(path, true, [&](const Caller& who, const Place& place) {
-    return filesystem_.make_directory(who, place.parent, place.name, mode & ~options_.umask);
+    return filesystem_.make_directory(who, place.parent, place.name, mode);
   });
 }
 
 Outcome<void> Guest::mknod(PathAt path, uint32_t mode, uint64_t rdev) {
   TRY(check_node_type(mode));
   return make(path, false, [&](const Caller& who, const Place& place) {
-    return filesystem_.make_node(who, place.parent, place.name, mode & ~options_.umask, rdev);
+    return filesystem_.make_node(who, place.parent, place.name, mode, rdev);
   });
 }
 

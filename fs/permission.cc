@@ -48,12 +48,13 @@ uint32_t mode_after_chown(const Caller& caller, const Attributes& attributes) {
 }
 
 Inherited inherit(const Caller& caller, const Attributes& directory, uint32_t mode) {
-  if ((directory.mode & S_ISGID) == 0) return {mode, caller.gid};
-  if (S_ISDIR(mode)) return {mode | S_ISGID, directory.gid};
+  const uint32_t hidden = S_ISLNK(mode) ? 0 : caller.umask & 0777;
+  if ((directory.mode & S_ISGID) == 0) return {mode & ~hidden, caller.gid};
+  if (S_ISDIR(mode)) return {(mode & ~hidden) | S_ISGID, directory.gid};
   constexpr uint32_t kRunsAsGroup = S_ISGID | S_IXGRP;
   bool allowed = privileged(caller) || has_group(caller, directory.gid);
-  if ((mode & kRunsAsGroup) == kRunsAsGroup && !allowed) mode &= ~uint32_t{S_ISGID};
-  return {mode, directory.gid};
+  if ((mode & kRunsAsGroup) == kRunsAsGroup && !allowed) mode &= ~uint32_t{S_ISGID};  // whatever is hidden
+  return {mode & ~hidden, directory.gid};
 }
 
 }  // namespace reprise::fs

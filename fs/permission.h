@@ -40,7 +40,8 @@ Outcome<void> check_sticky(const Caller& caller, const Attributes& directory, co
 uint32_t mode_after_write(const Caller& caller, const Attributes& file);
 uint32_t mode_after_chown(const Caller& caller, const Attributes& attributes);
 
-// What a new inode gets: the group of a set-group-id directory, and for a directory that bit as well.
+// What a new inode gets: the group of a set-group-id directory, and for a directory that bit as well; not
+// what the umask hides.
 struct Inherited {
   uint32_t mode, gid;
 };
