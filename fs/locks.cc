@@ -283,9 +283,9 @@ void Locks::finish(Space& space, std::list<Waiter*>::iterator waiter, Outcome<vo
 // --- deadlock
 
 // Each waiter is blocked by one holder that counts, so there is one way to follow. Linux gives up after ten
-// steps; here it ends where nobody waits, or has been everywhere.
+// steps; here it ends where nobody waits, or has been everywhere. An open file is never found at the end: who
+// waits for one is not noted.
 bool Locks::would_deadlock(const LockOwner& caller, const LockOwner& blocker) const {
-  if (caller.kind != LockOwner::Kind::kProcess) return false;
   LockOwner owner = blocker;
   for (size_t steps = 0; steps <= blocked_.size(); ++steps) {
     auto waits = blocked_.find(owner.id);

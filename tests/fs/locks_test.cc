@@ -349,6 +349,16 @@ TEST_F(LocksTest, ACircleIsFoundByWhatSomebodyBeganToWaitFor) {
   EXPECT_EQ(waiting.result(), 0);
 }
 
+TEST_F(LocksTest, AProcessIsRefusedWhereAnOpenFileWaitsForIt) {
+  ASSERT_EQ(exclusive(a, 0, 0), 0);
+  ASSERT_EQ(exclusive(x, 1, 1), 0);
+  Waiting waiting(
+      locks, [&](const LockWait& w) { return locks.lock_range(kFile, x, LockMode::kExclusive, {0, 0}, w); });
+  EXPECT_EQ(code_of(locks.lock_range(kFile, a, LockMode::kExclusive, {1, 1}, kWait)), EDEADLK);
+  locks.release(kFile, a);
+  EXPECT_EQ(waiting.result(), 0);
+}
+
 TEST_F(LocksTest, OpenFilesAndWholeFilesWaitForEver) {
   ASSERT_EQ(exclusive(x, 0, 0), 0);
   ASSERT_EQ(exclusive(y, 1, 1), 0);
