@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tests/posix/calls.h"
 
@@ -48,8 +49,9 @@ class Subject {
 // Null if it cannot be had here; `refusal` says why.
 std::unique_ptr<Subject> make_subject(Which which, std::string& refusal);
 
-// Why a case ("Suite.Name") is not run on a filesystem; null if it is.
-const char* waiver(Which which, const std::string& test);
+// Where a suite is run: on guests in process, the FUSE mount and the oracle, but for what is waived
+// (waivers_test.cc). Who is not root has the first alone.
+std::vector<Which> filesystems_for(const std::string& suite, Which oracle);
 
 class Conformance : public testing::TestWithParam<Which> {
  protected:
@@ -106,9 +108,9 @@ inline std::string permissions(const Outcome<Attributes>& outcome) {
     EXPECT_EQ(::reprise::conformance::value_of(call), value); \
   } while (false)
 
-#define CONFORMANCE_SUITE_ON(suite, oracle)                                                   \
-  class suite : public Conformance {};                                                        \
-  INSTANTIATE_TEST_SUITE_P(, suite, testing::Values(Which::kInProcess, Which::kFuse, oracle), \
+#define CONFORMANCE_SUITE_ON(suite, oracle)                                             \
+  class suite : public Conformance {};                                                  \
+  INSTANTIATE_TEST_SUITE_P(, suite, testing::ValuesIn(filesystems_for(#suite, oracle)), \
                            [](const auto& which) { return name_of(which.param); })
 #define CONFORMANCE_SUITE(suite) CONFORMANCE_SUITE_ON(suite, Which::kTmpfs)
 

@@ -117,11 +117,6 @@ std::unique_ptr<Subject> make_subject(Which which, std::string& refusal) {
 }
 
 void Conformance::SetUp() {
-  const testing::TestInfo& test = *testing::UnitTest::GetInstance()->current_test_info();
-  std::string suite = test.test_suite_name(), name = test.name();
-  if (suite.starts_with('/')) suite.erase(0, 1);
-  name.resize(name.rfind('/'));
-  if (const char* reason = waiver(GetParam(), suite + "." + name)) GTEST_SKIP() << "waived: " << reason;
   std::string refusal;
   subject_ = make_subject(GetParam(), refusal);
   if (subject_ == nullptr) GTEST_SKIP() << name_of(GetParam()) << ": " << refusal;

@@ -139,33 +139,6 @@ TEST_P(Ranges, ZeroMakesZerosAndMayGrow) {
   GIVES(std::string(12000, '\0'), root().pread(fd, 20000, 0));
 }
 
-TEST_P(Ranges, CollapseCutsOut) {
-  int fd = must(root().open("f", O_RDWR | O_CREAT));
-  OK(root().write(fd, std::string(4096, 'a') + std::string(8192, 'b') + std::string(1000, 'c')));
-  OK(root().fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 4096, 8192));
-  GIVES(std::string(4096, 'a') + std::string(1000, 'c'), root().pread(fd, 20000, 0));
-}
-
-TEST_P(Ranges, InsertMakesRoom) {
-  int fd = must(root().open("f", O_RDWR | O_CREAT));
-  OK(root().write(fd, std::string(4096, 'a') + std::string(1000, 'c')));
-  OK(root().fallocate(fd, FALLOC_FL_INSERT_RANGE, 4096, 4096));
-  GIVES(std::string(4096, 'a') + std::string(4096, '\0') + std::string(1000, 'c'),
-        root().pread(fd, 20000, 0));
-}
-
-TEST_P(Ranges, ShiftsAreOfWholeBlocksWithinTheFile) {
-  int fd = must(root().open("f", O_RDWR | O_CREAT));
-  OK(root().write(fd, std::string(16384, 'a')));
-  FAILS(EINVAL, root().fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 100, 4096));
-  FAILS(EINVAL, root().fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 4096, 100));
-  FAILS(EINVAL, root().fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 8192, 8192));
-  FAILS(EINVAL, root().fallocate(fd, FALLOC_FL_INSERT_RANGE, 100, 4096));
-  FAILS(EINVAL, root().fallocate(fd, FALLOC_FL_INSERT_RANGE, 16384, 4096));
-  FAILS(EOPNOTSUPP, root().fallocate(fd, FALLOC_FL_COLLAPSE_RANGE | kKeep, 0, 4096));
-  GIVES(std::string(16384, 'a'), root().pread(fd, 20000, 0));
-}
-
 TEST_P(Ranges, RefuseWhatMakesNoSense) {
   int fd = must(root().open("f", O_RDWR | O_CREAT));
   FAILS(EINVAL, root().fallocate(fd, 0, 0, 0));
@@ -178,6 +151,35 @@ TEST_P(Ranges, RefuseWhatMakesNoSense) {
   int reader = must(root().open("f", O_RDONLY)), directory = must(root().open("d", O_RDONLY));
   FAILS(EBADF, root().fallocate(reader, 0, 0, 10));
   FAILS(EBADF, root().fallocate(directory, 0, 0, 10));
+}
+
+CONFORMANCE_SUITE_ON(Shifts, Which::kExt4);
+
+TEST_P(Shifts, CollapseCutsOut) {
+  int fd = must(root().open("f", O_RDWR | O_CREAT));
+  OK(root().write(fd, std::string(4096, 'a') + std::string(8192, 'b') + std::string(1000, 'c')));
+  OK(root().fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 4096, 8192));
+  GIVES(std::string(4096, 'a') + std::string(1000, 'c'), root().pread(fd, 20000, 0));
+}
+
+TEST_P(Shifts, InsertMakesRoom) {
+  int fd = must(root().open("f", O_RDWR | O_CREAT));
+  OK(root().write(fd, std::string(4096, 'a') + std::string(1000, 'c')));
+  OK(root().fallocate(fd, FALLOC_FL_INSERT_RANGE, 4096, 4096));
+  GIVES(std::string(4096, 'a') + std::string(4096, '\0') + std::string(1000, 'c'),
+        root().pread(fd, 20000, 0));
+}
+
+TEST_P(Shifts, ShiftsAreOfWholeBlocksWithinTheFile) {
+  int fd = must(root().open("f", O_RDWR | O_CREAT));
+  OK(root().write(fd, std::string(16384, 'a')));
+  FAILS(EINVAL, root().fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 100, 4096));
+  FAILS(EINVAL, root().fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 4096, 100));
+  FAILS(EINVAL, root().fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 8192, 8192));
+  FAILS(EINVAL, root().fallocate(fd, FALLOC_FL_INSERT_RANGE, 100, 4096));
+  FAILS(EINVAL, root().fallocate(fd, FALLOC_FL_INSERT_RANGE, 16384, 4096));
+  FAILS(EOPNOTSUPP, root().fallocate(fd, FALLOC_FL_COLLAPSE_RANGE | kKeep, 0, 4096));
+  GIVES(std::string(16384, 'a'), root().pread(fd, 20000, 0));
 }
 
 CONFORMANCE_SUITE(CopyRange);

@@ -71,6 +71,12 @@ TEST_P(Link, NodesOfAllKindsMayHaveSeveralNames) {
   EXPECT_EQ(must(root().stat("device2")).rdev, 0x105u);
 }
 
+TEST_P(Link, WhatWasUnlinkedStaysUnlinked) {
+  int fd = must(root().open("f", O_RDWR | O_CREAT));
+  OK(root().unlink("f"));
+  FAILS(ENOENT, root().link_descriptor(fd, "g"));
+}
+
 // tmpfs has no limit of its own.
 CONFORMANCE_SUITE_ON(LinkCount, Which::kExt4);
 
@@ -130,12 +136,6 @@ TEST_P(UnnamedFiles, StayUnnamedIfExclusive) {
   int fd = must(root().open("/", O_TMPFILE | O_RDWR | O_EXCL, 0640));
   FAILS(ENOENT, root().link_descriptor(fd, "f"));
   OK(root().write(fd, "x"));
-}
-
-TEST_P(UnnamedFiles, WhatWasUnlinkedStaysUnlinked) {
-  int fd = must(root().open("f", O_RDWR | O_CREAT));
-  OK(root().unlink("f"));
-  FAILS(ENOENT, root().link_descriptor(fd, "g"));
 }
 
 }  // namespace

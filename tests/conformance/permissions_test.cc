@@ -365,7 +365,9 @@ TEST_P(Xattrs, ChangeCtimeOnly) {
   EXPECT_EQ(must(root().stat("f")).mtime, before.mtime);
 }
 
-TEST_P(Xattrs, AclsArePassedThrough) {
+CONFORMANCE_SUITE(Acls);
+
+TEST_P(Acls, ArePassedThrough) {
   OK(root().mkdir("d"));
   std::string acl("\2\0\0\0\1\0\7\0\xff\xff\xff\xff\4\0\5\0\xff\xff\xff\xff\x20\0\5\0\xff\xff\xff\xff", 28);
   OK(root().set_xattr("d", "system.posix_acl_default", acl));

@@ -1,5 +1,7 @@
-// Named as the test sources are, so that it is built with them.
-// What is not run where, and why. Everything else is run on all of them.
+// What is not run where, and why. Everything else is run on all of them. Named as the test sources are, so
+// that it is built with them.
+#include <unistd.h>
+
 #include <array>
 
 #include "tests/conformance/conformance.h"
@@ -9,34 +11,32 @@ namespace {
 
 struct Waiver {
   Which which;
-  const char* test;
+  const char* suite;
   const char* reason;
 };
 
-constexpr char kNoTmpfile[] = "libfuse 3.14 does not pass on O_TMPFILE; programs fall back to unlinking";
-constexpr char kKernelRefuses[] = "the kernel's FUSE client passes on no collapsing and inserting";
-constexpr char kNoAcls[] = "refused, since nothing would enforce them (docs/fuse.md)";
-constexpr char kNoPipes[] = "guests in process have no pipes: opening a FIFO is ENXIO";
-
 constexpr std::array kWaivers{
-    Waiver{Which::kFuse, "UnnamedFiles.GetANameByLink", kNoTmpfile},
-    Waiver{Which::kFuse, "UnnamedFiles.AreMadeForWriting", kNoTmpfile},
-    Waiver{Which::kFuse, "UnnamedFiles.TakeModeAndOwnerAsOthersDo", kNoTmpfile},
-    Waiver{Which::kFuse, "UnnamedFiles.StayUnnamedIfExclusive", kNoTmpfile},
-    Waiver{Which::kFuse, "Ranges.CollapseCutsOut", kKernelRefuses},
-    Waiver{Which::kFuse, "Ranges.InsertMakesRoom", kKernelRefuses},
-    Waiver{Which::kFuse, "Ranges.ShiftsAreOfWholeBlocksWithinTheFile", kKernelRefuses},
-    Waiver{Which::kFuse, "Xattrs.AclsArePassedThrough", kNoAcls},
-    Waiver{Which::kTmpfs, "Xattrs.AclsArePassedThrough", "the kernel evaluates them and changes the mode"},
-    Waiver{Which::kInProcess, "Nodes.FifosCanBeOpened", kNoPipes},
+    Waiver{Which::kFuse, "UnnamedFiles",
+           "libfuse 3.14 does not pass on O_TMPFILE; programs fall back to a file they unlink"},
+    Waiver{Which::kFuse, "Shifts", "the kernel's FUSE client passes on no collapsing and inserting"},
+    Waiver{Which::kFuse, "Acls", "refused, since nothing would enforce them (docs/fuse.md)"},
+    Waiver{Which::kTmpfs, "Acls", "the kernel evaluates them and changes the mode; ours are passed through"},
+    Waiver{Which::kInProcess, "Fifos", "guests in process have no pipes: opening a FIFO is ENXIO"},
 };
+
+bool waived(Which which, const std::string& suite) {
+  for (const Waiver& one : kWaivers)
+    if (one.which == which && suite == one.suite) return true;
+  return false;
+}
 
 }  // namespace
 
-const char* waiver(Which which, const std::string& test) {
-  for (const Waiver& one : kWaivers)
-    if (one.which == which && test == one.test) return one.reason;
-  return nullptr;
+std::vector<Which> filesystems_for(const std::string& suite, Which oracle) {
+  std::vector<Which> all{Which::kInProcess};
+  if (::geteuid() == 0) all.insert(all.end(), {Which::kFuse, oracle});
+  std::erase_if(all, [&](Which which) { return waived(which, suite); });
+  return all;
 }
 
 }  // namespace reprise::conformance
