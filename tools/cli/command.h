@@ -19,6 +19,7 @@ using Body = std::function<Result<int>()>;
 // Registers one subcommand with its options on `app`. When it is the one asked for, its body is put in
 // `chosen`.
 void add_run(CLI::App& app, Body& chosen);
+void add_mount(CLI::App& app, Body& chosen);
 void add_exec(CLI::App& app, Body& chosen);
 void add_log(CLI::App& app, Body& chosen);
 void add_replay(CLI::App& app, Body& chosen);

@@ -45,8 +45,8 @@ int main(int argc, char** argv) {
       "Exit status: 0 done, 1 the answer is \"no\", 2 wrong usage, 3 failed; `run` ends as its command did.");
 
   Body body;
-  for (auto* add : {add_run, add_exec, add_log, add_replay, add_snapshot, add_digest, add_diff, add_ls,
-                    add_cat, add_mark, add_wait_for, add_stat, add_verify, add_repair}) {
+  for (auto* add : {add_run, add_exec, add_mount, add_log, add_replay, add_snapshot, add_digest, add_diff,
+                    add_ls, add_cat, add_mark, add_wait_for, add_stat, add_verify, add_repair}) {
     add(app, body);
   }
   auto is_asked_for = [&](const CLI::App* command) { return command->get_name() == argv[1]; };

@@ -1,0 +1,102 @@
+"""`reprise mount`: an instance that everybody sees, and that leaves no dead mount behind however it ends."""
+import pathlib
+import signal
+import subprocess
+import time
+import unittest
+
+from harness import TIMEOUT_S, EndToEnd
+
+
+class Mount(EndToEnd):
+    def setUp(self):
+        super().setUp()
+        self.store, self.path = self.work / "S", self.work / "p"
+        self.path.mkdir()
+
+    def mount(self, *options):
+        process = subprocess.Popen([self.program, "mount", self.store, self.path, *options], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        self.assertEqual(process.stdout.readline(), f"{self.store} is mounted at {self.path}\n", self.rest_of(process))
+        return process
+
+    def rest_of(self, process):
+        return "" if process.poll() is None else process.stderr.read()
+
+    def mounted(self):
+        return str(self.path) in pathlib.Path("/proc/self/mountinfo").read_text()
+
+    def test_everybody_sees_it_until_a_signal(self):
+        process = self.mount()
+        (self.path / "file").write_text("text")
+        self.assertEqual(self.reprise("exec", self.store, "--", "cat", "file"), "text")
+        self.assertIn("reprise mount", self.refused("mount", self.store, self.path, status=3))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(TIMEOUT_S), 0)
+        self.assertFalse(self.mounted())
+        self.assertEqual(self.reprise("cat", f"{self.store}:/file"), "text")
+
+    def test_umount_ends_it(self):
+        process = self.mount()
+        (self.path / "file").write_text("text")
+        self.succeed("fusermount3", "-u", self.path)
+        self.assertEqual(process.wait(TIMEOUT_S), 0)
+        self.assertEqual(self.reprise("ls", self.store), "file\n")
+
+    def test_with_programs_still_in_it(self):
+        process = self.mount()
+        reader = subprocess.Popen([self.python, "-c", "import time\nopen('f', 'w').close()\nprint('in', flush=True)\n"
+                                   "while True:\n    time.sleep(0.01)\n    open('f', 'w').close()"],
+                                  cwd=self.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(reader.stdout.readline(), b"in\n")
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(TIMEOUT_S), 0)
+        self.assertFalse(self.mounted())
+        _, err = reader.communicate(timeout=TIMEOUT_S)
+        self.assertRegex(err, b"Transport endpoint is not connected|Software caused connection abort")
+        self.assertEqual(self.reprise("ls", self.store), "f\n")
+
+    def test_killed_it_leaves_no_dead_mount(self):
+        process = self.mount()
+        descriptor = open(self.path / "file", "w")
+        descriptor.write("text")
+        descriptor.flush()
+        subprocess.run(["sync", self.path / "file"], check=True)
+        process.kill()
+        process.wait(TIMEOUT_S)
+        deadline = time.monotonic() + TIMEOUT_S
+        while self.mounted():
+            self.assertLess(time.monotonic(), deadline, "the dead mount stays")
+            time.sleep(0.01)
+        try:
+            descriptor.close()
+        except OSError:
+            pass
+        self.assertEqual(self.reprise("cat", f"{self.store}:/file"), "text")
+
+    def test_a_follower_is_read_only(self):
+        leader = self.guest(self.work / "A", "--listen", f"unix:{self.work}/s")
+        leader.sh("echo one > file")
+        process = self.mount("--follow", f"unix:{self.work}/s")
+        self.assertEqual((self.path / "file").read_text(), "one\n")
+        with self.assertRaisesRegex(OSError, "Read-only"):
+            (self.path / "file").write_text("x")
+        leader.sh("echo two >> file")
+        self.reprise("mark", self.work / "A", "two")
+        self.reprise("wait-for", self.store, "two")
+        self.assertEqual((self.path / "file").read_text(), "one\ntwo\n")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(TIMEOUT_S), 0)
+
+    def test_where_nothing_can_be_mounted(self):
+        self.assertIn("nowhere", self.refused("mount", self.store, self.work / "nowhere", status=3))
+        (self.work / "file").write_text("x")
+        self.assertIn("not a directory", self.refused("mount", self.store, self.work / "file", status=2))
+        self.refused("mount", self.work / "file", self.path, status=3)
+        self.assertFalse(self.mounted())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

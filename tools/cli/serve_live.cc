@@ -1,0 +1,191 @@
+#include "tools/cli/serve_live.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "tools/cli/command.h"
+
+namespace reprise::cli {
+namespace {
+
+constexpr uint32_t kContact_ms = 10'000;  // a new follower's patience
+constexpr uint32_t kFarewell_ms = 5'000;  // how long the end waits for connected followers to have everything
+constexpr int kEndingSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
+Result<journal::Durability> durability_of(const std::string& name) {
+  if (name == "none") return journal::Durability::kNone;
+  if (name == "lazy") return journal::Durability::kLazy;
+  if (name == "fsync") return journal::Durability::kFsync;
+  return journal::Durability::kAlways;
+}
+
+// A signal that asks to end and waits to be taken: they are blocked.
+std::optional<int> pending_signal() {
+  sigset_t pending;
+  sigpending(&pending);
+  for (int signal : kEndingSignals) {
+    struct sigaction action;
+    ::sigaction(signal, nullptr, &action);
+    bool ignored = action.sa_handler == SIG_IGN;  // `nohup` means it, blocked or not
+    if (sigismember(&pending, signal) == 1 && !ignored) return signal;
+  }
+  return std::nullopt;
+}
+
+// All of them; the first, if there are any. Left pending they would end this program before it has cleaned
+// up.
+std::optional<int> take_pending_signals() {
+  std::optional<int> first;
+  while (auto signal = pending_signal()) {
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, *signal);
+    timespec at_once{};
+    ::sigtimedwait(&only, nullptr, &at_once);
+    if (!first) first = signal;
+  }
+  return first;
+}
+
+// What open() and connect() made of a store that holds nothing: its own files; others' were never in it.
+void remove_store(const std::string& path) {
+  std::error_code ignored;
+  for (const char* name :
+       {"reprise.store", "reprise.store.new", "catalogue.lmdb", "catalogue.lmdb-lock", "packs", "branches"}) {
+    std::filesystem::remove_all(path + "/" + name, ignored);
+  }
+}
+
+// Serves the mount for as long as `body` runs.
+Result<int> serve(instance::Host& host, const std::string& label, ServedMount& mount,
+                  const std::function<int(fuse::Server&)>& body, bool& started) {
+  instance::Instance& instance = host.instance();
+  fuse::ServerOptions server_options;
+  server_options.show_all_as = mount.owner;
+  server_options.label = label;
+  server_options.on_fsync = [&instance] { return instance.guest_sync(); };
+  auto server =
+      TRY(fuse::Server::start(instance.filesystem(), system_clock(), mount.fuse_fd, server_options));
+  instance.set_coherence_hook(&server->coherence());
+  host.add_statistics([&](nlohmann::json& json) {
+    json["fuse_requests"] = server->requests().total();
+    json["mount"] = {{"path", mount.path}, {"pid", mount.seen_by}};
+  });
+  host.set_flush([&] { return sync_mount(mount.seen_by, mount.path); });
+  auto connected = host.connect(kContact_ms, [] { return pending_signal().has_value(); });
+  int status = 0;
+  if (connected) {
+    started = true;
+    status = body(*server);
+    host.say_farewell(kFarewell_ms);
+  }
+  host.stop();
+  instance.set_coherence_hook(nullptr);
+  server->stop();
+  TRY(std::move(connected));
+  return status;
+}
+
+}  // namespace
+
+Status sync_mount(pid_t pid, const std::string& mountpoint) {
+  int fd =
+      ::open(fmt::format("/proc/{}/root{}", pid, mountpoint).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return {};
+  int status = ::syncfs(fd);
+  int code = errno;
+  ::close(fd);
+  if (status != 0) return std::unexpected(Error::from_errno(code, mountpoint + ": cannot write back"));
+  return {};
+}
+
+void add_live_options(CLI::App& command, LiveOptions& options) {
+  command.add_option("--listen", options.listen, "let followers connect here: unix:PATH");
+  command.add_option("--follow", options.follow,
+                     "follow the instance that listens there, read-only: unix:PATH");
+  command.add_option("--label", options.label, "recorded with every operation")
+      ->check([](const std::string& label) {
+        return label.size() <= journal::kLabelLimit
+                   ? ""
+                   : fmt::format("a label has at most {} bytes", journal::kLabelLimit);
+      });
+  command
+      .add_option("--durability", options.durability,
+                  "when the disk has what was written: none (at the end), lazy (ten times a second), fsync "
+                  "(when asked), always")
+      ->check(CLI::IsMember({"none", "lazy", "fsync", "always"}))
+      ->capture_default_str();
+}
+
+Result<Target> live_target(const std::string& store, const std::string& option) {
+  Target target = Target::parse(store);
+  if (!target.position.empty() || !target.path.empty())
+    return fail(Code::kInvalidArgument, fmt::format("{} {}: expected STORE[:BRANCH]", option, store));
+  if (auto good = target.check_branch(); !good)
+    return std::unexpected(good.error().with_context(option + " " + store));
+  return target;
+}
+
+Result<instance::HostOptions> host_options(const LiveOptions& options, const Target& target,
+                                           const std::string& command_line) {
+  instance::HostOptions host;
+  host.store_path = target.store;
+  host.label = options.label;
+  host.instance.branch = target.branch;
+  host.instance.journal.durability = TRY(durability_of(options.durability));
+  host.instance.holder = {getpid(), command_line};
+  if (!options.listen.empty()) host.listen = TRY(Endpoint::parse(options.listen));
+  if (!options.follow.empty()) host.follow = TRY(Endpoint::parse(options.follow));
+  return host;
+}
+
+std::string full_name(const Target& target) {
+  std::error_code ignored;
+  std::string store = std::filesystem::absolute(target.store, ignored).string();
+  return target.branch == "main" ? store : store + ":" + target.branch;
+}
+
+sigset_t signals_that_end() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (int signal : kEndingSignals) sigaddset(&signals, signal);
+  return signals;
+}
+
+Result<int> serve_live(const instance::HostOptions& settings, ServedMount mount,
+                       const std::function<int(fuse::Server&)>& body) {
+  auto opened = instance::Host::open(settings);
+  if (!opened) {
+    ::close(mount.fuse_fd);
+    return std::unexpected(opened.error());
+  }
+  auto host = std::move(*opened);
+  instance::Instance& instance = host->instance();
+  const journal::Recovery& recovery = instance.open_report().recovery;
+  if (recovery.cut_bytes > 0) {
+    fmt::print(stderr,
+               "reprise: {}: cut a torn tail of {} bytes at offset {}; everything before it is there\n",
+               recovery.cut_file, recovery.cut_bytes, recovery.cut_offset);
+  }
+  bool started = false;
+  auto status = serve(*host, settings.label, mount, body, started);
+  // A follower that has been given a state may keep it; all else that was made for nothing goes again.
+  bool empty = host->made_store() && !started && (!settings.follow || instance.is_new());
+  // What never ran has changed nothing, and leaves the store as it was found.
+  auto closed = started ? host->close() : Status{};
+  if (empty) {
+    host.reset();
+    remove_store(settings.store_path);
+  }
+  if (!started) {
+    if (auto signal = take_pending_signals()) return 128 + *signal;
+  }
+  TRY(std::move(closed));
+  return status;
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,54 @@
+// What `run` and `mount` have in common: an instance that is live in this process and served to a mount.
+#pragma once
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "adapters/fuse/server.h"
+#include "instance/host.h"
+#include "tools/cli/target.h"
+
+namespace reprise::cli {
+
+struct LiveOptions {
+  std::string store, listen, follow, label, durability = "fsync";
+};
+
+// --listen, --follow, --label and --durability.
+void add_live_options(CLI::App& command, LiveOptions& options);
+
+// The branch of the store; `option` is what the user calls it in errors.
+Result<Target> live_target(const std::string& store, const std::string& option);
+// `command_line` is what others are told who want the branch meanwhile.
+Result<instance::HostOptions> host_options(const LiveOptions& options, const Target& target,
+                                           const std::string& command_line);
+
+// STORE or STORE:BRANCH with a full path, as programs in the mount find it in REPRISE_STORE.
+std::string full_name(const Target& target);
+
+struct ServedMount {
+  int fuse_fd = -1;
+  std::optional<fuse::Owner> owner;  // whom everything is shown to belong to
+  std::string path;
+  pid_t seen_by = 0;  // a process that has the mount
+};
+
+// Opens the instance, serves the mount, meets the leader if there is one, and lets `body` do what it is all
+// for; its exit status. A store made for nothing goes again. The signals that ask to end must be blocked: one
+// that comes before `body` begins ends it all, with 128 + its number.
+Result<int> serve_live(const instance::HostOptions& settings, ServedMount mount,
+                       const std::function<int(fuse::Server&)>& body);
+
+// Has the kernel write back what is only in its caches (shared mappings). The mount is seen through the eyes
+// of a process that has it; once that is gone nothing can be dirty any more.
+Status sync_mount(pid_t seen_by, const std::string& path);
+
+// SIGINT, SIGTERM, SIGHUP and SIGQUIT.
+sigset_t signals_that_end();
+
+}  // namespace reprise::cli
