@@ -43,14 +43,14 @@ class Damage(EndToEnd):
         self.run_inside(self.store, "for i in 1 2 3 4 5 6; do echo $i > before-$i; done; mkdir d; mv before-1 d; ln -s d l")
         self.closed_at = self.reprise_json("snapshot", "list", self.store)["log_index"]
         writer = self.guest(self.store)
-        writer.do("import os\n"
-                  "for i in range(12):\n"
-                  "    with open(f'after-{i}', 'wb') as f:\n"
-                  "        f.write(bytes([i]) * 400 * i)\n"
-                  "        f.flush()\n"
-                  "        if i in (3, 7): os.fsync(f.fileno())\n"
-                  "os.rename('after-0', 'd/moved'); os.unlink('after-1'); os.chmod('after-2', 0o600)\n")
-        self.reprise("stat", self.store)  # asks the live instance to write everything it has
+        writer.do("import os")
+        steps = [step for i in range(12) for step in (f"f = open('after-{i}', 'wb')", f"f.write(bytes([{i}]) * 400 * {i}); f.close()")]
+        steps += ["os.rename('after-0', 'd/moved')", "os.unlink('after-1')", "os.chmod('after-2', 0o600)"]
+        for number, step in enumerate(steps):
+            writer.do(step)
+            self.ask(self.store, ask="stat")  # has the instance write what it has gathered: a batch for each step
+            if number in (7, 15):
+                writer.do("f = os.open('after-2', os.O_RDONLY); os.fsync(f); os.close(f)")
         writer.kill()
         self.segment = self.store / "branches/main/journal/0000000001.seg"
         self.copies = 0

@@ -51,7 +51,7 @@ std::string dump(const Bytes& bytes) {
 }
 
 TEST(Format, TheExampleInTheDocumentationIsWhatIsWritten) {
-  auto page = std::filesystem::path(__FILE__).parent_path() / "../../docs/journal-format.md";
+  std::filesystem::path page = REPRISE_SOURCE_DIR "/docs/journal-format.md";
   std::ifstream file(page);
   ASSERT_TRUE(file) << page;
   std::stringstream text;
