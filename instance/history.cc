@@ -88,9 +88,10 @@ Result<LogIndex> index_of_position(store::Store& store, std::string_view branch,
 
 Result<History> History::open(store::Store& store, std::string_view branch, LogIndex from) {
   History history;
+  auto record = TRY(store.catalogue().branch(branch));
   history.directory_ = TRY(store.journal_directory(branch));
-  history.cursor_ =
-      TRY(journal::SegmentsCursor::open(*history.directory_, {store.volume(), std::string(branch)}, from));
+  history.cursor_ = TRY(journal::SegmentsCursor::open(
+      *history.directory_, {store.volume(), std::string(branch)}, from, record ? record->durable_hint : 0));
   return history;
 }
 

@@ -7,8 +7,9 @@
 namespace reprise::journal {
 
 Result<std::unique_ptr<SegmentsCursor>> SegmentsCursor::open(Directory& directory,
-                                                             const JournalIdentity& identity, LogIndex from) {
-  std::unique_ptr<SegmentsCursor> cursor(new SegmentsCursor(directory, identity));
+                                                             const JournalIdentity& identity, LogIndex from,
+                                                             LogIndex durable_hint) {
+  std::unique_ptr<SegmentsCursor> cursor(new SegmentsCursor(directory, identity, durable_hint));
   cursor->from_ = from;
   // Only headers are looked at to find where to begin: from the last segment back to one that starts early
   // enough, or at which the log began anew.
@@ -28,6 +29,10 @@ Result<std::unique_ptr<SegmentsCursor>> SegmentsCursor::open(Directory& director
     return fail(Code::kGap, fmt::format("{}: batch {} has been trimmed; the oldest is {}", directory.path(),
                                         from, cursor->first_));
   }
+  if (sequences.empty() && durable_hint > 0) {
+    return fail(Code::kCorrupt, fmt::format("{}: expected segments up to log index {}, found none",
+                                            directory.path(), durable_hint));
+  }
   if (!cursor->rest_.empty()) TRY(cursor->open_next_segment());
   return cursor;
 }
@@ -38,17 +43,29 @@ Status SegmentsCursor::open_next_segment() {
   return {};
 }
 
+// The last segment ends here, for this reason.
+Status SegmentsCursor::end_at(const Error& damage) {
+  if (auto worse = damage_below_durable(*reader_, damage, durable_hint_)) return std::unexpected(*worse);
+  torn_tail_ = damage;
+  reader_.reset();
+  return {};
+}
+
 Result<std::optional<Logged>> SegmentsCursor::next() {
   while (reader_ != nullptr) {
     auto frame = reader_->next();
     if (!frame && rest_.empty()) {
-      torn_tail_ = frame.error();
-      reader_.reset();
+      TRY(end_at(frame.error()));
       break;
     }
     if (!frame) return std::unexpected(frame.error());
     if (!*frame) {
-      if (rest_.empty()) break;
+      if (rest_.empty()) {
+        if (reader_->state().next_index <= durable_hint_)
+          return std::unexpected(*damage_below_durable(
+              *reader_, reader_->damaged("the end of the file").error(), durable_hint_));
+        break;
+      }
       TRY(open_next_segment());
       continue;
     }

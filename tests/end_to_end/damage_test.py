@@ -118,6 +118,12 @@ class Damage(EndToEnd):
             self.assertRegex(said, rf"after LSN \d+ of origin [0-9a-f]+")
         self.assertIn("reprise repair", said)
         self.assertIn(str(segment), self.refused("mark", store, "name", status=3))
+        # Those that only read believe it no more; a snapshot made before may stand for what is damaged.
+        self.assertIn(str(segment), self.refused("replay", store, "--onto", self.work / "half", status=3))
+        self.assertFalse((self.work / "half").exists())
+        done = execute([REPRISE, "log", store])
+        self.assertEqual(done.status, 3, done)
+        self.assertIn(str(segment), done.err)
         found = self.reprise("verify", store, status=1)
         self.assertIn("damaged: ", found)
         self.assertIn(str(segment), found)
@@ -182,6 +188,8 @@ class Damage(EndToEnd):
         store, segment = self.damaged_copy(lambda data: None)
         segment.unlink()
         self.assertIn("log index", self.refused("run", "--store", store, "--", "true", status=125))
+        self.assertIn("log index", self.refused("replay", store, "--onto", self.work / "nothing", status=3))
+        self.assertIn("log index", self.refused("digest", store, status=3))
         self.assertFalse(segment.exists())
 
 

@@ -61,6 +61,15 @@ Result<OpenTarget> open_when_there(const Target& target, uint64_t deadline_ns) {
   }
 }
 
+// Nothing in particular, what has been trimmed, and what the journal holds, has been reached.
+Result<bool> has_batch(const OpenTarget& open, std::optional<LogIndex> index) {
+  if (!index || *index == 0) return true;
+  auto history = instance::History::open(*open.store, open.target.branch, *index);
+  if (!history && history.error().code() == Code::kGap) return true;
+  if (!history) return std::unexpected(history.error());
+  return TRY(history->cursor().next()).has_value();
+}
+
 Result<int> wait_for(const Options& options) {
   Target target = Target::parse(options.what);
   uint64_t begin_ns = system_clock().monotonic_ns();
@@ -70,9 +79,13 @@ Result<int> wait_for(const Options& options) {
   if (!open.live) {
     // Nobody will get there; but it may have been reached already.
     if (TRY(open.store->catalogue().mark(target.branch, options.name))) return kDone;
-    auto reached = instance::resolve_position(*open.store, target.branch, options.name, system_clock());
-    if (reached) return kDone;
-    return std::unexpected(reached.error().with_context("no instance is live"));
+    auto wanted = instance::resolve_position(*open.store, target.branch, options.name, system_clock());
+    if (!wanted) return std::unexpected(wanted.error().with_context("no instance is live"));
+    if (TRY(has_batch(open, *wanted))) return kDone;
+    fmt::print(stderr,
+               "reprise: {}: log index {} was not reached, and no instance is live that could get there\n",
+               target.store, **wanted);
+    return kNo;
   }
   uint64_t passed_ms = (system_clock().monotonic_ns() - begin_ns) / 1'000'000;
   nlohmann::json question = {{"ask", "wait-for"},
