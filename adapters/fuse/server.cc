@@ -93,6 +93,7 @@ Status Server::Session::start(int fd) {
   char* argv[] = {name, nullptr};
   fuse_args args = FUSE_ARGS_INIT(1, argv);
   session_ = fuse_session_new(&args, &table, sizeof table, this);
+  fuse_opt_free_args(&args);  // which it made its own copy of
   if (session_ == nullptr) {
     ::close(fd);
     return fail(Code::kIo, "libfuse refuses to start a session");
