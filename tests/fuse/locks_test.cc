@@ -261,14 +261,19 @@ TEST(MountLocks, CostNoRequest) {
   EXPECT_EQ(guest.server().requests().total(), before);
 }
 
+// Has the guest make "f" and hold an exclusive flock of it, by kept['fd'].
+void hold_flock(Guest& guest) {
+  guest.ask("write('f', b'text')");
+  guest.ask("keep('fcntl', __import__('fcntl'))");
+  guest.ask("keep('fd', os.open('f', os.O_RDWR))");
+  EXPECT_EQ(guest.ask("kept['fcntl'].flock(kept['fd'], 2)"), "None");
+}
+
 // A peer's change drops names and attributes that the kernel has cached, but not the inode that is open.
 TEST(MountLocks, OutliveWhatAPeerChanges) {
   Mounted mounted;
   Guest guest(mounted);
-  guest.ask("write('f', b'text')");
-  guest.ask("keep('fcntl', __import__('fcntl'))");
-  guest.ask("keep('fd', os.open('f', os.O_RDWR))");
-  ASSERT_EQ(guest.ask("kept['fcntl'].flock(kept['fd'], 2)"), "None");
+  hold_flock(guest);
   InodeId inode = mounted.inode_at("f");
   const std::string try_it = "kept['fcntl'].flock(os.open('f', os.O_RDWR), 2 | 4)";
   ASSERT_EQ(guest.ask(try_it), "EAGAIN");
@@ -308,10 +313,7 @@ TEST(MountLocks, OutliveWhatAPeerChanges) {
 TEST(MountLocks, OfGuestsInProcessAreOthers) {
   Mounted mounted;
   Guest guest(mounted);
-  guest.ask("write('f', b'text')");
-  guest.ask("keep('fcntl', __import__('fcntl'))");
-  guest.ask("keep('fd', os.open('f', os.O_RDWR))");
-  ASSERT_EQ(guest.ask("kept['fcntl'].flock(kept['fd'], 2)"), "None");
+  hold_flock(guest);
   EXPECT_EQ(mounted.filesystem().locks().held(), 0u);
 }
 

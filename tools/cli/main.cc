@@ -42,7 +42,9 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", REPRISE_VERSION);
   app.require_subcommand(1);
   app.footer(
-      "Exit status: 0 done, 1 the answer is \"no\", 2 wrong usage, 3 failed; `run` ends as its command did.");
+      "Exit status: 0 done, 1 the answer is \"no\", 2 wrong usage, 3 failed; `run` and `exec` end as their\n"
+      "command did, or as env(1) does: 125 for an error of their own, 126 or 127 for a command that cannot "
+      "run.");
 
   Body body;
   for (auto* add : {add_run, add_exec, add_mount, add_log, add_replay, add_snapshot, add_digest, add_diff,

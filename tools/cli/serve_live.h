@@ -1,4 +1,5 @@
-// What `run` and `mount` have in common: an instance that is live in this process and served to a mount.
+// What `run` and `mount` have in common: an instance that is live in this process and served to a mount. How
+// the mount is made, and what happens in it, is theirs. Threads: all from the one that runs the command.
 #pragma once
 
 #include <signal.h>
@@ -32,7 +33,7 @@ Result<instance::HostOptions> host_options(const LiveOptions& options, const Tar
 std::string full_name(const Target& target);
 
 struct ServedMount {
-  int fuse_fd = -1;
+  int fuse_fd = -1;                  // of the mounted device; serve_live closes it
   std::optional<fuse::Owner> owner;  // whom everything is shown to belong to
   std::string path;
   pid_t seen_by = 0;  // a process that has the mount
