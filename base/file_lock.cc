@@ -1,6 +1,8 @@
 #include "base/file_lock.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -56,6 +58,39 @@ Result<std::optional<std::string>> FileLock::holder(const std::string& path) {
 
 FileLock::~FileLock() {
   ::close(fd_);
+}
+
+Result<DirectoryLock> DirectoryLock::share(const std::string& path) {
+  return lock(path, LOCK_SH);
+}
+
+Result<DirectoryLock> DirectoryLock::own(const std::string& path) {
+  return lock(path, LOCK_EX | LOCK_NB);
+}
+
+Result<DirectoryLock> DirectoryLock::lock(const std::string& path, int operation) {
+  int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return failed(path, "open");
+  DirectoryLock held(fd);
+  while (::flock(fd, operation) != 0) {
+    if (errno == EWOULDBLOCK) return fail(Code::kBusy, path + ": expected nobody to use it, found it in use");
+    if (errno != EINTR) return failed(path, "lock");
+  }
+  struct stat st;
+  if (::fstat(fd, &st) != 0) return failed(path, "stat");
+  if (st.st_nlink == 0) {
+    errno = ENOENT;
+    return failed(path, "lock");
+  }
+  return held;
+}
+
+bool DirectoryLock::try_exclusive() {
+  return ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
+}
+
+DirectoryLock::~DirectoryLock() {
+  if (fd_ >= 0) ::close(fd_);
 }
 
 }  // namespace reprise

@@ -1,16 +1,18 @@
-// FileLock: a lock file on the host that one process holds and that says who. An open-file-description lock
-// (fcntl(2)), so it goes with the process however that dies, and asking who holds it never takes it, not even
-// for a moment. Not for locks of guests, and not across machines. Threads: any.
+// Locks between processes on the host: FileLock, a lock file that one process holds and that says who, and
+// DirectoryLock, a folder that nobody else changes for a moment. Both go with the process however that dies.
+// Not for locks of guests, and not across machines. Threads: any.
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 
 namespace reprise {
 
+// An open-file-description lock (fcntl(2)): asking who holds it never takes it, not even for a moment.
 class FileLock {
  public:
   // Creates the file if it is missing, locks it and makes `holder` its content. kBusy if somebody holds it.
@@ -25,6 +27,28 @@ class FileLock {
 
  private:
   explicit FileLock(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+// flock(2) on a folder itself, which leaves nothing on the disk. Shared: the folder is in use and is to stay.
+// Exclusive: it is being made or removed, which takes no time.
+class DirectoryLock {
+ public:
+  // Shared; waits while somebody has it alone. kNotFound if no folder is at path, or it was removed
+  // meanwhile.
+  static Result<DirectoryLock> share(const std::string& path);
+  // Exclusive; kBusy at once if anybody else has it.
+  static Result<DirectoryLock> own(const std::string& path);
+  // Makes a shared lock exclusive, unless somebody else has one too; then it may be lost.
+  bool try_exclusive();
+
+  DirectoryLock(DirectoryLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  DirectoryLock& operator=(DirectoryLock&&) = delete;
+  ~DirectoryLock();
+
+ private:
+  static Result<DirectoryLock> lock(const std::string& path, int operation);
+  explicit DirectoryLock(int fd) : fd_(fd) {}
   int fd_;
 };
 

@@ -70,17 +70,25 @@ uint64_t number_of(const Json& question, const char* key, uint64_t otherwise) {
 Result<std::unique_ptr<Host>> Host::open(const HostOptions& options, Network& network) {
   std::unique_ptr<Host> host(new Host(options, network));
   host->options_.instance.follower = options.follow.has_value();
-  host->made_store_ = !store::Store::looks_like_store(options.store_path);
-  if (!host->made_store_) {
-    std::shared_ptr<store::Store> store = TRY(store::Store::open(options.store_path));
-    host->instance_ = TRY(Instance::open(std::move(store), host->options_.instance));
-  } else if (options.follow) {
-    host->instance_ = TRY(Instance::open_new_follower(options.store_path, host->options_.instance));
-  } else {
-    auto volume = options.instance.random.next_id<VolumeId>();
-    std::shared_ptr<store::Store> store = TRY(store::Store::create(options.store_path, volume));
-    host->instance_ = TRY(Instance::open(std::move(store), host->options_.instance));
+  const std::string& path = options.store_path;
+  bool is_there = store::Store::looks_like_store(path);
+  if (!is_there && options.follow) {
+    host->made_store_ = true;
+    host->instance_ = TRY(Instance::open_new_follower(path, host->options_.instance));
+    return host;
   }
+  std::shared_ptr<store::Store> store;
+  if (!is_there) {
+    auto made = store::Store::create(path, options.instance.random.next_id<VolumeId>());
+    // One that somebody else made in this moment is as good.
+    bool lost_race =
+        !made && made.error().code() == Code::kAlreadyExists && store::Store::looks_like_store(path);
+    if (!made && !lost_race) return std::unexpected(made.error());
+    if (made) store = std::move(*made);
+    host->made_store_ = !lost_race;
+  }
+  if (store == nullptr) store = TRY(store::Store::open(path));
+  host->instance_ = TRY(Instance::open(std::move(store), host->options_.instance));
   return host;
 }
 

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <filesystem>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <thread>
 
 #include "base/file_lock.h"
 #include "base/hash.h"
@@ -86,6 +89,8 @@ class DiskStore final : public Store {
  public:
   static Result<std::unique_ptr<Store>> open(const std::string& path, std::unique_ptr<Directory> directory,
                                              Access access) {
+    std::optional<DirectoryLock> in_use;
+    if (access == Access::kWrite) in_use.emplace(TRY(DirectoryLock::share(path)));
     Bytes identity = TRY(directory->read_file(kIdentityFile, 4096));
     VolumeId volume = TRY(decode_identity(identity, path + "/" + kIdentityFile));
     if (access == Access::kWrite) {
@@ -99,8 +104,10 @@ class DiskStore final : public Store {
     } else {
       blobs = blobs_in_memory();  // opened to read, what a crash left of a store that was being made
     }
-    return std::unique_ptr<Store>(
+    std::unique_ptr<DiskStore> store(
         new DiskStore(path, volume, access, std::move(directory), std::move(catalogue), std::move(blobs)));
+    if (in_use) store->in_use_.emplace(std::move(*in_use));
+    return store;
   }
 
   VolumeId volume() const override { return volume_; }
@@ -165,6 +172,7 @@ class DiskStore final : public Store {
   std::unique_ptr<Directory> directory_;
   std::unique_ptr<Catalogue> catalogue_;
   std::unique_ptr<BlobStore> blobs_;  // after the catalogue, which it uses
+  std::optional<DirectoryLock> in_use_;
 };
 
 class MemoryStore final : public Store {
@@ -241,32 +249,67 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& path, Access acces
   return DiskStore::open(path, std::move(*directory), access);
 }
 
-Result<std::unique_ptr<Store>> Store::create(const std::string& path, VolumeId volume) {
-  auto directory = open_host_directory(path, true);
+Status Store::check_new(const std::string& path) {
+  auto occupied = [&](std::string_view found) {
+    return fail(Code::kAlreadyExists,
+                fmt::format("{}: expected a new path or an empty directory, found {}", path, found));
+  };
+  auto directory = open_host_directory(path);
   if (!directory) {
     int code = directory.error().sys_errno();
-    if (code == ENOTDIR || code == EEXIST) {
-      return fail(Code::kAlreadyExists, path + ": expected a new path or an empty directory, found a file");
-    }
+    if (code == ENOENT) return {};
+    if (code == ENOTDIR) return occupied("a file");
     return std::unexpected(directory.error());
   }
-  std::string_view found;
+  if (TRY((*directory)->exists(kIdentityFile))) return occupied("a store");
   for (const std::string& name : TRY((*directory)->list())) {
     // .new: a creation that was interrupted. mnt: where the instance will be mounted, made before the volume
     // was known.
-    if (name != std::string(kIdentityFile) + ".new" && name != "mnt") found = "other files";
+    if (name != std::string(kIdentityFile) + ".new" && name != "mnt") return occupied("other files");
   }
-  if (TRY((*directory)->exists(kIdentityFile))) found = "a store";
-  if (!found.empty()) {
-    return fail(Code::kAlreadyExists,
-                fmt::format("{}: expected a new path or an empty directory, found {}", path, found));
+  return {};
+}
+
+namespace {
+
+Result<DirectoryLock> own_to_create(const std::string& path) {
+  for (;;) {
+    auto alone = DirectoryLock::own(path);
+    if (alone || alone.error().code() != Code::kBusy) return alone;
+    // Somebody else makes a store here, or has made it and uses it.
+    TRY(Store::check_new(path));
+    std::this_thread::yield();
   }
-  // The identity is the first thing there is: whatever else is missing is made when the store is opened.
-  TRY((*directory)->replace_file(kIdentityFile, encode_identity(volume)));
-  auto store = TRY(DiskStore::open(path, std::move(*directory), Access::kWrite));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> Store::create(const std::string& path, VolumeId volume) {
+  TRY(check_new(path));
+  auto directory = TRY(open_host_directory(path, true));
+  {
+    auto alone = TRY(own_to_create(path));
+    TRY(check_new(path));
+    // The identity is the first thing there is: whatever else is missing is made when the store is opened.
+    TRY(directory->replace_file(kIdentityFile, encode_identity(volume)));
+  }
+  auto store = TRY(DiskStore::open(path, std::move(directory), Access::kWrite));
   auto parent = TRY(open_host_directory(path + "/.."));
   TRY(parent->sync());
   return store;
+}
+
+Status Store::remove_unused(const std::string& path) {
+  auto alone = TRY(DirectoryLock::own(path));
+  auto directory = TRY(open_host_directory(path));
+  // Without its identity it is no store any more, whatever is left of it.
+  TRY(directory->unlink(kIdentityFile));
+  std::error_code failed;
+  for (const char* name : {"catalogue.lmdb", "catalogue.lmdb-lock", "packs", "branches"}) {
+    std::filesystem::remove_all(path + "/" + name, failed);
+    if (failed) return fail(Code::kIo, fmt::format("{}/{}: cannot remove: {}", path, name, failed.message()));
+  }
+  return {};
 }
 
 bool Store::looks_like_store(const std::string& path) {

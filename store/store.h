@@ -48,8 +48,15 @@ class Store {
   // kNotFound if there is no store at path, whether nothing is there or something else, with what was
   // expected and found; kUnsupported for another version; kCorrupt. To read, it need not be writable.
   static Result<std::unique_ptr<Store>> open(const std::string& path, Access access = Access::kWrite);
-  // In a path that does not exist or is an empty directory; otherwise kAlreadyExists.
+  // In a path that does not exist or is an empty directory; otherwise kAlreadyExists. Of several that try at
+  // once, in whatever processes, one succeeds.
   static Result<std::unique_ptr<Store>> create(const std::string& path, VolumeId volume);
+  // Could create() be called with it? An interrupted creation, and an empty folder `mnt`, do not count.
+  // Otherwise kAlreadyExists says what was found.
+  static Status check_new(const std::string& path);
+  // Takes a store away that was made for nothing, with all that it holds, but not its folder. kBusy while
+  // anybody has it open for writing.
+  static Status remove_unused(const std::string& path);
   // Is there a store at path (of whatever version, damaged or not)?
   static bool looks_like_store(const std::string& path);
   static std::unique_ptr<Store> in_memory(VolumeId volume);

@@ -2,6 +2,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,34 @@ class Crash(EndToEnd):
             # And the whole of it can be replayed from the first batch.
             self.reprise("replay", store, "--onto", self.work / "out")
             self.assertEqual(self.reprise("digest", "--content", self.work / "out"), self.reprise("digest", "--content", store))
+
+    def test_a_kill_while_the_store_is_made_leaves_one_that_can_be_used(self):
+        for number in range(20):
+            store = self.work / "S"
+            process = subprocess.Popen([REPRISE, "run", "--store", str(store), "--", "sleep", "60"], stderr=subprocess.DEVNULL,
+                                       stdout=subprocess.PIPE, start_new_session=True)
+            time.sleep(number / 1000)
+            self.kill(process)
+            self.run_inside(store, "echo here > file && cat file")
+            self.reprise("verify", store)
+            shutil.rmtree(store)
+
+    def test_of_two_that_make_one_store_both_can_use_it(self):
+        for number in range(10):
+            store = self.work / f"R{number}"
+            racers = [subprocess.Popen([REPRISE, "run", "--store", f"{store}{branch}", "--", "sh", "-c", "echo x > file; cat file; sleep 0.3"],
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for branch in ("", ":other", "")]
+            ended = [racer.communicate(timeout=TIMEOUT_S) + (racer.returncode,) for racer in racers]
+            # Two want the same branch: one of them has it, and the other is told by whom.
+            one_of_two = [end for end in (ended[0], ended[2]) if end[2] != 125]
+            self.assertTrue(one_of_two, ended)
+            for out, err, status in one_of_two + [ended[1]]:
+                self.assertEqual((out, err, status), ("x\n", "", 0))
+            for out, err, status in (ended[0], ended[2]):
+                if status == 125:
+                    self.assertRegex(err, r"^reprise: .*/branches/main/lock: expected no live instance, found one: process \d+ .*\n$")
+            self.reprise("verify", store)
+            self.assertEqual(self.reprise("cat", f"{store}:other:/file"), "x\n")
 
     def test_the_check_finds_what_is_missing(self):
         """The test above can fail: a promise that was not kept is noticed."""

@@ -1,6 +1,7 @@
 #include "store/store.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -92,6 +93,59 @@ TEST(Store, AnInterruptedCreationCanBeRepeated) {
   std::filesystem::create_directory(directory / "s");
   std::ofstream(directory / "s/reprise.store.new") << "half";
   EXPECT_TRUE(Store::create(directory / "s", kVolume));
+}
+
+// Processes, not threads: the lock is between descriptors, but that is how it is used.
+TEST(Store, OfManyThatCreateItAtOnceOneDoes) {
+  constexpr int kProcesses = 8, kRounds = 50;
+  TempDirectory directory;
+  for (int round = 0; round < kRounds; round++) {
+    std::string path = directory / fmt::format("s{}", round);
+    std::vector<pid_t> children;
+    int gate[2];
+    ASSERT_EQ(pipe(gate), 0);
+    for (int i = 0; i < kProcesses; i++) {
+      pid_t child = fork();
+      if (child == 0) {
+        char byte;
+        close(gate[1]);
+        (void)!read(gate[0], &byte, 1);
+        auto store = Store::create(path, VolumeId{1, static_cast<uint64_t>(i + 1)});
+        _exit(store ? 100 + i : store.error().code() == Code::kAlreadyExists ? 1 : 2);
+      }
+      children.push_back(child);
+    }
+    close(gate[0]);
+    close(gate[1]);
+    std::vector<int> winners;
+    for (pid_t child : children) {
+      int status = 0;
+      ASSERT_EQ(waitpid(child, &status, 0), child);
+      ASSERT_TRUE(WIFEXITED(status));
+      ASSERT_NE(WEXITSTATUS(status), 2);
+      if (WEXITSTATUS(status) >= 100) winners.push_back(WEXITSTATUS(status) - 100);
+    }
+    ASSERT_EQ(winners.size(), 1u);
+    auto store = Store::open(path);
+    ASSERT_TRUE(store) << store.error().message();
+    EXPECT_EQ((*store)->volume(), (VolumeId{1, static_cast<uint64_t>(winners[0] + 1)}));
+  }
+}
+
+TEST(Store, IsRemovedOnlyWhileNobodyUsesIt) {
+  TempDirectory directory;
+  std::string path = directory / "s";
+  {
+    auto store = Store::create(path, kVolume);
+    ASSERT_TRUE(store) << store.error().message();
+    expect_error(Store::remove_unused(path), Code::kBusy, path);
+    ASSERT_TRUE((*store)->journal_directory("main"));
+  }
+  EXPECT_TRUE(Store::open(path));
+  std::filesystem::create_directory(path + "/mnt");
+  ASSERT_TRUE(Store::remove_unused(path));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path), {}), 1) << "mnt stays";
+  EXPECT_TRUE(Store::create(path, kVolume));
 }
 
 // Every byte of the identity flipped and every length cut.

@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <optional>
 
 #include "adapters/fuse/mount.h"
+#include "base/file_lock.h"
 #include "tools/cli/command.h"
 #include "tools/cli/serve_live.h"
 
@@ -19,7 +21,8 @@ struct Options {
 };
 
 // A mountpoint inside the store, made with what is missing above it; on destruction what was made goes again
-// if it is empty: a run that never began leaves nothing behind.
+// if it is empty: a run that never began leaves nothing behind. Somebody else's run may want the same folder
+// meanwhile, and removing a folder takes away what is mounted on it: whoever uses it has it locked.
 class Mountpoint {
  public:
   static Result<Mountpoint> make(const std::string& store, const std::string& at) {
@@ -28,34 +31,48 @@ class Mountpoint {
       mountpoint.path_ = at;
       return mountpoint;
     }
-    std::error_code ignored;
-    bool usable =
-        !std::filesystem::exists(store, ignored) || store::Store::looks_like_store(store) ||
-        (std::filesystem::is_directory(store, ignored) && std::filesystem::is_empty(store, ignored));
     // Anything else is refused by Store::open with its own words; do not put a folder into it.
-    if (!usable) TRY(store::Store::open(store));
-    for (const std::string& part : {store, store + "/mnt"}) {
-      if (::mkdir(part.c_str(), 0755) == 0) {
-        mountpoint.made_.push_back(part);
-      } else if (errno != EEXIST) {
-        int code = errno;
-        return std::unexpected(Error::from_errno(code, part + ": cannot create"));
-      }
+    if (!store::Store::looks_like_store(store) && !store::Store::check_new(store)) {
+      TRY(store::Store::open(store));
     }
     mountpoint.path_ = store + "/mnt";
-    return mountpoint;
+    // A run that fails may remove the store's folder, or mnt, between two of these steps.
+    for (;;) {
+      TRY(mountpoint.make_folder(store));
+      auto made = mountpoint.make_folder(mountpoint.path_);
+      auto in_use = made ? DirectoryLock::share(mountpoint.path_)
+                         : Result<DirectoryLock>(std::unexpected(made.error()));
+      if (in_use) {
+        mountpoint.in_use_.emplace(std::move(*in_use));
+        return mountpoint;
+      }
+      if (in_use.error().code() != Code::kNotFound) return std::unexpected(in_use.error());
+      mountpoint.made_.clear();
+    }
   }
   Mountpoint() = default;
   Mountpoint(Mountpoint&&) = default;
   ~Mountpoint() {
+    if (made_.empty() || !in_use_ || !in_use_->try_exclusive()) return;
     for (auto part = made_.rbegin(); part != made_.rend(); ++part) ::rmdir(part->c_str());
   }
 
   const std::string& path() const { return path_; }
 
  private:
+  Status make_folder(const std::string& path) {
+    if (::mkdir(path.c_str(), 0755) == 0) {
+      made_.push_back(path);
+    } else if (errno != EEXIST) {
+      int code = errno;
+      return std::unexpected(Error::from_errno(code, path + ": cannot create"));
+    }
+    return {};
+  }
+
   std::string path_;
   std::vector<std::string> made_;
+  std::optional<DirectoryLock> in_use_;
 };
 
 std::string command_line(const Options& options) {

@@ -51,15 +51,6 @@ std::optional<int> take_pending_signals() {
   return first;
 }
 
-// What open() and connect() made of a store that holds nothing: its own files; others' were never in it.
-void remove_store(const std::string& path) {
-  std::error_code ignored;
-  for (const char* name :
-       {"reprise.store", "reprise.store.new", "catalogue.lmdb", "catalogue.lmdb-lock", "packs", "branches"}) {
-    std::filesystem::remove_all(path + "/" + name, ignored);
-  }
-}
-
 // Serves the mount for as long as `body` runs.
 Result<int> serve(instance::Host& host, const std::string& label, ServedMount& mount,
                   const std::function<int(fuse::Server&)>& body, bool& started) {
@@ -174,12 +165,17 @@ Result<int> serve_live(const instance::HostOptions& settings, ServedMount mount,
   bool started = false;
   auto status = serve(*host, settings.label, mount, body, started);
   // A follower that has been given a state may keep it; all else that was made for nothing goes again.
-  bool empty = host->made_store() && !started && (!settings.follow || instance.is_new());
+  bool empty = host->made_store() && instance.store() != nullptr && !started &&
+               (!settings.follow || instance.is_new());
   // What never ran has changed nothing, and leaves the store as it was found.
   auto closed = started ? host->close() : Status{};
   if (empty) {
     host.reset();
-    remove_store(settings.store_path);
+    // Somebody may be using it already: then it was not made for nothing.
+    if (auto removed = store::Store::remove_unused(settings.store_path);
+        !removed && removed.error().code() != Code::kBusy) {
+      fmt::print(stderr, "reprise: {}\n", removed.error().message());
+    }
   }
   if (!started) {
     if (auto signal = take_pending_signals()) return 128 + *signal;
