@@ -33,17 +33,42 @@ fs::SetAttributesRequest changes_asked_for(const struct stat& wanted, int mask) 
   return changes;
 }
 
+// A request that names nothing to change is a chown that keeps both ids; or the kernel is about to send
+// somebody's write, which will take set-user-id away. What only the owner may do by chown is left to the
+// write.
+fs::Outcome<fs::Attributes> keep_owner(Session& session, fuse_req_t request, InodeId inode,
+                                       const fs::SetAttributesRequest& changes) {
+  std::vector<uint32_t> groups = session.groups_of(request);
+  fs::Caller caller = session.caller_of(request);
+  caller.trusted = false;
+  caller.groups = groups;
+  auto changed = session.filesystem_.set_attributes(caller, inode, changes);
+  if (!changed && changed.error() == fs::Errno{EPERM}) return session.filesystem_.get_attributes(inode);
+  return changed;
+}
+
+fs::Outcome<fs::Attributes> change_attributes(fuse_req_t request, InodeId inode,
+                                              const fs::SetAttributesRequest& changes) {
+  Session& session = Session::of(request);
+  bool gives_away = changes.uid || changes.gid;
+  if (changes.changes_owner && !gives_away) return keep_owner(session, request, inode, changes);
+  auto change = [&] {
+    return session.filesystem_.set_attributes(session.caller_of(request), inode, changes);
+  };
+  // Giving a file away always says that set-user-id must go, of which the filesystem knows by itself; but not
+  // whether somebody other than root is of the file's group.
+  if (gives_away && fuse_req_ctx(request)->uid == 0) return change();
+  bool kills = request_kills_privileges();
+  auto changed = session.changing_content(request, inode, kills, change);
+  // Its mode may have changed once more.
+  return changed && kills ? session.filesystem_.get_attributes(inode) : changed;
+}
+
 void on_setattr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted, int mask, fuse_file_info*) {
   Session& session = Session::of(request);
   fs::SetAttributesRequest changes = changes_asked_for(*wanted, mask);
   if (auto allowed = session.owners_.change(changes); !allowed) return reply_error(request, allowed.error());
-  auto changed = session.changing_content(request, InodeId{inode}, [&] {
-    return session.filesystem_.set_attributes(session.caller_of(request), InodeId{inode}, changes);
-  });
-  // Its mode may have changed once more.
-  session.reply_attributes(request, changed && request_kills_privileges()
-                                        ? session.filesystem_.get_attributes(InodeId{inode})
-                                        : changed);
+  session.reply_attributes(request, change_attributes(request, InodeId{inode}, changes));
 }
 
 void on_readlink(fuse_req_t request, fuse_ino_t inode) {

@@ -31,7 +31,7 @@ void on_read(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset, fu
 void on_write(fuse_req_t request, fuse_ino_t inode, const char* data, size_t size, off_t offset,
               fuse_file_info*) {
   Session& session = Session::of(request);
-  auto end = session.changing_content(request, InodeId{inode}, [&] {
+  auto end = session.changing_content(request, InodeId{inode}, request_kills_privileges(), [&] {
     return session.filesystem_.write(session.caller_of(request), InodeId{inode},
                                      static_cast<uint64_t>(offset), as_bytes({data, size}));
   });
@@ -58,6 +58,11 @@ void on_fsync(fuse_req_t request, fuse_ino_t, int, fuse_file_info*) {
   fuse_reply_err(request, synced ? 0 : errno_for(synced.error()));
 }
 
+// Of these requests the protocol does not say whether they take set-user-id away.
+bool kills_unsaid(fuse_req_t request) {
+  return fuse_req_ctx(request)->uid != 0;
+}
+
 void on_fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset, off_t length,
                   fuse_file_info*) {
   fs::RangeChange change;
@@ -81,19 +86,23 @@ void on_fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset, 
       return reply_error(request, fs::Errno{EOPNOTSUPP});
   }
   Session& session = Session::of(request);
-  reply_done(request,
-             session.filesystem_.allocate(session.caller_of(request), InodeId{inode}, change,
-                                          (mode & FALLOC_FL_KEEP_SIZE) != 0, static_cast<uint64_t>(offset),
-                                          static_cast<uint64_t>(length)));
+  auto allocated = session.changing_content(request, InodeId{inode}, kills_unsaid(request), [&] {
+    return session.filesystem_.allocate(session.caller_of(request), InodeId{inode}, change,
+                                        (mode & FALLOC_FL_KEEP_SIZE) != 0, static_cast<uint64_t>(offset),
+                                        static_cast<uint64_t>(length));
+  });
+  reply_done(request, allocated);
 }
 
 void on_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset, fuse_file_info*,
                         fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length, int flags) {
   if (flags != 0) return reply_error(request, fs::Errno{EINVAL});
   Session& session = Session::of(request);
-  auto copied = session.filesystem_.copy_range(session.caller_of(request), InodeId{from},
-                                               static_cast<uint64_t>(from_offset), InodeId{to},
-                                               static_cast<uint64_t>(to_offset), length);
+  auto copied = session.changing_content(request, InodeId{to}, kills_unsaid(request), [&] {
+    return session.filesystem_.copy_range(session.caller_of(request), InodeId{from},
+                                          static_cast<uint64_t>(from_offset), InodeId{to},
+                                          static_cast<uint64_t>(to_offset), length);
+  });
   if (!copied) return reply_error(request, copied.error());
   fuse_reply_write(request, *copied);
 }

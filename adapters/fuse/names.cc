@@ -67,7 +67,18 @@ fs::Outcome<fs::Attributes> create_or_open(Session& session, const fs::Caller& c
   return session.filesystem_.set_attributes(caller, found.inode, {.size = 0});
 }
 
+// open(2) with O_TMPFILE. The kernel itself keeps the one with O_EXCL from being linked.
+void on_create_unnamed(fuse_req_t request, InodeId parent, mode_t mode, fuse_file_info* file) {
+  Session& session = Session::of(request);
+  bool linkable = (file->flags & O_EXCL) == 0;
+  auto made = session.filesystem_.make_unlinked(session.caller_of(request), parent, mode & 07777, linkable);
+  file->keep_cache = 1;
+  session.reply_created(request, parent, "", made, *file);
+  if (made) session.filesystem_.unpin(made->inode);  // from here on the kernel's lookup holds it
+}
+
 void on_create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* file) {
+  if (request_is_for_unnamed()) return on_create_unnamed(request, InodeId{parent}, mode, file);
   Session& session = Session::of(request);
   auto made = create_or_open(session, session.caller_of(request), InodeId{parent}, name, mode, file->flags);
   file->keep_cache = 1;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 
@@ -59,6 +60,10 @@ fuse_lowlevel_ops handlers() {
   add_directory_handlers(table);
   add_xattr_handlers(table);
   return table;
+}
+
+bool has(const std::vector<uint32_t>& groups, gid_t group) {
+  return std::ranges::find(groups, group) != groups.end();
 }
 
 // Where a worker notes itself, for done_with_tree().
@@ -147,8 +152,8 @@ void Server::Session::serve(size_t worker) {
       break;
     }
     slot.enter();
-    note_request(buffer);
     counts_.count(static_cast<const fuse_in_header*>(buffer.mem)->opcode);
+    note_request(buffer);
     fuse_session_process_buf(session_, &buffer);
     slot.leave();
   }
@@ -166,17 +171,33 @@ fs::Caller Server::Session::caller_of(fuse_req_t request) const {
   return {.uid = owner.uid, .gid = owner.gid, .groups = {}, .trusted = true, .label = options_.label};
 }
 
+// Read from the machine's process table, so only where somebody must know. A process of another pid namespace
+// has none that are known here.
+std::vector<uint32_t> Server::Session::groups_of(fuse_req_t request) const {
+  const fuse_ctx* context = fuse_req_ctx(request);
+  std::vector<uint32_t> groups(32);
+  for (;;) {
+    int count = fuse_req_getgroups(request, static_cast<int>(groups.size()), groups.data());
+    auto known = static_cast<size_t>(std::max(count, 0));
+    bool all = known <= groups.size();
+    groups.resize(known);
+    if (all) break;
+  }
+  groups.push_back(context->gid);
+  return groups;
+}
+
 // In a call of its own, as the kernel does where it sees to it itself. Set-group-id without group execution
-// is no privilege to members of the group; of the caller's groups only the first is known here.
-fs::Outcome<void> Server::Session::revoke_privileges(fuse_req_t request, InodeId inode,
-                                                     uint32_t mode_before) {
-  fs::Attributes file = TRY(filesystem_.get_attributes(inode));
+// is no privilege to members of the group.
+fs::Outcome<void> Server::Session::revoke_privileges(fuse_req_t request, const fs::Attributes& before) {
+  fs::Attributes file = TRY(filesystem_.get_attributes(before.inode));
   uint32_t mode = file.mode & 07777 & ~uint32_t{S_ISUID};
-  bool member = fuse_req_ctx(request)->gid == owners_.shown({file.uid, file.gid}).gid;
-  if ((mode & S_IXGRP) != 0 || !member) mode &= ~uint32_t{S_ISGID};
-  if (mode != (file.mode & 07777)) TRY(filesystem_.set_attributes(caller_of(request), inode, {.mode = mode}));
+  auto is_member = [&] { return has(groups_of(request), owners_.shown({before.uid, before.gid}).gid); };
+  if ((mode & S_ISGID) != 0 && ((mode & S_IXGRP) != 0 || !is_member())) mode &= ~uint32_t{S_ISGID};
+  if (mode != (file.mode & 07777))
+    TRY(filesystem_.set_attributes(caller_of(request), before.inode, {.mode = mode}));
   // The kernel leaves this to the server, but does not look whether it was done.
-  if (mode != (mode_before & 07777) && !cache_.drop_attributes(inode)) return fs::errno_of(EIO);
+  if (mode != (before.mode & 07777) && !cache_.drop_attributes(before.inode)) return fs::errno_of(EIO);
   return {};
 }
 

@@ -34,15 +34,16 @@ class Server::Session {
 
   // --- for the handlers
   fs::Caller caller_of(fuse_req_t request) const;
-  // Does `change`, which alters a file, for a request that may say that set-user-id and set-group-id must go
-  // (wire.h).
+  std::vector<uint32_t> groups_of(fuse_req_t request) const;  // of its process
+  // Does `change`, which alters a file; where that `kills` privileges, set-user-id and set-group-id go.
   template <class Change>
-  auto changing_content(fuse_req_t request, InodeId inode, const Change& change) -> decltype(change()) {
-    if (!request_kills_privileges()) return change();
+  auto changing_content(fuse_req_t request, InodeId inode, bool kills, const Change& change)
+      -> decltype(change()) {
+    if (!kills) return change();
     fs::Attributes before = TRY(filesystem_.get_attributes(inode));
-    auto result = TRY(change());
-    TRY(revoke_privileges(request, inode, before.mode));
-    return result;
+    auto changed = change();
+    if (changed) TRY(revoke_privileges(request, before));
+    return changed;
   }
   struct stat stat_of(const fs::Attributes& attributes) const;
   double attributes_timeout(InodeId inode) {
@@ -77,7 +78,7 @@ class Server::Session {
 
  private:
   friend class Server;
-  fs::Outcome<void> revoke_privileges(fuse_req_t request, InodeId inode, uint32_t mode_before);
+  fs::Outcome<void> revoke_privileges(fuse_req_t request, const fs::Attributes& before);
   bool add_to_lookups(const fs::Attributes& attributes);
   void serve(size_t worker);
   void wake_and_join();

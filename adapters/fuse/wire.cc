@@ -12,6 +12,7 @@ namespace {
 struct CurrentRequest {
   bool takes_offer = false;  // an INIT that offers FUSE_HANDLE_KILLPRIV_V2
   bool kills_privileges = false;
+  bool for_unnamed = false;
 };
 thread_local CurrentRequest current;
 
@@ -36,7 +37,7 @@ const fuse_custom_io& wire_io() {
   return io;
 }
 
-void note_request(const fuse_buf& request) {
+void note_request(fuse_buf& request) {
   ByteReader reader({static_cast<const std::byte*>(request.mem), request.size});
   auto header = reader.value<fuse_in_header>();
   current = {};
@@ -52,6 +53,10 @@ void note_request(const fuse_buf& request) {
     case FUSE_SETATTR:
       current.kills_privileges = (reader.value<fuse_setattr_in>().valid & FATTR_KILL_SUIDGID) != 0;
       break;
+    case FUSE_TMPFILE:
+      current.for_unnamed = true;
+      static_cast<fuse_in_header*>(request.mem)->opcode = FUSE_CREATE;
+      break;
     default:
       break;
   }
@@ -59,6 +64,9 @@ void note_request(const fuse_buf& request) {
 
 bool request_kills_privileges() {
   return current.kills_privileges;
+}
+bool request_is_for_unnamed() {
+  return current.for_unnamed;
 }
 
 }  // namespace reprise::fuse

@@ -1,13 +1,10 @@
 // What conformance.h declares. Named as the test sources are, so that it is built with them.
 #include "tests/conformance/conformance.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
-#include "adapters/fuse/mount.h"
-#include "adapters/fuse/server.h"
-#include "base/check.h"
 #include "tests/fs/recording.h"
+#include "tests/fuse/served_mount.h"
 #include "tests/posix/guest_calls.h"
 #include "tests/posix/kernel_calls.h"
 
@@ -63,32 +60,19 @@ class Fuse final : public Subject {
  private:
   std::string start() {
     if (::geteuid() != 0) return "calling as several users needs root";
-    CHECK(::mkdtemp(mountpoint_) != nullptr);
-    auto launch = fuse::Launch::prepare({.command = {"true"}, .mountpoint = mountpoint_});
-    if (!launch) return launch.error().message();
-    launch_ = std::move(*launch);
-    auto server = fuse::Server::start(world_.filesystem, system_clock(), launch_->take_fuse_fd(), {});
-    if (!server) return server.error().message();
-    server_ = std::move(*server);
-    // The mount is in the namespace of a command that is never started.
-    std::string top = "/proc/" + std::to_string(launch_->pid()) + "/root" + mountpoint_;
-    int fd = ::open(top.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-    CHECK(fd >= 0);
-    root_.emplace(posix::MountedFilesystem{.root = fd});
+    auto mount = fuse::testing::ServedMount::make(world_.filesystem);
+    if (!mount) return mount.error().message();
+    mount_ = std::move(*mount);
+    root_.emplace(posix::MountedFilesystem{.root = mount_->open_top()});
     return {};
   }
   void stop() {
     root_.reset();
-    if (server_) server_->stop();
-    server_.reset();
-    launch_.reset();
-    if (mountpoint_[sizeof mountpoint_ - 2] != 'X') ::rmdir(mountpoint_);
+    mount_.reset();
   }
 
-  char mountpoint_[32] = "/tmp/reprise-fuse-XXXXXX";
   fs::Recorded world_;
-  std::unique_ptr<fuse::Launch> launch_;
-  std::unique_ptr<fuse::Server> server_;
+  std::unique_ptr<fuse::testing::ServedMount> mount_;
   std::optional<posix::KernelRoot> root_;
 };
 

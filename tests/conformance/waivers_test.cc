@@ -16,8 +16,6 @@ struct Waiver {
 };
 
 constexpr std::array kWaivers{
-    Waiver{Which::kFuse, "UnnamedFiles",
-           "libfuse 3.14 does not pass on O_TMPFILE; programs fall back to a file they unlink"},
     Waiver{Which::kFuse, "Shifts", "the kernel's FUSE client passes on no collapsing and inserting"},
     Waiver{Which::kFuse, "Acls", "refused, since nothing would enforce them (docs/fuse.md)"},
     Waiver{Which::kTmpfs, "Acls", "the kernel evaluates them and changes the mode; ours are passed through"},

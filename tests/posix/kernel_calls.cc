@@ -44,40 +44,60 @@ Attributes attributes_of(const struct stat& st) {
 
 }  // namespace
 
-// Who the thread is at the moment: one of the callers, or the one it was before.
-class KernelRoot::Callers {
- public:
-  struct State {
-    Credentials who;
-    int directory = -1;
-    uint32_t umask = 0;
-  };
+namespace {
 
-  explicit Callers(int root) {
+struct State {
+  Credentials who;
+  int root = -1;
+  int directory = -1;
+  uint32_t umask = 0;
+};
+
+std::vector<uint32_t> groups_of_this_thread() {
+  std::vector<uint32_t> groups(static_cast<size_t>(::getgroups(0, nullptr)));
+  CHECK(::getgroups(static_cast<int>(groups.size()), groups.data()) >= 0);
+  return groups;
+}
+
+// Who the calling thread is at the moment, and who it was before any caller. As long as something of it is in
+// a KernelRoot.
+class ThreadIdentity {
+ public:
+  static std::shared_ptr<ThreadIdentity> of_this_thread() {
+    auto found = known().lock();
+    if (!found) known() = found = std::make_shared<ThreadIdentity>();
+    return found;
+  }
+  // Null where there is no KernelRoot.
+  static std::weak_ptr<ThreadIdentity>& known() {
+    thread_local std::weak_ptr<ThreadIdentity> identity;
+    return identity;
+  }
+
+  ThreadIdentity() {
     CHECK(::geteuid() == 0);
+    // First, as "/" is another one after it. Whoever mounts something asks whether it was possible.
+    (void)keep_mounts_private();
     CHECK(::unshare(CLONE_FS) == 0);  // other threads keep theirs
     proc_ = ::open("/proc/thread-self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    old_root_ = ::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    before_.root = ::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     before_.directory = ::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    CHECK(proc_ >= 0 && old_root_ >= 0 && before_.directory >= 0);
+    CHECK(proc_ >= 0 && before_.root >= 0 && before_.directory >= 0);
     before_.who = {0, ::getegid(), groups_of_this_thread()};
     before_.umask = ::umask(0);
     ::umask(before_.umask);
-    CHECK(::fchdir(root) == 0 && ::chroot(".") == 0);
-    as_root_ = {.who = before_.who, .directory = root, .umask = 0};
     groups_ = before_.who.groups;
+    root_ = before_.root;
   }
-  ~Callers() {
-    become(as_root_);
-    CHECK(::fchdir(old_root_) == 0 && ::chroot(".") == 0);
-    become(before_);
-    ::close(proc_);
-    ::close(old_root_);
-    ::close(before_.directory);
+  ~ThreadIdentity() {
+    leave();
+    for (int fd : {proc_, before_.root, before_.directory}) ::close(fd);
   }
+  ThreadIdentity(const ThreadIdentity&) = delete;
+  ThreadIdentity& operator=(const ThreadIdentity&) = delete;
 
   int proc() const { return proc_; }
-  const State& as_root() const { return as_root_; }
+  void leave() { become(before_); }
 
   // By the thread's own system calls: libc's wrappers change every thread of the process.
   void become(const State& next) {
@@ -85,41 +105,52 @@ class KernelRoot::Callers {
     CHECK(::syscall(SYS_setresuid, 0, 0, 0) == 0);
     if (groups_ != next.who.groups)
       CHECK(::syscall(SYS_setgroups, next.who.groups.size(), next.who.groups.data()) == 0);
+    if (root_ != next.root) CHECK(::fchdir(next.root) == 0 && ::chroot(".") == 0);
     CHECK(::fchdir(next.directory) == 0);
     ::umask(next.umask);
     CHECK(::syscall(SYS_setresgid, next.who.gid, next.who.gid, -1) == 0);
     CHECK(::syscall(SYS_setresuid, next.who.uid, next.who.uid, 0) == 0);
     groups_ = next.who.groups;
+    root_ = next.root;
     current_ = &next;
-  }
-  void forget(const State& state) {
-    if (current_ == &state) become(as_root_);
   }
 
  private:
-  static std::vector<uint32_t> groups_of_this_thread() {
-    std::vector<uint32_t> groups(static_cast<size_t>(::getgroups(0, nullptr)));
-    CHECK(::getgroups(static_cast<int>(groups.size()), groups.data()) >= 0);
-    return groups;
-  }
-
-  int proc_ = -1, old_root_ = -1;
-  State before_, as_root_;
+  int proc_ = -1;
+  State before_;
   std::vector<uint32_t> groups_;
-  const State* current_ = nullptr;
+  int root_ = -1;
+  const State* current_ = &before_;
+};
+
+}  // namespace
+
+// What the callers of one root share.
+class KernelRoot::Callers {
+ public:
+  explicit Callers(int root) : as_root_{.who = {}, .root = root, .directory = root, .umask = 0} {}
+  ~Callers() { thread_->leave(); }
+
+  const State& as_root() const { return as_root_; }
+  ThreadIdentity& thread() { return *thread_; }
+
+ private:
+  std::shared_ptr<ThreadIdentity> thread_ = ThreadIdentity::of_this_thread();
+  State as_root_;
 };
 
 namespace {
 
 class KernelCalls final : public Calls {
  public:
-  KernelCalls(KernelRoot::Callers& callers, const Credentials& who) : callers_(callers) {
-    callers_.become(callers_.as_root());
-    state_ = {.who = who, .directory = ::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)};
-    CHECK(state_.directory >= 0);
+  KernelCalls(KernelRoot::Callers& callers, const Credentials& who) : thread_(callers.thread()) {
+    thread_.become(callers.as_root());
+    int top = ::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    CHECK(top >= 0);
+    state_ = {.who = who, .root = callers.as_root().root, .directory = top, .umask = 0};
   }
   ~KernelCalls() override {
-    callers_.forget(state_);
+    thread_.leave();  // before the state it may be in goes
     ::close(state_.directory);
     for (int fd : open_) ::close(fd);
   }
@@ -233,7 +264,7 @@ class KernelCalls final : public Calls {
   }
   Outcome<void> link_descriptor(int fd, PathAt new_path) override {
     std::string name = std::to_string(fd);
-    return done(::linkat(callers_.proc(), name.c_str(), at(new_path), text(new_path), AT_SYMLINK_FOLLOW));
+    return done(::linkat(thread_.proc(), name.c_str(), at(new_path), text(new_path), AT_SYMLINK_FOLLOW));
   }
   Outcome<void> unlink(PathAt path, int flags) override {
     return done(::unlinkat(at(path), text(path), flags));
@@ -314,7 +345,7 @@ class KernelCalls final : public Calls {
   }
 
  private:
-  void enter() { callers_.become(state_); }
+  void enter() { thread_.become(state_); }
   int at(const PathAt& path) {
     enter();
     return path.directory;
@@ -336,8 +367,8 @@ class KernelCalls final : public Calls {
     return {};
   }
 
-  KernelRoot::Callers& callers_;
-  KernelRoot::Callers::State state_;
+  ThreadIdentity& thread_;
+  State state_;
   std::string path_, other_;
   std::vector<int> open_;
 };
@@ -370,6 +401,10 @@ KernelRoot::~KernelRoot() {
   callers_.reset();
   ::close(filesystem_.root);
   if (filesystem_.dismount) filesystem_.dismount();
+}
+
+void KernelRoot::leave() {
+  if (auto identity = ThreadIdentity::known().lock()) identity->leave();
 }
 
 std::unique_ptr<Calls> KernelRoot::calls(const Credentials& who) {

@@ -1,8 +1,8 @@
 // System calls as Calls, and filesystems of the kernel to make them in. All of it needs root.
 //
-// While a KernelRoot lives, "/" of the calling thread is that filesystem: nothing but what is put to it
-// through KernelRoot::calls should name a path then. Credentials, umask and working directory are the
-// thread's too, and are switched from one caller to the next; other threads of the process never notice.
+// From a call on, "/" of the calling thread is that filesystem, and credentials, umask and working directory
+// are the caller's: whoever names a path of the machine's, starts a process or a thread leaves it first
+// (KernelRoot::leave). Each call switches to its own; other threads of the process never notice.
 //
 //   KernelRoot tmpfs(mount_tmpfs());
 //   auto someone = tmpfs.calls({.uid = 1000, .gid = 1000});
@@ -14,6 +14,9 @@
 #include "tests/posix/calls.h"
 
 namespace reprise::posix {
+
+// Gives this process mounts that no other sees, once. Empty, or why that cannot be.
+std::string keep_mounts_private();
 
 // A descriptor of a filesystem's root, and what to do when it is no longer wanted.
 struct MountedFilesystem {
@@ -28,7 +31,8 @@ MountedFilesystem mount_ext4();
 
 class KernelRoot {
  public:
-  // Takes the mount over. One at a time in a process.
+  // Takes the mount over. A thread may have several, in turn with each other; each belongs to the thread that
+  // made it.
   explicit KernelRoot(MountedFilesystem filesystem);
   ~KernelRoot();
   KernelRoot(const KernelRoot&) = delete;
@@ -36,6 +40,9 @@ class KernelRoot {
 
   // Starts in the filesystem's root with umask 0. Must go before this object.
   std::unique_ptr<Calls> calls(const Credentials& who);
+
+  // This thread is who and where it was before any KernelRoot, until the next call.
+  static void leave();
 
   class Callers;
 

@@ -21,17 +21,6 @@ MountedFilesystem refused(const std::string& what) {
   return {.refusal = what + ": " + std::strerror(errno)};
 }
 
-// Empty, or why this process cannot have mounts of its own.
-std::string keep_mounts_private() {
-  static const std::string refusal = []() -> std::string {
-    if (::geteuid() != 0) return "mounting needs root";
-    if (::unshare(CLONE_NEWNS) != 0) return "no mount namespace of its own";
-    if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return "mounts stay shared";
-    return {};
-  }();
-  return refusal;
-}
-
 MountedFilesystem mount_somewhere(const char* source, const char* type, const std::string& options) {
   char where[] = "/tmp/reprise-oracle-XXXXXX";
   if (::mkdtemp(where) == nullptr) return refused(where);
@@ -70,6 +59,17 @@ int attach_loop(const std::string& image, std::string& device) {
 }
 
 }  // namespace
+
+std::string keep_mounts_private() {
+  KernelRoot::leave();
+  static const std::string refusal = []() -> std::string {
+    if (::geteuid() != 0) return "mounting needs root";
+    if (::unshare(CLONE_NEWNS) != 0) return "no mount namespace of its own";
+    if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return "mounts stay shared";
+    return {};
+  }();
+  return refusal;
+}
 
 MountedFilesystem mount_tmpfs(uint64_t size_bytes, uint64_t inodes) {
   if (std::string refusal = keep_mounts_private(); !refusal.empty()) return {.refusal = refusal};
