@@ -38,31 +38,68 @@ uint16_t capacity_for(size_t used) {
   return static_cast<uint16_t>(capacity);
 }
 
+// Without a branch on what is compared: where a hash lies cannot be predicted.
 int child_index(const DirInner& inner, DirKey key) {
-  int i = inner.count - 1;
-  while (i > 0 && inner.key[i] > key) i--;
-  return i;
+  int index = 0;
+  for (int i = 1; i < kFanout; i++)
+    index += static_cast<int>(i < inner.count) & static_cast<int>(inner.key[i] <= key);
+  return index;
 }
 
-int lower_bound(const DirLeaf& leaf, DirKey key) {
-  const Slot* slots = leaf.slots();
-  return static_cast<int>(
-      std::lower_bound(slots, slots + leaf.count, key, [](const Slot& s, DirKey k) { return s.key < k; }) -
-      slots);
-}
+// A leaf, and the keys that belong there: low and up, but less than high (kNoKey where nothing is to the
+// right).
+struct Place {
+  const DirLeaf* leaf = nullptr;
+  DirKey low = 0, high = kNoKey;
 
-// The leaf that would hold key, and the smallest key that lies to the right of that leaf (kNoKey if none
-// does).
-std::pair<const DirLeaf*, DirKey> find_leaf(const Node* root, DirKey key) {
-  DirKey right = kNoKey;
+  // One level down. Returns which child.
+  int descend(const DirInner& inner, DirKey key) {
+    int i = child_index(inner, key);
+    if (i > 0) low = inner.key[i];
+    if (i + 1 < inner.count) high = inner.key[i + 1];
+    return i;
+  }
+  // How far into the leaf a key should lie, in 65536ths: hashes are spread evenly.
+  uint64_t fraction(DirKey key) const {
+    uint64_t range = (std::min(high, kNoKey >> 1) - low) >> kDirOrdinalBits;
+    return ((key - low) >> kDirOrdinalBits << 16) / (range + 1);
+  }
+};
+
+// The leaf that would hold key.
+Place find_leaf(const Node* root, DirKey key) {
+  Place place;
   const Node* node = root;
   while (node->kind == NodeKind::kDirInner) {
     auto* inner = static_cast<const DirInner*>(node);
-    int i = child_index(*inner, key);
-    if (i + 1 < inner->count) right = inner->key[i + 1];
-    node = inner->child[i];
+    node = inner->child[place.descend(*inner, key)];
   }
-  return {static_cast<const DirLeaf*>(node), right};
+  place.leaf = static_cast<const DirLeaf*>(node);
+  return place;
+}
+
+// The first slot with a key not less than this one, looked for around where it should be.
+int lower_bound(const Place& place, DirKey key) {
+  constexpr int kWindow = 8;
+  const DirLeaf& leaf = *place.leaf;
+  const Slot* slots = leaf.slots();
+  const int count = leaf.count;
+  int guess = static_cast<int>(place.fraction(key) * static_cast<uint64_t>(count) >> 16);
+  int first = std::max(0, std::min(guess - kWindow / 2, count - kWindow));
+  int last = std::min(count, first + kWindow), at = first;
+  for (int i = first; i < last; i++) at += static_cast<int>(slots[i].key < key);
+  while (at == last && last < count && slots[last].key < key) at = ++last;
+  while (at == first && first > 0 && slots[first - 1].key >= key) at = --first;
+  return at;
+}
+
+// The slot of this name, whose hash is `hash`, in this leaf; -1 if there is none.
+int slot_of(const Place& place, std::string_view name, DirKey hash) {
+  const DirLeaf& leaf = *place.leaf;
+  for (int i = lower_bound(place, hash); i < leaf.count && same_hash(leaf.slots()[i].key, hash); i++) {
+    if (leaf.name(leaf.slots()[i]) == name) return i;
+  }
+  return -1;
 }
 
 Entry entry_of(const DirLeaf& leaf, const Slot& slot) {
@@ -74,28 +111,40 @@ struct Path {
   Node** slot[kDepthMax];  // slot[0] is the root's; slot[i + 1] lies in the inner node *slot[i]
   int index[kDepthMax];    // of slot[i + 1] there
   int depth = 0;           // *slot[depth] is the leaf
+  Place place;
 
   DirInner& inner(int level) { return static_cast<DirInner&>(**slot[level]); }
   DirLeaf& leaf() { return static_cast<DirLeaf&>(**slot[depth]); }
 };
 
-Path own_path(Node*& root, DirKey key) {
-  Path path;
+void own_path(Path& path, Node*& root, DirKey key) {
   path.slot[0] = &root;
   while ((*path.slot[path.depth])->kind == NodeKind::kDirInner) {
     auto* inner = own<DirInner>(*path.slot[path.depth]);
-    int i = child_index(*inner, key);
+    int i = path.place.descend(*inner, key);
     path.index[path.depth] = i;
     CHECK(path.depth + 1 < kDepthMax);
     path.slot[++path.depth] = &inner->child[i];
   }
-  own<DirLeaf>(*path.slot[path.depth]);
-  return path;
+  path.place.leaf = own<DirLeaf>(*path.slot[path.depth]);
 }
 
-void put_slot(DirLeaf& leaf, DirKey key, std::string_view name, InodeId inode, uint8_t type) {
+// The way to an entry that is there; returns its slot in the leaf.
+int own_path_to(Path& path, Node*& root, std::string_view name) {
+  DirKey hash = dir_hash(name);
+  own_path(path, root, hash);
+  int at = slot_of(path.place, name, hash);
+  if (at >= 0) return at;
+  // Names of one hash can go on in the next leaf.
+  auto entry = find(root, name);
+  CHECK(entry.has_value());
+  path = {};
+  own_path(path, root, entry->key);
+  return lower_bound(path.place, entry->key);
+}
+
+void put_slot(DirLeaf& leaf, int at, DirKey key, std::string_view name, InodeId inode, uint8_t type) {
   CHECK(leaf.used() + bytes_needed(name) <= leaf.capacity);
-  int at = lower_bound(leaf, key);
   Slot* slots = leaf.slots();
   std::memmove(slots + at + 1, slots + at, (leaf.count - at) * sizeof(Slot));
   leaf.names_begin = static_cast<uint16_t>(leaf.names_begin - name.size());
@@ -124,10 +173,11 @@ void recapacity(Node*& slot, size_t used) {
   release(leaf);
 }
 
+// Their keys are greater than all in `to`.
 void append_slots(DirLeaf& to, const DirLeaf& from, int first, int last) {
   for (int i = first; i < last; i++) {
     const Slot& slot = from.slots()[i];
-    put_slot(to, slot.key, from.name(slot), InodeId{slot.inode}, slot.type);
+    put_slot(to, to.count, slot.key, from.name(slot), InodeId{slot.inode}, slot.type);
   }
 }
 
@@ -167,8 +217,9 @@ void add_child(Path& path, Node*& root, int level, DirKey key, Node* child) {
   inner->count++;
 }
 
-// Makes room for a name under key by growing or splitting the leaf; returns the leaf to put it in.
-DirLeaf* make_room(Path& path, Node*& root, DirKey key, std::string_view name) {
+// Makes room for a name under key by growing or splitting the leaf; returns the leaf to put it in. `at`, its
+// place in the old one, becomes that in the new.
+DirLeaf* make_room(Path& path, Node*& root, DirKey key, std::string_view name, int& at) {
   DirLeaf* leaf = &path.leaf();
   size_t wanted = leaf->used() + bytes_needed(name);
   if (wanted <= leaf->capacity) return leaf;
@@ -195,7 +246,9 @@ DirLeaf* make_room(Path& path, Node*& root, DirKey key, std::string_view name) {
   release(leaf);
   *path.slot[path.depth] = left;
   add_child(path, root, path.depth - 1, middle, right);
-  return key < middle ? left : right;
+  if (key < middle) return left;
+  at -= left_count;
+  return right;
 }
 
 void remove_child(DirInner& inner, int at) {
@@ -264,45 +317,49 @@ std::optional<Entry> find(const Node* root, std::string_view name) {
   DirKey hash = dir_hash(name);
   // Names of one hash lie side by side, nearly always in one leaf.
   for (DirKey from = hash;;) {
-    auto [leaf, right] = find_leaf(root, from);
-    for (int i = lower_bound(*leaf, from); i < leaf->count && same_hash(leaf->slots()[i].key, hash); i++) {
-      const Slot& slot = leaf->slots()[i];
-      if (leaf->name(slot) == name) return entry_of(*leaf, slot);
-    }
-    if (right == kNoKey || !same_hash(right, hash)) return std::nullopt;
-    from = right;
+    Place place = find_leaf(root, from);
+    int at = slot_of(place, name, hash);
+    if (at >= 0) return entry_of(*place.leaf, place.leaf->slots()[at]);
+    if (place.high == kNoKey || !same_hash(place.high, hash)) return std::nullopt;
+    from = place.high;
   }
 }
 
 bool insert(Node*& root, std::string_view name, InodeId inode, uint8_t type) {
   CHECK(!name.empty() && name.size() <= kNameMax);
   if (root == nullptr) root = DirLeaf::create(DirLeaf::kMinCapacity);
-  // The first ordinal that is free among the names of this hash.
   DirKey key = dir_hash(name);
-  for_each(root, key - 1, [&](const Entry& entry) {
-    if (entry.key != key) return false;
-    key++;
-    return true;
-  });
-  if (!same_hash(key, dir_hash(name))) return false;
-  Path path = own_path(root, key);
-  put_slot(*make_room(path, root, key, name), key, name, inode, type);
+  Path path;
+  own_path(path, root, key);
+  int at = lower_bound(path.place, key);
+  if (at < path.leaf().count && path.leaf().slots()[at].key == key) {
+    // The first ordinal that is free among the names of this hash.
+    for_each(root, key - 1, [&](const Entry& entry) {
+      if (entry.key != key) return false;
+      key++;
+      return true;
+    });
+    if (!same_hash(key, dir_hash(name))) return false;
+    path = {};
+    own_path(path, root, key);
+    at = lower_bound(path.place, key);
+  }
+  DirLeaf* leaf = make_room(path, root, key, name, at);
+  put_slot(*leaf, at, key, name, inode, type);
   return true;
 }
 
 void erase(Node*& root, std::string_view name) {
-  auto entry = find(root, name);
-  CHECK(entry.has_value());
-  Path path = own_path(root, entry->key);
-  take_slot(path.leaf(), lower_bound(path.leaf(), entry->key));
+  Path path;
+  int at = own_path_to(path, root, name);
+  take_slot(path.leaf(), at);
   tidy(path, root);
 }
 
 void replace(Node*& root, std::string_view name, InodeId inode, uint8_t type) {
-  auto entry = find(root, name);
-  CHECK(entry.has_value());
-  Path path = own_path(root, entry->key);
-  Slot& slot = path.leaf().slots()[lower_bound(path.leaf(), entry->key)];
+  Path path;
+  int at = own_path_to(path, root, name);
+  Slot& slot = path.leaf().slots()[at];
   slot.inode = inode.value;
   slot.type = type;
 }
@@ -310,11 +367,11 @@ void replace(Node*& root, std::string_view name, InodeId inode, uint8_t type) {
 void for_each(const Node* root, DirKey after, const std::function<bool(const Entry&)>& visit) {
   if (root == nullptr || after == kNoKey) return;
   for (DirKey from = after + 1; from != kNoKey;) {
-    auto [leaf, right] = find_leaf(root, from);
-    for (int i = lower_bound(*leaf, from); i < leaf->count; i++) {
-      if (!visit(entry_of(*leaf, leaf->slots()[i]))) return;
+    Place place = find_leaf(root, from);
+    for (int i = lower_bound(place, from); i < place.leaf->count; i++) {
+      if (!visit(entry_of(*place.leaf, place.leaf->slots()[i]))) return;
     }
-    from = right;
+    from = place.high;
   }
 }
 

@@ -39,7 +39,10 @@ Outcome<void> Filesystem::Call::begin(size_t bytes) {
   sink_ = filesystem_.sink_.load(std::memory_order_acquire);
   if (sink_ != nullptr) TRY(sink_->reserve(bytes + kOperationBytes));  // may wait, so without the lock
   lock_ = std::unique_lock(filesystem_.mutex_);
-  if (filesystem_.read_only()) return errno_of(EROFS);
+  if (filesystem_.read_only()) {
+    lock_.unlock();
+    return errno_of(EROFS);
+  }
   now_ = filesystem_.clock_.realtime();
   return {};
 }
@@ -50,8 +53,8 @@ Outcome<void> Filesystem::Call::apply(const Operation& operation) {
   return {};
 }
 
-Outcome<void> Filesystem::Call::apply_to(const Attributes& inode, const Operation& operation) {
-  return inode.nlink > 0 ? apply(operation) : apply_unrecorded(operation);
+Outcome<void> Filesystem::Call::apply_to(uint64_t links, const Operation& operation) {
+  return links > 0 ? apply(operation) : apply_unrecorded(operation);
 }
 
 Outcome<void> Filesystem::Call::apply_unrecorded(const Operation& operation) {
@@ -101,15 +104,21 @@ void Filesystem::set_read_only(bool read_only) {
 
 Outcome<Attributes> Filesystem::stat_handle(InodeId inode) const {
   auto attributes = head_.stat(inode);
-  if (!attributes) return errno_of(ESTALE);
+  if (!attributes) attributes = errno_of(ESTALE);
   return attributes;
 }
 
-Outcome<Attributes> Filesystem::stat_directory(const Caller& caller, InodeId inode, int wanted) const {
-  Attributes attributes = TRY(stat_handle(inode));
-  if (!attributes.is_directory()) return errno_of(ENOTDIR);
-  TRY(check_access(caller, attributes, wanted));
-  return attributes;
+Outcome<Filesystem::Found> Filesystem::find_handle(InodeId inode) const {
+  const Inode* found = head_.find(inode);
+  if (found == nullptr) return errno_of(ESTALE);
+  return Found{inode, found};
+}
+
+Outcome<Filesystem::Found> Filesystem::find_directory(const Caller& caller, InodeId inode, int wanted) const {
+  Found found = TRY(find_handle(inode));
+  if (!S_ISDIR(found->mode)) return errno_of(ENOTDIR);
+  TRY(check_access(caller, *found, wanted));
+  return found;
 }
 
 StatFs Filesystem::stat_fs() {
@@ -126,10 +135,10 @@ StatFs Filesystem::stat_fs() {
 
 Outcome<void> Filesystem::access(const Caller& caller, InodeId inode, int wanted) {
   std::shared_lock lock(mutex_);
-  Attributes attributes = TRY(stat_handle(inode));
-  bool holds_data = attributes.is_regular() || attributes.is_directory() || attributes.is_symlink();
+  Found found = TRY(find_handle(inode));
+  bool holds_data = S_ISREG(found->mode) || S_ISDIR(found->mode) || S_ISLNK(found->mode);
   if ((wanted & W_OK) != 0 && holds_data && read_only()) return errno_of(EROFS);
-  return check_access(caller, attributes, wanted);
+  return check_access(caller, *found, wanted);
 }
 
 Outcome<void> Filesystem::barrier(std::string_view name, std::string_view label) {
@@ -254,7 +263,7 @@ void Filesystem::remove_or_keep(InodeId inode) {
 }
 
 void Filesystem::reap_unlinked() {
-  for (InodeId inode : head_.take_unlinked()) remove_or_keep(inode);
+  while (auto inode = head_.take_one_unlinked()) remove_or_keep(*inode);
 }
 
 }  // namespace reprise::fs

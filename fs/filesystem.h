@@ -193,6 +193,7 @@ class Filesystem {
 
  private:
   class Call;
+  friend class PathWalk;  // many names under one lock
   struct Pin {
     uint64_t count = 0;
     bool orphan = false;  // has lost its last name; removed with the last pin
@@ -203,14 +204,25 @@ class Filesystem {
     std::unordered_map<InodeId, Pin> pins;
   };
 
-  Outcome<Attributes> stat_handle(InodeId inode) const;  // ESTALE; with mutex_ held, as all below
-  Outcome<Attributes> stat_directory(const Caller& caller, InodeId inode, int wanted) const;
-  Outcome<Dentry> find_entry(const Attributes& directory, std::string_view name) const;
-  Outcome<void> check_free(const Caller& caller, const Attributes& directory, std::string_view name) const;
+  // An inode and what is there; valid while mutex_ is held and nothing is applied.
+  struct Found {
+    InodeId id;
+    const Inode* inode = nullptr;
+    const Inode* operator->() const { return inode; }
+    const Inode& operator*() const { return *inode; }
+  };
+  // With mutex_ held, as all below.
+  Outcome<Found> find_handle(InodeId inode) const;  // ESTALE
+  Outcome<Attributes> stat_handle(InodeId inode) const;
+  Outcome<Found> find_directory(const Caller& caller, InodeId inode, int wanted) const;
+  Outcome<Found> find_entry(const Found& directory, std::string_view name) const;
+  // The same with "." and "..".
+  Outcome<Found> find_part(const Found& directory, std::string_view name) const;
+  Outcome<void> check_free(const Caller& caller, const Found& directory, std::string_view name) const;
   bool is_below(InodeId directory, InodeId ancestor) const;
-  Outcome<void> check_replaceable(const Caller& caller, const Attributes& directory, const Attributes& source,
-                                  const Attributes& target) const;
-  Outcome<Attributes> commit_made(Call& call, const Attributes& made, Hold hold);
+  Outcome<void> check_replaceable(const Caller& caller, const Inode& directory, const Inode& source,
+                                  const Inode& target) const;
+  Outcome<Attributes> commit_made(Call& call, Outcome<Attributes> made, Hold hold);
   void record_whole_file(Call& call, const Attributes& file, InodeId parent, std::string_view name);
   Outcome<void> copy_recorded(Call& call, const CopyRange& range);
   PinShard& shard_of(InodeId inode) { return pins_[std::hash<InodeId>{}(inode) >> 58]; }
@@ -218,8 +230,8 @@ class Filesystem {
   InodeId unpin_alone(InodeId inode, uint64_t count);
   // fs/filesystem_limits.cc
   Outcome<void> check_room_for_inode() const;
-  Outcome<void> check_room_for_name(const Attributes& directory) const;
-  Outcome<void> check_depth_after_move(const Attributes& moved, InodeId new_parent) const;
+  Outcome<void> check_room_for_name(InodeId id, const Inode& directory) const;
+  Outcome<void> check_depth_after_move(InodeId id, const Inode& moved, InodeId new_parent) const;
   uint64_t depth_of(InodeId directory) const;
   bool has_names_below(InodeId directory, uint64_t levels) const;
   uint64_t file_size_max() const;

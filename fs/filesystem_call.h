@@ -25,12 +25,11 @@ class Filesystem::Call {
   Timestamp now() const { return now_; }
 
   Outcome<void> apply(const Operation& operation);
-  // The same for an inode as it was before the call: changes to one without links are not recorded.
-  Outcome<void> apply_to(const Attributes& inode, const Operation& operation);
+  // The same for an inode that had so many links before the call: changes to one without are not recorded.
+  Outcome<void> apply_to(uint64_t links, const Operation& operation);
   // The same for a change of a file's bytes that takes this many new blocks at the most: ENOSPC if the volume
   // then held more than it may, and it is as if nothing had happened.
-  Outcome<void> apply_within_limits(const Attributes& inode, const Operation& operation,
-                                    uint64_t blocks_at_most);
+  Outcome<void> apply_within_limits(uint64_t links, const Operation& operation, uint64_t blocks_at_most);
   // For what has no operation of its own on the tree.
   void record(const Operation& operation);
   // A place where a batch may close, in a call that records more than one can hold.

@@ -28,9 +28,9 @@ bool changes_nothing(const SetAttributesRequest& request) {
   return !request.mode && !changes_owner(request) && !request.size && !changes_times(request);
 }
 
-Outcome<void> check_regular(const Attributes& file) {
-  if (file.is_directory()) return errno_of(EISDIR);
-  if (!file.is_regular()) return errno_of(EINVAL);
+Outcome<void> check_regular(const Protection& file) {
+  if (S_ISDIR(file.mode)) return errno_of(EISDIR);
+  if (!S_ISREG(file.mode)) return errno_of(EINVAL);
   return {};
 }
 
@@ -105,11 +105,12 @@ SetAttributes resolve(const Caller& caller, const Attributes& before, const SetA
 }
 
 // Set-user-id and set-group-id do not survive another's writing.
-std::optional<SetAttributes> revoke(const Caller& caller, const Attributes& file, Timestamp now) {
+std::optional<SetAttributes> revoke(const Caller& caller, InodeId inode, const Protection& file,
+                                    Timestamp now) {
   uint32_t mode = mode_after_write(caller, file);
   if (mode == (file.mode & 07777)) return std::nullopt;
   return SetAttributes{
-      .inode = file.inode, .mask = SetAttributes::kMode | SetAttributes::kCtime, .mode = mode, .ctime = now};
+      .inode = inode, .mask = SetAttributes::kMode | SetAttributes::kCtime, .mode = mode, .ctime = now};
 }
 
 Outcome<void> check_range(uint64_t offset, uint64_t length) {  // of what any file may have
@@ -168,8 +169,8 @@ Outcome<Attributes> Filesystem::set_attributes(const Caller& caller, InodeId ino
   TRY(check_request(caller, before, request, file_size_max()));
   SetAttributes set = resolve(caller, before, request, call.now());
   if (request.size)  // to the size there is, too: as ext4, though not all others
-    TRY(call.apply_to(before, Truncate{.inode = inode, .size = *request.size, .time = call.now()}));
-  if (set.mask != 0) TRY(call.apply_to(before, set));
+    TRY(call.apply_to(before.nlink, Truncate{.inode = inode, .size = *request.size, .time = call.now()}));
+  if (set.mask != 0) TRY(call.apply_to(before.nlink, set));
   auto after = head_.stat(inode);
   TRY(call.commit());
   return after;
@@ -189,9 +190,11 @@ Outcome<uint64_t> Filesystem::write(const Caller& caller, InodeId inode, uint64_
   data = data.first(std::min(data.size(), kCallDataMax));
   Call call(*this, caller);
   TRY(call.begin(data.size()));
-  Attributes file = TRY(stat_handle(inode));
-  TRY(check_regular(file));
-  if (append) offset = file.size;
+  Found found = TRY(find_handle(inode));
+  TRY(check_regular(*found));
+  const Protection before = *found;
+  const uint32_t links = found->nlink;
+  if (append) offset = found->size;
   if (began != nullptr) *began = offset;
   if (data.empty()) return offset;
   const uint64_t size_max = file_size_max(), first = offset;
@@ -202,14 +205,14 @@ Outcome<uint64_t> Filesystem::write(const Caller& caller, InodeId inode, uint64_
     uint64_t fits = std::max<uint64_t>(free_blocks(), 1) * kBlockSize - offset % kBlockSize;
     ByteView part = data.first(std::min<uint64_t>({data.size(), kRecordedWriteMax, fits}));
     auto written = call.apply_within_limits(
-        file, Write{.inode = inode, .offset = offset, .data = part, .time = call.now()},
+        links, Write{.inode = inode, .offset = offset, .data = part, .time = call.now()},
         blocks_touched(offset, part.size()));
     if (!written && offset == first) return std::unexpected(written.error());
     if (!written) break;
     offset += part.size();
     data = data.subspan(part.size());
   }
-  if (auto revoked = revoke(caller, file, call.now())) TRY(call.apply_to(file, *revoked));
+  if (auto revoked = revoke(caller, inode, before, call.now())) TRY(call.apply_to(links, *revoked));
   TRY(call.commit());
   return offset;
 }
@@ -230,8 +233,8 @@ Outcome<void> Filesystem::allocate(const Caller& caller, InodeId inode, RangeCha
   bool grows = change == RangeChange::kInsert || (!keep_size && change != RangeChange::kCollapse);
   uint64_t end = change == RangeChange::kInsert ? file.size + length : offset + length;
   if (grows && end > std::max(file_size_max(), file.size)) return errno_of(EFBIG);
-  TRY(call.apply_within_limits(file, range, 1));  // what was within one node may take a block
-  if (auto revoked = revoke(caller, file, call.now())) TRY(call.apply_to(file, *revoked));
+  TRY(call.apply_within_limits(file.nlink, range, 1));  // what was within one node may take a block
+  if (auto revoked = revoke(caller, inode, file, call.now())) TRY(call.apply_to(file.nlink, *revoked));
   return call.commit();
 }
 
@@ -264,8 +267,8 @@ Outcome<uint64_t> Filesystem::copy_range(const Caller& caller, InodeId from, uin
   if (by_writes)
     TRY(copy_recorded(call, range));
   else
-    TRY(call.apply_within_limits(target, range, blocks));
-  if (auto revoked = revoke(caller, target, call.now())) TRY(call.apply_to(target, *revoked));
+    TRY(call.apply_within_limits(target.nlink, range, blocks));
+  if (auto revoked = revoke(caller, to, target, call.now())) TRY(call.apply_to(target.nlink, *revoked));
   TRY(call.commit());
   return length;
 }

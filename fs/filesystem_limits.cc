@@ -28,9 +28,9 @@ uint64_t Filesystem::file_size_max() const {
 
 // How many blocks a change takes depends on which are there. Near the limit it is done and looked at, and
 // undone if it was too much: exact by construction, and the price of a view is paid only there.
-Outcome<void> Filesystem::Call::apply_within_limits(const Attributes& inode, const Operation& operation,
+Outcome<void> Filesystem::Call::apply_within_limits(uint64_t links, const Operation& operation,
                                                     uint64_t blocks_at_most) {
-  if (filesystem_.free_blocks() >= blocks_at_most) return apply_to(inode, operation);
+  if (filesystem_.free_blocks() >= blocks_at_most) return apply_to(links, operation);
   Head& head = filesystem_.head_;
   View before = head.view();
   const uint64_t had = head.usage().blocks, had_free = filesystem_.free_blocks();
@@ -40,7 +40,7 @@ Outcome<void> Filesystem::Call::apply_within_limits(const Attributes& inode, con
     return errno_of(ENOSPC);
   }
   changed_ = true;
-  if (inode.nlink > 0) record(operation);
+  if (links > 0) record(operation);
   return {};
 }
 
@@ -52,11 +52,11 @@ Outcome<void> Filesystem::check_room_for_inode() const {
   return {};
 }
 
-Outcome<void> Filesystem::check_room_for_name(const Attributes& directory) const {
+Outcome<void> Filesystem::check_room_for_name(InodeId id, const Inode& directory) const {
   const SetLimits& limits = head_.limits();
   if (limits.names_per_directory != 0 && directory.size >= limits.names_per_directory)
     return errno_of(EDQUOT);
-  if (limits.depth != 0 && depth_of(directory.inode) >= limits.depth) return errno_of(EDQUOT);
+  if (limits.depth != 0 && depth_of(id) >= limits.depth) return errno_of(EDQUOT);
   return {};
 }
 
@@ -71,12 +71,11 @@ uint64_t Filesystem::depth_of(InodeId directory) const {
   return depth;
 }
 
-Outcome<void> Filesystem::check_depth_after_move(const Attributes& moved, InodeId new_parent) const {
+Outcome<void> Filesystem::check_depth_after_move(InodeId id, const Inode& moved, InodeId new_parent) const {
   const uint64_t limit = head_.limits().depth;
   if (limit == 0) return {};
   const uint64_t depth = depth_of(new_parent) + 1;
-  if (depth > limit || (moved.is_directory() && has_names_below(moved.inode, limit - depth)))
-    return errno_of(EDQUOT);
+  if (depth > limit || (S_ISDIR(moved.mode) && has_names_below(id, limit - depth))) return errno_of(EDQUOT);
   return {};
 }
 

@@ -2,6 +2,7 @@
 // the same.
 #include <dirent.h>
 
+#include "fs/directory.h"
 #include "fs/filesystem.h"
 #include "fs/filesystem_call.h"
 #include "fs/permission.h"
@@ -11,23 +12,28 @@ namespace reprise::fs {
 Outcome<Attributes> Filesystem::lookup(const Caller& caller, InodeId parent, std::string_view name,
                                        Hold hold) {
   std::shared_lock lock(mutex_);
-  Attributes found = TRY(stat_directory(caller, parent, X_OK));
-  if (is_dot_dot(name)) {
-    InodeId above = TRY(head_.parent_of(parent));
-    found = TRY(head_.stat(above));
-  } else if (!is_dot(name)) {
-    Dentry dentry = TRY(find_entry(found, name));
-    found = TRY(head_.stat(dentry.inode));
-  }
-  if (hold == Hold::kPin) pin(found.inode);
-  return found;
+  Found directory = TRY(find_directory(caller, parent, X_OK));
+  Found found = TRY(find_part(directory, name));
+  if (hold == Hold::kPin) pin(found.id);
+  return head_.stat(found.id);
 }
 
 // A removed directory has no names, not even ones that are too long.
-Outcome<Dentry> Filesystem::find_entry(const Attributes& directory, std::string_view name) const {
-  if (directory.nlink == 0) return errno_of(ENOENT);
+Outcome<Filesystem::Found> Filesystem::find_entry(const Found& directory, std::string_view name) const {
+  if (directory->nlink == 0) return errno_of(ENOENT);
   TRY(check_name(name));
-  return head_.lookup(directory.inode, name);
+  auto entry = directory::find(directory->content, name);
+  if (!entry) return errno_of(ENOENT);
+  return Found{entry->inode, head_.find(entry->inode)};  // an entry's inode exists
+}
+
+Outcome<Filesystem::Found> Filesystem::find_part(const Found& directory, std::string_view name) const {
+  if (is_dot(name)) return directory;
+  if (!is_dot_dot(name)) return find_entry(directory, name);
+  InodeId above = InodeId{directory->rdev_or_parent};
+  const Inode* inode = head_.find(above);
+  if (inode == nullptr) return errno_of(ENOENT);
+  return Found{above, inode};
 }
 
 bool Filesystem::name_exists(InodeId parent, std::string_view name) {
@@ -36,14 +42,13 @@ bool Filesystem::name_exists(InodeId parent, std::string_view name) {
 }
 
 // The name is free and the caller may make it.
-Outcome<void> Filesystem::check_free(const Caller& caller, const Attributes& directory,
+Outcome<void> Filesystem::check_free(const Caller& caller, const Found& directory,
                                      std::string_view name) const {
   if (is_dot(name) || is_dot_dot(name)) return errno_of(EEXIST);
-  auto found = find_entry(directory, name);
-  if (found) return errno_of(EEXIST);
-  if (directory.nlink == 0 || found.error() != Errno{ENOENT} || name.empty())
-    return std::unexpected(found.error());
-  return check_access(caller, directory, W_OK);
+  if (directory->nlink == 0) return errno_of(ENOENT);
+  TRY(check_name(name));
+  if (directory::find(directory->content, name)) return errno_of(EEXIST);
+  return check_access(caller, *directory, W_OK);
 }
 
 // --- making
@@ -53,16 +58,16 @@ Outcome<Attributes> Filesystem::create(const Caller& caller, InodeId parent, std
   Call call(*this, caller);
   if (auto begun = call.begin(name.size() + target.size()); !begun) {
     // `mkdir -p` relies on EEXIST where nothing can be written.
-    if (begun.error() == Errno{EROFS} && name_exists(parent, name)) return errno_of(EEXIST);
+    if (name_exists(parent, name)) return errno_of(EEXIST);
     return std::unexpected(begun.error());
   }
-  Attributes directory = TRY(stat_directory(caller, parent, X_OK));
+  Found directory = TRY(find_directory(caller, parent, X_OK));
   TRY(check_free(caller, directory, name));
   bool device = S_ISCHR(mode) || S_ISBLK(mode);
   if (device && !caller.trusted && !privileged(caller)) return errno_of(EPERM);
   TRY(check_room_for_inode());
-  TRY(check_room_for_name(directory));
-  Inherited inherited = inherit(caller, directory, mode);
+  TRY(check_room_for_name(parent, *directory));
+  Inherited inherited = inherit(caller, *directory, mode);
   InodeId inode = ids_.next();
   TRY(call.apply(Create{.parent = parent,
                         .name = name,
@@ -74,15 +79,16 @@ Outcome<Attributes> Filesystem::create(const Caller& caller, InodeId parent, std
                         .target = target,
                         .time = call.now()}));
   if (hold == Hold::kPin) pin(inode);
-  return commit_made(call, TRY(head_.stat(inode)), hold);
+  return commit_made(call, head_.stat(inode), hold);
 }
 
 // A call that made or found an inode for its caller, who does not get it if the call fails after all.
-Outcome<Attributes> Filesystem::commit_made(Call& call, const Attributes& made, Hold hold) {
-  auto done = call.commit();
-  if (done) return made;
-  if (hold == Hold::kPin) unpin(made.inode);
-  return std::unexpected(done.error());
+Outcome<Attributes> Filesystem::commit_made(Call& call, Outcome<Attributes> made, Hold hold) {
+  if (auto done = call.commit(); !done) {
+    if (hold == Hold::kPin) unpin(made->inode);
+    made = std::unexpected(done.error());
+  }
+  return made;
 }
 
 Outcome<void> check_node_type(uint32_t mode) {
@@ -125,9 +131,9 @@ Outcome<Attributes> Filesystem::make_unlinked(const Caller& caller, InodeId pare
                                               bool linkable) {
   Call call(*this, caller);
   TRY(call.begin(0));
-  Attributes directory = TRY(stat_directory(caller, parent, W_OK | X_OK));
+  Found directory = TRY(find_directory(caller, parent, W_OK | X_OK));
   TRY(check_room_for_inode());
-  Inherited inherited = inherit(caller, directory, S_IFREG | (mode & 07777));
+  Inherited inherited = inherit(caller, *directory, S_IFREG | (mode & 07777));
   InodeId inode = ids_.next();
   TRY(head_.add_unlinked(Create{
       .inode = inode, .mode = inherited.mode, .uid = caller.uid, .gid = inherited.gid, .time = call.now()}));
@@ -143,16 +149,17 @@ Outcome<Attributes> Filesystem::link(const Caller& caller, InodeId inode, InodeI
                                      std::string_view new_name, Hold hold) {
   Call call(*this, caller);
   TRY(call.begin(new_name.size() + unrecorded_bytes(inode)));
-  Attributes file = TRY(stat_handle(inode));
-  Attributes directory = TRY(stat_directory(caller, new_parent, X_OK));
+  Found file = TRY(find_handle(inode));
+  Found directory = TRY(find_directory(caller, new_parent, X_OK));
   TRY(check_free(caller, directory, new_name));
-  if (file.is_directory()) return errno_of(EPERM);
-  if (file.nlink == 0 && !linkable_.contains(inode)) return errno_of(ENOENT);
-  if (file.nlink >= kLinkMax) return errno_of(EMLINK);
-  TRY(check_room_for_name(directory));
-  TRY(call.apply_to(file, Link{.parent = new_parent, .name = new_name, .inode = inode, .time = call.now()}));
+  const uint32_t links = file->nlink;
+  if (S_ISDIR(file->mode)) return errno_of(EPERM);
+  if (links == 0 && !linkable_.contains(inode)) return errno_of(ENOENT);
+  if (links >= kLinkMax) return errno_of(EMLINK);
+  TRY(check_room_for_name(new_parent, *directory));
+  TRY(call.apply_to(links, Link{.parent = new_parent, .name = new_name, .inode = inode, .time = call.now()}));
   Attributes linked = TRY(head_.stat(inode));
-  if (file.nlink == 0) {
+  if (links == 0) {
     linkable_.erase(inode);
     record_whole_file(call, linked, new_parent, new_name);
   }
@@ -209,30 +216,28 @@ void Filesystem::record_whole_file(Call& call, const Attributes& file, InodeId p
 Outcome<void> Filesystem::unlink(const Caller& caller, InodeId parent, std::string_view name) {
   Call call(*this, caller);
   TRY(call.begin(name.size()));
-  Attributes directory = TRY(stat_directory(caller, parent, X_OK));
+  Found directory = TRY(find_directory(caller, parent, X_OK));
   if (is_dot(name) || is_dot_dot(name)) return errno_of(EISDIR);
-  Dentry dentry = TRY(find_entry(directory, name));
-  TRY(check_access(caller, directory, W_OK));
-  Attributes victim = TRY(head_.stat(dentry.inode));
-  TRY(check_sticky(caller, directory, victim));
-  if (dentry.type == DT_DIR) return errno_of(EISDIR);
-  TRY(call.apply(Unlink{.parent = parent, .name = name, .inode = dentry.inode, .time = call.now()}));
+  Found victim = TRY(find_entry(directory, name));
+  TRY(check_access(caller, *directory, W_OK));
+  TRY(check_sticky(caller, *directory, *victim));
+  if (S_ISDIR(victim->mode)) return errno_of(EISDIR);
+  TRY(call.apply(Unlink{.parent = parent, .name = name, .inode = victim.id, .time = call.now()}));
   return call.commit();
 }
 
 Outcome<void> Filesystem::remove_directory(const Caller& caller, InodeId parent, std::string_view name) {
   Call call(*this, caller);
   TRY(call.begin(name.size()));
-  Attributes directory = TRY(stat_directory(caller, parent, X_OK));
+  Found directory = TRY(find_directory(caller, parent, X_OK));
   if (is_dot(name)) return errno_of(EINVAL);
   if (is_dot_dot(name)) return errno_of(ENOTEMPTY);
-  Dentry dentry = TRY(find_entry(directory, name));
-  Attributes victim = TRY(head_.stat(dentry.inode));
-  TRY(check_access(caller, directory, W_OK));
-  TRY(check_sticky(caller, directory, victim));
-  if (!victim.is_directory()) return errno_of(ENOTDIR);
-  if (victim.size > 0) return errno_of(ENOTEMPTY);
-  TRY(call.apply(Rmdir{.parent = parent, .name = name, .inode = victim.inode, .time = call.now()}));
+  Found victim = TRY(find_entry(directory, name));
+  TRY(check_access(caller, *directory, W_OK));
+  TRY(check_sticky(caller, *directory, *victim));
+  if (!S_ISDIR(victim->mode)) return errno_of(ENOTDIR);
+  if (victim->size > 0) return errno_of(ENOTEMPTY);
+  TRY(call.apply(Rmdir{.parent = parent, .name = name, .inode = victim.id, .time = call.now()}));
   return call.commit();
 }
 
@@ -249,12 +254,12 @@ bool Filesystem::is_below(InodeId directory, InodeId ancestor) const {
 }
 
 // May `target`, in `directory`, give its name to `source`?
-Outcome<void> Filesystem::check_replaceable(const Caller& caller, const Attributes& directory,
-                                            const Attributes& source, const Attributes& target) const {
+Outcome<void> Filesystem::check_replaceable(const Caller& caller, const Inode& directory, const Inode& source,
+                                            const Inode& target) const {
   TRY(check_access(caller, directory, W_OK));
   TRY(check_sticky(caller, directory, target));
-  if (source.is_directory() && !target.is_directory()) return errno_of(ENOTDIR);
-  if (!source.is_directory() && target.is_directory()) return errno_of(EISDIR);
+  if (S_ISDIR(source.mode) && !S_ISDIR(target.mode)) return errno_of(ENOTDIR);
+  if (!S_ISDIR(source.mode) && S_ISDIR(target.mode)) return errno_of(EISDIR);
   return {};
 }
 
@@ -263,46 +268,45 @@ Outcome<void> Filesystem::rename(const Caller& caller, InodeId old_parent, std::
   const bool exchange = mode == RenameMode::kExchange, same_parent = old_parent == new_parent;
   Call call(*this, caller);
   TRY(call.begin(old_name.size() + new_name.size()));
-  Attributes from = TRY(stat_directory(caller, old_parent, X_OK));
-  Attributes to = TRY(stat_directory(caller, new_parent, X_OK));
+  Found from = TRY(find_directory(caller, old_parent, X_OK));
+  Found to = same_parent ? from : TRY(find_directory(caller, new_parent, X_OK));
   if (is_dot(old_name) || is_dot_dot(old_name)) return errno_of(EBUSY);
   if (is_dot(new_name) || is_dot_dot(new_name))
     return errno_of(mode == RenameMode::kNoReplace ? EEXIST : EBUSY);
-  Dentry old_dentry = TRY(find_entry(from, old_name));
-  Attributes source = TRY(head_.stat(old_dentry.inode));
-  std::optional<Attributes> target;
-  auto replaced = find_entry(to, new_name);
-  if (replaced) target = TRY(head_.stat(replaced->inode));
-  if (!replaced && (to.nlink == 0 || new_name.empty() || replaced.error() != Errno{ENOENT}))
-    return std::unexpected(replaced.error());
+  Found source = TRY(find_entry(from, old_name));
+  auto target = find_entry(to, new_name);
+  if (!target && (to->nlink == 0 || new_name.empty() || target.error() != Errno{ENOENT}))
+    return std::unexpected(target.error());
 
   if (target && mode == RenameMode::kNoReplace) return errno_of(EEXIST);
   if (!target && exchange) return errno_of(ENOENT);
-  if (!same_parent && source.is_directory() && is_below(new_parent, source.inode)) return errno_of(EINVAL);
-  if (!same_parent && target && target->is_directory() && is_below(old_parent, target->inode))
+  const bool moves_directory = !same_parent && S_ISDIR(source->mode);
+  const bool target_is_directory = target && S_ISDIR((*target)->mode);
+  if (moves_directory && is_below(new_parent, source.id)) return errno_of(EINVAL);
+  if (!same_parent && target_is_directory && is_below(old_parent, target->id))
     return errno_of(exchange ? EINVAL : ENOTEMPTY);
-  if (target && target->inode == source.inode) return {};
+  if (target && target->id == source.id) return {};
 
-  TRY(check_access(caller, from, W_OK));
-  TRY(check_sticky(caller, from, source));
+  TRY(check_access(caller, *from, W_OK));
+  TRY(check_sticky(caller, *from, *source));
   if (!target) {
-    TRY(check_access(caller, to, W_OK));
+    TRY(check_access(caller, *to, W_OK));
   } else {
-    TRY(check_replaceable(caller, to, exchange ? *target : source, *target));
+    TRY(check_replaceable(caller, *to, exchange ? **target : *source, **target));
   }
   // A directory that changes parents has its ".." rewritten.
-  if (!same_parent && source.is_directory()) TRY(check_access(caller, source, W_OK));
-  if (!same_parent && exchange && target->is_directory()) TRY(check_access(caller, *target, W_OK));
-  if (target && !exchange && target->is_directory() && target->size > 0) return errno_of(ENOTEMPTY);
-  if (!target && !same_parent) TRY(check_room_for_name(to));
-  if (!same_parent) TRY(check_depth_after_move(source, new_parent));
-  if (!same_parent && exchange) TRY(check_depth_after_move(*target, old_parent));
+  if (moves_directory) TRY(check_access(caller, *source, W_OK));
+  if (!same_parent && exchange && target_is_directory) TRY(check_access(caller, **target, W_OK));
+  if (!exchange && target_is_directory && (*target)->size > 0) return errno_of(ENOTEMPTY);
+  if (!target && !same_parent) TRY(check_room_for_name(new_parent, *to));
+  if (!same_parent) TRY(check_depth_after_move(source.id, *source, new_parent));
+  if (!same_parent && exchange) TRY(check_depth_after_move(target->id, **target, old_parent));
   TRY(call.apply(Rename{.old_parent = old_parent,
                         .old_name = old_name,
                         .new_parent = new_parent,
                         .new_name = new_name,
-                        .inode = source.inode,
-                        .replaced = target ? target->inode : InodeId{},
+                        .inode = source.id,
+                        .replaced = target ? target->id : InodeId{},
                         .exchange = exchange,
                         .time = call.now()}));
   return call.commit();
@@ -320,8 +324,8 @@ Outcome<void> Filesystem::read_directory(const Caller& caller, InodeId directory
                                          bool with_attributes,
                                          const std::function<bool(const Dentry&, const Attributes*)>& visit) {
   std::shared_lock lock(mutex_);
-  Attributes self = TRY(stat_directory(caller, directory, R_OK));
-  if (self.nlink == 0) return errno_of(ENOENT);
+  Found self = TRY(find_directory(caller, directory, R_OK));
+  if (self->nlink == 0) return errno_of(ENOENT);
   auto show = [&](const Dentry& dentry) {
     if (!with_attributes) return visit(dentry, nullptr);
     auto attributes = head_.stat(dentry.inode);

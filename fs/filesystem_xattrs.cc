@@ -114,7 +114,8 @@ Outcome<void> Filesystem::set_xattr(const Caller& caller, InodeId inode, std::st
   if (exists && mode == XattrMode::kCreate) return errno_of(EEXIST);
   if (!exists && mode == XattrMode::kReplace) return errno_of(ENODATA);
   if (others + name.size() + value.size() > kXattrValueMax) return errno_of(ENOSPC);
-  TRY(call.apply_to(attributes, SetXattr{.inode = inode, .name = name, .value = value, .time = call.now()}));
+  TRY(call.apply_to(attributes.nlink,
+                    SetXattr{.inode = inode, .name = name, .value = value, .time = call.now()}));
   return call.commit();
 }
 
@@ -125,7 +126,7 @@ Outcome<void> Filesystem::remove_xattr(const Caller& caller, InodeId inode, std:
   Attributes attributes = TRY(stat_handle(inode));
   TRY(check_change(caller, attributes, name));
   TRY(head_.get_xattr(inode, name));
-  TRY(call.apply_to(attributes, RemoveXattr{.inode = inode, .name = name, .time = call.now()}));
+  TRY(call.apply_to(attributes.nlink, RemoveXattr{.inode = inode, .name = name, .time = call.now()}));
   return call.commit();
 }
 

@@ -65,6 +65,13 @@ Outcome<Attributes> Guest::find_or_create(PathWalk& walk, Place place, int flags
   for (;;) {
     bool ordinary = !place.name.empty() && place.name != "." && place.name != "..";
     if (place.slash && ordinary) return errno_of(EISDIR);
+    auto make = [&] {
+      auto made = walk.settle(place.parent, filesystem_.make_node(who, place.parent, place.name,
+                                                                  S_IFREG | (mode & 07777), 0, Hold::kPin));
+      created = made.has_value();
+      return made;
+    };
+    if (exclusive && ordinary) return make();  // whatever is there is in the way
     auto found = walk.look(place, Hold::kPin);
     if (found) {
       bool ends_here = !found->is_symlink() || (flags & O_NOFOLLOW) != 0;
@@ -79,9 +86,7 @@ Outcome<Attributes> Guest::find_or_create(PathWalk& walk, Place place, int flags
       continue;
     }
     if (found.error() != Errno{ENOENT}) return found;
-    auto made = walk.settle(place.parent, filesystem_.make_node(who, place.parent, place.name,
-                                                                S_IFREG | (mode & 07777), 0, Hold::kPin));
-    if (made) created = true;
+    auto made = make();
     // Somebody else may have been quicker.
     if (made || exclusive || made.error() != Errno{EEXIST}) return made;
   }

@@ -78,8 +78,7 @@ Outcome<Attributes> Guest::find(PathAt path, int flags) {
   if (path.path.empty()) return filesystem_.get_attributes(start);
   Caller who = caller();
   PathWalk walk(filesystem_, who, start);
-  Place place = TRY(walk.to_last(path.path));
-  return walk.finish(place, (flags & AT_SYMLINK_NOFOLLOW) == 0);
+  return walk.find(path.path, (flags & AT_SYMLINK_NOFOLLOW) == 0);
 }
 
 Outcome<Attributes> Guest::stat(PathAt path, int flags) {

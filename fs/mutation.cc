@@ -105,9 +105,7 @@ bool Mutation::lies_below(InodeId directory, InodeId ancestor) const {
 // --- changing
 
 Inode& Mutation::own(InodeId id) {
-  Inode* inode = table::own(head_.root_, id);
-  CHECK(inode != nullptr);
-  return *inode;
+  return table::own(head_.root_, id);
 }
 
 Inode& Mutation::own_changed(InodeId id, Timestamp time) {
@@ -269,7 +267,7 @@ Outcome<void> Mutation::operator()(const Rename& op) {
 
   uint32_t moved_mode = moved->mode, replaced_mode = replaced != nullptr ? replaced->mode : 0;
   Inode& from = own(op.old_parent);
-  Inode& to = own(op.new_parent);
+  Inode& to = op.new_parent == op.old_parent ? from : own(op.new_parent);
   if (op.replaced) {
     directory::replace(to.content, op.new_name, op.inode, type_of_mode(moved_mode));
     to.sum -= dentry_hash(op.new_name, type_of_mode(replaced_mode), op.replaced);

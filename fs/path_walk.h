@@ -1,7 +1,8 @@
 // PathWalk: follows one path through a Filesystem, part by part, as Linux does (path_resolution(7)).
 //
-// For Guest. A walk lives during one call, holds no lock between parts and pins nothing on its way: a
-// directory that is removed meanwhile is a name that does not exist.
+// For Guest. A walk lives during one call and pins nothing on its way. Each of its functions takes the
+// filesystem's lock once, for however many parts; between them a directory may be removed, and is then a name
+// that does not exist.
 #pragma once
 
 #include <string>
@@ -24,10 +25,12 @@ class PathWalk {
   PathWalk(Filesystem& filesystem, const Caller& caller, InodeId start)
       : filesystem_(filesystem), caller_(caller), start_(start) {}
 
-  // Everything but the last part. ENOENT (empty path), ENAMETOOLONG, ELOOP, ENOTDIR, EACCES, …
+  // What the whole path leads to; a symlink at its end is followed if `follow`, or if a '/' follows it.
+  // ENOENT (empty path), ENAMETOOLONG, ELOOP, ENOTDIR, EACCES, …
+  Outcome<Attributes> find(std::string_view path, bool follow);
+  // Everything but the last part.
   Outcome<Place> to_last(std::string_view path);
-  // What a place leads to, its last part included; a symlink there is followed if `follow`, or if a '/'
-  // follows it.
+  // What a place leads to, its last part included; symlinks as above.
   Outcome<Attributes> finish(Place place, bool follow, Hold hold = Hold::kNo);
   // The same for a symlink at a place that is known: where it leads to.
   Outcome<Place> through_link(const Place& place, InodeId symlink);
@@ -43,8 +46,17 @@ class PathWalk {
   }
 
  private:
+  using Found = Filesystem::Found;
+
+  // With the lock held.
+  Outcome<Place> begin(std::string_view path);
   Outcome<Place> advance(InodeId at, std::string_view rest);
   Outcome<InodeId> expand(InodeId at, InodeId symlink, std::string_view rest);
+  Outcome<Place> expand_at(const Place& place, InodeId symlink);
+  Outcome<Found> directory(InodeId at) const;
+  Outcome<Found> locate(const Place& place) const;
+  Outcome<Found> follow_to_end(Place place, bool follow);
+  Outcome<Attributes> show(const Outcome<Found>& found, Hold hold) const;
 
   Filesystem& filesystem_;
   const Caller& caller_;

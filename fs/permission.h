@@ -12,6 +12,14 @@
 
 namespace reprise::fs {
 
+// What permissions depend on, of an inode at one moment.
+struct Protection {
+  uint32_t mode, uid, gid;
+
+  Protection(const Attributes& a) : mode(a.mode), uid(a.uid), gid(a.gid) {}  // NOLINT: meant to convert
+  Protection(const Inode& inode) : mode(inode.mode), uid(inode.uid), gid(inode.gid) {}  // NOLINT
+};
+
 inline bool privileged(const Caller& caller) {
   return caller.uid == 0;
 }
@@ -24,27 +32,31 @@ inline bool has_group(const Caller& caller, uint32_t gid) {
   return false;
 }
 
-inline bool owns(const Caller& caller, const Attributes& attributes) {
-  return caller.trusted || privileged(caller) || caller.uid == attributes.uid;
+inline bool owns(const Caller& caller, const Protection& of) {
+  return caller.trusted || privileged(caller) || caller.uid == of.uid;
 }
 
 // wanted: any of R_OK, W_OK, X_OK. EACCES.
-Outcome<void> check_access(const Caller& caller, const Attributes& attributes, int wanted);
+Outcome<void> check_access_of_untrusted(const Caller& caller, const Protection& of, int wanted);
+inline Outcome<void> check_access(const Caller& caller, const Protection& of, int wanted) {
+  if (caller.trusted) return {};
+  return check_access_of_untrusted(caller, of, wanted);
+}
 
 // In a sticky directory only the owner of a name's inode, or of the directory, may remove or rename it.
 // EPERM.
-Outcome<void> check_sticky(const Caller& caller, const Attributes& directory, const Attributes& victim);
+Outcome<void> check_sticky(const Caller& caller, const Protection& directory, const Protection& victim);
 
 // Permission bits left after the caller has written to a file, or has changed its owner or group: set-user-id
 // goes, and set-group-id where it means execution.
-uint32_t mode_after_write(const Caller& caller, const Attributes& file);
-uint32_t mode_after_chown(const Caller& caller, const Attributes& attributes);
+uint32_t mode_after_write(const Caller& caller, const Protection& file);
+uint32_t mode_after_chown(const Caller& caller, const Protection& attributes);
 
 // What a new inode gets: the group of a set-group-id directory, and for a directory that bit as well; not
 // what the umask hides.
 struct Inherited {
   uint32_t mode, gid;
 };
-Inherited inherit(const Caller& caller, const Attributes& directory, uint32_t mode);
+Inherited inherit(const Caller& caller, const Protection& directory, uint32_t mode);
 
 }  // namespace reprise::fs

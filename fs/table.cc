@@ -62,36 +62,54 @@ Node** branch_off(Node*& slot, InodeId id) {
   return &inner->child[page_index];
 }
 
+// The way to a page, every node owned.
+struct Way {
+  Node** slot[64 / kFanoutBits + 1];  // slot[0] is the root's; slot[i + 1] lies in the inner node *slot[i]
+  int depth = 0;                      // *slot[depth] is the page
+};
+
+Inode& own_way(Way& way, Node*& root, InodeId id) {
+  way.slot[0] = &root;
+  while ((*way.slot[way.depth])->kind == NodeKind::kTableInner) {
+    auto* inner = fs::own<TableInner>(*way.slot[way.depth]);
+    int index = child_index(id.value, inner->shift);
+    mark_child_dirty(*inner, index);
+    way.slot[++way.depth] = &inner->child[index];
+    CHECK(*way.slot[way.depth] != nullptr);
+  }
+  auto* page = fs::own<TablePage>(*way.slot[way.depth]);
+  Inode& inode = page->inode[slot_in_page(id)];
+  CHECK(page->base == page_base(id) && inode.mode != 0);
+  mark_dirty(*page, slot_in_page(id));
+  return inode;
+}
+
+// Has the page no inode any more? Neighbours of the one that has just gone are the likeliest to be there.
+bool is_empty(const TablePage& page, int gone) {
+  for (int i = 1; i < kFanout; i++) {
+    if (page.inode[(gone + i) % kFanout].mode != 0) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 const Inode* find(const Node* root, InodeId id) {
+  // The bits that were left out are compared at the end, all at once.
   const Node* node = root;
-  while (node != nullptr) {
-    if (node->kind == NodeKind::kTablePage) {
-      auto* page = static_cast<const TablePage*>(node);
-      if (page->base != page_base(id)) return nullptr;
-      const Inode& inode = page->inode[slot_in_page(id)];
-      return inode.mode != 0 ? &inode : nullptr;
-    }
+  while (node != nullptr && node->kind == NodeKind::kTableInner) {
     auto* inner = static_cast<const TableInner*>(node);
-    if (!covers(*inner, id.value)) return nullptr;
     node = inner->child[child_index(id.value, inner->shift)];
   }
-  return nullptr;
+  auto* page = static_cast<const TablePage*>(node);
+  if (page == nullptr || page->base != page_base(id)) return nullptr;
+  const Inode& inode = page->inode[slot_in_page(id)];
+  return inode.mode != 0 ? &inode : nullptr;
 }
 
-Inode* own(Node*& root, InodeId id) {
-  if (find(root, id) == nullptr) return nullptr;
-  Node** slot = &root;
-  while ((*slot)->kind == NodeKind::kTableInner) {
-    auto* inner = fs::own<TableInner>(*slot);
-    int index = child_index(id.value, inner->shift);
-    mark_child_dirty(*inner, index);
-    slot = &inner->child[index];
-  }
-  auto* page = fs::own<TablePage>(*slot);
-  mark_dirty(*page, slot_in_page(id));
-  return &page->inode[slot_in_page(id)];
+Inode& own(Node*& root, InodeId id) {
+  Way way;
+  return own_way(way, root, id);
 }
 
 Inode* insert(Node*& root, InodeId id) {
@@ -119,29 +137,21 @@ Inode* insert(Node*& root, InodeId id) {
 }
 
 void erase(Node*& root, InodeId id) {
-  Inode* inode = own(root, id);
-  CHECK(inode != nullptr);
-  release(inode->content);
-  release(inode->xattrs);
-  *inode = Inode{};
+  Way way;
+  Inode& inode = own_way(way, root, id);
+  release(inode.content);
+  release(inode.xattrs);
+  inode = Inode{};
 
-  // Give back what is empty, from the page up; every node on the way is owned now.
-  Node** path[64 / kFanoutBits + 1];
-  int depth = 0;
-  path[0] = &root;
-  while ((*path[depth])->kind == NodeKind::kTableInner) {
-    auto* inner = static_cast<TableInner*>(*path[depth]);
-    path[depth + 1] = &inner->child[child_index(id.value, inner->shift)];
-    depth++;
-  }
-  for (const Inode& other : static_cast<TablePage*>(*path[depth])->inode) {
-    if (other.mode != 0) return;
-  }
-  release(*path[depth]);
-  *path[depth] = nullptr;
-  if (depth == 0) return;
+  // Give back what is empty, from the page up.
+  Node*& page = *way.slot[way.depth];
+  if (!is_empty(static_cast<TablePage&>(*page), slot_in_page(id))) return;
+  release(page);
+  page = nullptr;
+  if (way.depth == 0) return;
 
-  auto* inner = static_cast<TableInner*>(*path[depth - 1]);
+  Node*& above = *way.slot[way.depth - 1];
+  auto* inner = static_cast<TableInner*>(above);
   Node* only = nullptr;
   for (Node* child : inner->child) {
     if (child == nullptr) continue;
@@ -151,7 +161,7 @@ void erase(Node*& root, InodeId id) {
   // An inner node has two children at least, so one is left. Its parent's bit for this place is set already;
   // if the child has no dirty member its sum is simply its total.
   CHECK(only != nullptr);
-  *path[depth - 1] = retain(only);
+  above = retain(only);
   release(inner);
 }
 

@@ -10,9 +10,9 @@ namespace reprise::fs::table {
 // Null if there is no such inode.
 const Inode* find(const Node* root, InodeId id);
 // For changing: owns the way down and marks the inode dirty, its hash as it was being taken out of the sums.
-// Call it before the first change. The pointer stays good until the inode is erased or the root is shared.
-// Null if absent.
-Inode* own(Node*& root, InodeId id);
+// Call it before the first change. The reference stays good until the inode is erased or the root is shared.
+// The inode must be there.
+Inode& own(Node*& root, InodeId id);
 // A new, dirty, zeroed inode; there must be none of that id.
 Inode* insert(Node*& root, InodeId id);
 // Forgets an inode that is there, with its content.

@@ -13,22 +13,6 @@
 namespace reprise::fs {
 namespace {
 
-Attributes attributes_of(InodeId id, const Inode& inode) {
-  Attributes a;
-  a.inode = id;
-  a.mode = inode.mode;
-  a.uid = inode.uid;
-  a.gid = inode.gid;
-  a.nlink = inode.nlink;
-  a.size = inode.size;
-  a.blocks = inode.blocks;
-  a.rdev = S_ISCHR(inode.mode) || S_ISBLK(inode.mode) ? inode.rdev_or_parent : 0;
-  a.atime = inode.atime();
-  a.mtime = inode.mtime();
-  a.ctime = inode.ctime();
-  return a;
-}
-
 Outcome<const Inode*> find_directory(const Node* root, InodeId id) {
   const Inode* inode = table::find(root, id);
   if (inode == nullptr) return errno_of(ENOENT);
@@ -55,9 +39,16 @@ Tree::~Tree() {
 }
 
 Outcome<Attributes> Tree::stat(InodeId id) const {
-  const Inode* inode = table::find(root_, id);
-  if (inode == nullptr) return errno_of(ENOENT);
-  return attributes_of(id, *inode);
+  Outcome<Attributes> attributes;
+  if (const Inode* inode = find(id))
+    fill_attributes(*attributes, id, *inode);
+  else
+    attributes = errno_of(ENOENT);
+  return attributes;
+}
+
+const Inode* Tree::find(InodeId id) const {
+  return table::find(root_, id);
 }
 
 Outcome<Dentry> Tree::lookup(InodeId id, std::string_view name) const {
@@ -127,7 +118,9 @@ Outcome<void> Tree::list_xattrs(InodeId id,
 
 void Tree::for_each_inode(const std::function<void(const Attributes&)>& visit) const {
   table::for_each(root_, [&](InodeId id, const Inode& inode) {
-    visit(attributes_of(id, inode));
+    Attributes attributes;
+    fill_attributes(attributes, id, inode);
+    visit(attributes);
     return true;
   });
 }
@@ -217,6 +210,13 @@ Outcome<void> Head::add_unlinked(const Create& inode_only) {
 
 std::vector<InodeId> Head::take_unlinked() {
   return std::exchange(unlinked_, {});
+}
+
+std::optional<InodeId> Head::take_one_unlinked() {
+  if (unlinked_.empty()) return std::nullopt;
+  InodeId inode = unlinked_.back();
+  unlinked_.pop_back();
+  return inode;
 }
 
 void Head::remove_unlinked(InodeId id) {

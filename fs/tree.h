@@ -18,6 +18,7 @@
 
 #include <expected>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -69,6 +70,7 @@ class Tree {
   Digest128 recompute_digest() const;
 
   const Node* root() const { return root_; }  // for snapshot/; valid while this object is unchanged
+  const Inode* find(InodeId inode) const;     // the same, for fs/ alone; null if absent
 
   // Walks every node and every cross-reference (links counted, parents right, no directory unreachable, sums
   // right). The empty string, or what is wrong and where. Never trusts what it walks.
@@ -126,6 +128,7 @@ class Head : public Tree {
   // Inodes that lost their last name since the last call. They stay readable and writable until
   // remove_unlinked.
   std::vector<InodeId> take_unlinked();
+  std::optional<InodeId> take_one_unlinked();  // one of them, without allocating
   // Forgets an inode without links; nothing happens if it has links (again) or is not there.
   void remove_unlinked(InodeId inode);
 
