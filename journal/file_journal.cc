@@ -15,6 +15,7 @@ constexpr auto kGatherTime =
     std::chrono::milliseconds(1);              // between an append and its write, when nobody waits
 constexpr uint64_t kWriteSoonBytes = 1 << 20;  // or this many bytes
 constexpr uint64_t kRoundBytes = 8 << 20;      // written before anybody hears of it
+constexpr auto kSpaceRetryTime = std::chrono::milliseconds(100);  // between two tries on a full disk
 
 uint64_t backlog_cost(const Batch& batch) {
   return kFrameHeaderBytes + batch.encoded_bytes();
@@ -78,14 +79,14 @@ bool FileJournal::has_room_for(uint64_t bytes) const {
 }
 
 Status FileJournal::reserve(uint64_t bytes) {
-  if (has_room_for(bytes) && !failed_.load(std::memory_order_acquire)) [[likely]]
+  if (has_room_for(bytes) && !refuses_.load(std::memory_order_acquire)) [[likely]]
     return {};
   Lock lock(mutex_);
   ++waiting_for_room_;
   if (!has_room_for(bytes)) work_.notify_one();
-  settled_.wait(lock, [&] { return has_room_for(bytes) || failure_ || closed_; });
+  settled_.wait(lock, [&] { return has_room_for(bytes) || refusal() || closed_; });
   --waiting_for_room_;
-  if (failure_) return std::unexpected(*failure_);
+  if (refusal()) return std::unexpected(*refusal());
   return {};
 }
 
@@ -121,9 +122,10 @@ Status FileJournal::sync(LogIndex through) {
   if (through > durable_ && !failure_) {
     sync_wanted_ = std::max(sync_wanted_, through);
     work_.notify_one();
-    settled_.wait(lock, [&] { return durable_ >= through || failure_; });
+    settled_.wait(lock, [&] { return durable_ >= through || refusal(); });
   }
   if (failure_) return std::unexpected(*failure_);
+  if (durable_ < through) return std::unexpected(*full_);
   return {};
 }
 
@@ -133,15 +135,31 @@ LogIndex FileJournal::durable() const {
 }
 
 std::optional<Error> FileJournal::failure() const {
-  if (!failed_.load(std::memory_order_acquire)) return std::nullopt;
-  return failure_;
+  Lock lock(mutex_);
+  return refusal();
+}
+
+const std::optional<Error>& FileJournal::refusal() const {
+  return failure_ ? failure_ : full_;
 }
 
 void FileJournal::fail_with(const Error& error) {
   if (failure_) return;
   failure_ = error;
-  failed_.store(true, std::memory_order_release);
+  refuses_.store(true, std::memory_order_release);
   settled_.notify_all();
+}
+
+// What was not written for want of space still waits, and nothing that was written is in doubt: so that is
+// the one failure which may pass.
+void FileJournal::note_outcome(const Status& status) {
+  if (!status && status.error().code() != Code::kNoSpace) return fail_with(status.error());
+  full_.reset();
+  if (!status) {
+    full_ = Error(Code::kNoSpace, status.error().message() + "; nothing more is taken until there is space",
+                  status.error().sys_errno());
+  }
+  refuses_.store(refusal().has_value(), std::memory_order_release);
 }
 
 // --- the writer
@@ -157,7 +175,9 @@ bool FileJournal::urgent() const {
 }
 
 bool FileJournal::wait_for_work(Lock& lock) {
-  if (options_.durability == Durability::kNone) {
+  if (full_) {
+    work_.wait_for(lock, kSpaceRetryTime, [&] { return stopping_; });
+  } else if (options_.durability == Durability::kNone) {
     work_.wait(lock, [&] { return urgent(); });
   } else {
     work_.wait(lock, [&] { return urgent() || expected_ || pending_bytes_ > 0; });
@@ -182,16 +202,17 @@ void FileJournal::ask_for_expected(Lock& lock) {
 void FileJournal::run() {
   Lock lock(mutex_);
   while (wait_for_work(lock)) {
-    if (options_.durability == Durability::kNone && !urgent()) continue;
+    if (options_.durability == Durability::kNone && !urgent() && !full_) continue;
     Round round = plan();
     writing_ = true;
     lock.unlock();
     Status status = write(round);
     lock.lock();
     writing_ = false;
-    if (!status) return fail_with(status.error());
     publish(std::move(round));
+    note_outcome(status);
     settled_.notify_all();
+    if (failure_ || (full_ && stopping_)) return;
   }
 }
 
@@ -209,16 +230,10 @@ FileJournal::Round FileJournal::plan() {
 }
 
 Status FileJournal::write(Round& round) {
-  for (const Batch& batch : round.batches) {
-    const SegmentState& state = writer_->state();
-    if (state.offset >= options_.segment_bytes && state.summary.batches > 0) TRY(rotate(round));
-    TRY(writer_->add(batch, round.durable));
-    written_vector_.set(batch.header().origin, batch.header().lsn);
-    written_batch_bytes_ += batch.encoded_bytes();
-    round.points.push_back(
-        {header_.sequence, {writer_->state().next_index, writer_->state().offset, written_batch_bytes_}});
+  while (round.written < round.batches.size()) {
+    if (segment_is_full()) TRY(rotate(round));
+    TRY(write_some(round));
   }
-  TRY(writer_->flush());
   if (round.sync) {
     TRY(writer_->sync());
     round.durable = writer_->state().next_index - 1;
@@ -226,9 +241,32 @@ Status FileJournal::write(Round& round) {
   return {};
 }
 
+bool FileJournal::segment_is_full() const {
+  const SegmentState& state = writer_->state();
+  return state.sealed || (state.offset >= options_.segment_bytes && state.summary.batches > 0);
+}
+
+// As many of the round's batches as one write takes, and the segment.
+Status FileJournal::write_some(Round& round) {
+  SegmentState state = writer_->state();
+  size_t end = round.written;
+  do writer_->add(round.batches[end++], round.durable);
+  while (end < round.batches.size() && !writer_->wants_flush() && !segment_is_full());
+  TRY(writer_->flush());
+  for (; round.written < end; ++round.written) {
+    const Batch& batch = round.batches[round.written];
+    state.offset += backlog_cost(batch);
+    state.next_index += 1;
+    written_vector_.set(batch.header().origin, batch.header().lsn);
+    written_batch_bytes_ += batch.encoded_bytes();
+    round.points.push_back({header_.sequence, {state.next_index, state.offset, written_batch_bytes_}});
+  }
+  return {};
+}
+
 // Seals the segment and begins the next. Everything in a segment that another follows is on the disk.
 Status FileJournal::rotate(Round& round) {
-  TRY(writer_->add_summary(FrameKind::kSeal, round.durable));
+  if (!writer_->state().sealed) TRY(writer_->add_summary(FrameKind::kSeal, round.durable));
   TRY(writer_->sync());
   round.durable = writer_->state().next_index - 1;
   if (round.begun.empty())
@@ -237,7 +275,6 @@ Status FileJournal::rotate(Round& round) {
     round.begun.back().readable_bytes = writer_->flushed_bytes();
 
   SegmentHeader header = next_header();
-  header.covered = written_vector_;
   writer_ = TRY(SegmentWriter::create(*directory_, header));
   header_ = std::move(header);
   Segment segment{
@@ -256,9 +293,9 @@ void FileJournal::publish(Round&& round) {
     while (segment->sequence != sequence) ++segment;
     segment->note_point(point);
   }
-  for (const Batch& batch : round.batches) pending_bytes_ -= backlog_cost(batch);
-  if (!round.batches.empty()) ends_with_close_ = false;
-  written_ += round.batches.size();
+  for (size_t i = 0; i < round.written; ++i) pending_bytes_ -= backlog_cost(round.batches[i]);
+  if (round.written > 0) ends_with_close_ = false;
+  written_ += round.written;
   durable_ = std::max(durable_, round.durable);
   forget_read_batches();
 }
@@ -302,7 +339,7 @@ void FileJournal::wait_until_idle(Lock& lock) {
 }
 
 Status FileJournal::seal_and_begin() {
-  TRY(writer_->add_summary(FrameKind::kSeal, durable_));
+  if (!writer_->state().sealed) TRY(writer_->add_summary(FrameKind::kSeal, durable_));
   TRY(writer_->sync());
   durable_ = written_;
   segments_.back().readable_bytes = writer_->flushed_bytes();
@@ -321,11 +358,9 @@ Status FileJournal::rotate_if_all_before(LogIndex index) {
   wait_until_idle(lock);
   if (failure_) return std::unexpected(*failure_);
   if (closed_ || written_ + 1 != index || segments_.back().first_index == index) return {};
-  if (Status status = seal_and_begin(); !status) {
-    fail_with(status.error());
-    return status;
-  }
-  return {};
+  Status status = seal_and_begin();
+  if (!status && status.error().code() != Code::kNoSpace) fail_with(status.error());
+  return status;
 }
 
 Status FileJournal::drop_files(const std::vector<uint64_t>& sequences) {
@@ -340,7 +375,9 @@ Status FileJournal::drop_files(const std::vector<uint64_t>& sequences) {
 Result<LogIndex> FileJournal::trim(LogIndex index) {
   std::lock_guard one_at_a_time(trim_mutex_);
   index = std::min(index, last() + 1);
-  TRY(rotate_if_all_before(index));
+  // On a full disk the last segment stays: dropping those before it is what makes space.
+  Status rotated = rotate_if_all_before(index);
+  if (!rotated && rotated.error().code() != Code::kNoSpace) return std::unexpected(rotated.error());
   std::vector<uint64_t> dropped;
   LogIndex first;
   {
@@ -378,7 +415,7 @@ Status FileJournal::restart_at(LogIndex next, const Vector& covered) {
     for (const Segment& segment : segments_) dropped.push_back(segment.sequence);
     uint64_t bytes_before = tail_.bytes_before(tail_.end());
     if (Status status = begin_segment(std::move(header)); !status) {
-      fail_with(status.error());
+      if (status.error().code() != Code::kNoSpace) fail_with(status.error());
       return status;
     }
     segments_.erase(segments_.begin(), segments_.end() - 1);
@@ -389,6 +426,7 @@ Status FileJournal::restart_at(LogIndex next, const Vector& covered) {
     first_ = next;
     written_ = durable_ = next - 1;
     pending_bytes_ = 0;
+    note_outcome({});
     settled_.notify_all();
   }
   return drop_files(dropped);
@@ -408,8 +446,8 @@ Status FileJournal::close() {
   }
   if (thread_.joinable()) thread_.join();
   Lock lock(mutex_);
-  if (failure_) return std::unexpected(*failure_);
-  if (ends_with_close_) return {};
+  if (refusal()) return std::unexpected(*refusal());
+  if (ends_with_close_ || writer_->state().sealed) return {};
   Status status = writer_->add_summary(FrameKind::kClose, durable_);
   if (status) status = writer_->sync();
   if (!status) fail_with(status.error());

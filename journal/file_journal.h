@@ -2,7 +2,8 @@
 //
 // Locks: mutex_ guards all members but writer_ and written_vector_, which belong to the writer thread while
 // writing_ is set, and to whoever holds mutex_ otherwise. No file is touched under mutex_ except where a
-// caller waits for it anyway: trim (its rotation) and restart_at.
+// caller waits for it anyway: trim (its rotation) and restart_at. Between two rounds of the writer thread
+// writer_ stands where written_ says, also after a round that failed for want of space.
 #pragma once
 
 #include <atomic>
@@ -45,6 +46,7 @@ class FileJournal final : public TailedJournal {
   // What the writer does with the lock released.
   struct Round {
     std::vector<Batch> batches;
+    size_t written = 0;    // of them
     LogIndex durable = 0;  // then: what it becomes, if synced
     bool sync = false;
     std::vector<Segment> begun;                          // by rotation
@@ -62,6 +64,8 @@ class FileJournal final : public TailedJournal {
   bool urgent() const;
   Round plan();
   Status write(Round& round);
+  Status write_some(Round& round);
+  bool segment_is_full() const;
   Status rotate(Round& round);
   void publish(Round&& round);
   void forget_read_batches();
@@ -73,6 +77,8 @@ class FileJournal final : public TailedJournal {
   Status drop_files(const std::vector<uint64_t>& sequences);
   void wait_until_idle(Lock& lock);
   void fail_with(const Error& error);
+  void note_outcome(const Status& status);      // of a round
+  const std::optional<Error>& refusal() const;  // why nothing more is taken
   uint64_t soon_bytes() const;
   bool has_room_for(uint64_t bytes) const;
 
@@ -90,8 +96,9 @@ class FileJournal final : public TailedJournal {
   bool writing_ = false, stopping_ = false;
   bool expected_ = false, expected_now_ = false;  // the gatherer has something; it has much
   bool ends_with_close_ = false;
-  std::optional<Error> failure_;
-  std::atomic<bool> failed_{false};  // failure_ is set, and will not change
+  std::optional<Error> failure_;      // for good
+  std::optional<Error> full_;         // no space; what waits to be written is tried again
+  std::atomic<bool> refuses_{false};  // one of the two is set
 
   std::unique_ptr<SegmentWriter> writer_;
   SegmentHeader header_;  // of the segment that writer_ writes

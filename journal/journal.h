@@ -6,9 +6,12 @@
 //
 // Threads: every function may be called from any thread. Appending hands the batch to a background thread
 // that writes and syncs; readers see a batch as soon as append() returned. One gatherer may hold operations
-// back: a reader that has come to the end asks it for them, and the background thread soon. Failing disk:
-// after a failed write or sync nothing more is written; append() and sync() answer the first error from then
-// on (never retried as if nothing had happened).
+// back: a reader that has come to the end asks it for them, and the background thread soon.
+//
+// Failing disk: after a failed write or sync nothing more is written; reserve(), append() and sync() answer
+// the first error from then on (never retried as if nothing had happened). Only a write that failed for want
+// of space passes: until what waits could be written, which is tried every now and then, reserve() and sync()
+// answer kNoSpace; append() still takes what was let through before, and trim() can make space.
 #pragma once
 
 #include <functional>
@@ -109,10 +112,10 @@ class Journal {
   // Returns when everything up to and including `through` is on the disk, in every mode of durability: who
   // need not wait does not ask. kInvalidArgument past last().
   virtual Status sync(LogIndex through) = 0;
-  virtual LogIndex first() const = 0;    // oldest batch still here; last() + 1 if none
-  virtual LogIndex last() const = 0;     // newest, 0 if there never was one
-  virtual LogIndex durable() const = 0;  // on the disk up to here
-  virtual std::optional<Error> failure() const = 0;
+  virtual LogIndex first() const = 0;                // oldest batch still here; last() + 1 if none
+  virtual LogIndex last() const = 0;                 // newest, 0 if there never was one
+  virtual LogIndex durable() const = 0;              // on the disk up to here
+  virtual std::optional<Error> failure() const = 0;  // why it takes nothing more; kNoSpace may pass
   virtual Durability durability() const = 0;
   // Encoded bytes of the batches from `from` to last().
   virtual Result<uint64_t> bytes_from(LogIndex from) const = 0;

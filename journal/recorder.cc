@@ -295,11 +295,10 @@ fs::Outcome<void> Recorder::commit() {
     if (state.failure) return errno_of(*state.failure, EIO);
     through = state.newest;
   }
-  Status synced = state.journal.sync(through);
-  if (synced) return {};
-  std::lock_guard lock(state.mutex);
-  state.fail_with(synced.error());
-  return errno_of(synced.error(), EIO);
+  // The journal has the call, and followers get it: whether the disk will, reserve() asks before the next
+  // one.
+  if (Status synced = state.journal.sync(through); !synced) return errno_of(synced.error(), EIO);
+  return {};
 }
 
 InodeId Recorder::next() {

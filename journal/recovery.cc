@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
+#include <utility>
 
 namespace reprise::journal {
 namespace {
@@ -76,8 +78,24 @@ Status pass_sealed(const std::vector<std::unique_ptr<SegmentReader>>& readers, R
   return {};
 }
 
+// Follows the frames of a segment to say where those begin that no later frame calls durable.
+class UnsettledFrames {
+ public:
+  void pass(const Frame& frame) {
+    frames_.emplace_back(frame.header.index, frame.offset);
+    settle(frame.header.durable_through);
+  }
+  void settle(LogIndex durable_through) {
+    while (!frames_.empty() && frames_.front().first <= durable_through) frames_.pop_front();
+  }
+  uint64_t begin(uint64_t end) const { return frames_.empty() ? end : frames_.front().second; }
+
+ private:
+  std::deque<std::pair<LogIndex, uint64_t>> frames_;  // log index, offset
+};
+
 // Every frame of the last segment, up to its end or to the damage that is returned.
-Result<std::optional<Error>> pass_last(SegmentReader& reader, RecoveredLog& log) {
+Result<std::optional<Error>> pass_last(SegmentReader& reader, RecoveredLog& log, UnsettledFrames& unsettled) {
   log.segments.push_back(segment_of(reader, log.batch_bytes));
   log.vector = reader.header().covered;
   uint64_t bytes_before = log.batch_bytes;
@@ -86,6 +104,7 @@ Result<std::optional<Error>> pass_last(SegmentReader& reader, RecoveredLog& log)
     if (!frame && frame.error().code() == Code::kCorrupt) return std::optional(frame.error());
     if (!frame) return std::unexpected(frame.error());
     if (!*frame) break;
+    unsettled.pass(**frame);
     log.recovery.clean_close = (*frame)->header.kind == FrameKind::kClose;
     log.sealed = (*frame)->header.kind == FrameKind::kSeal;
     if ((*frame)->is_batch()) {
@@ -109,6 +128,25 @@ Status cut_tail(File& file, const SegmentReader& reader, Recovery& recovery) {
   recovery.cut_file = reader.path();
   recovery.clean_close = false;
   return file.resize(recovery.cut_offset);
+}
+
+// Puts on the disk what was read. It may be in the kernel's cache only, if the process was killed; and if a
+// sync failed there, the kernel may call pages clean that it never wrote, so that another sync would do
+// nothing: they are written once more. A file or a removal whose directory was not synced is made to last
+// too.
+Status settle(Directory& directory, File& file, uint64_t from, uint64_t to) {
+  constexpr uint64_t kPieceBytes = 1 << 20;
+  Bytes piece;
+  for (uint64_t at = from; at < to; at += piece.size()) {
+    piece.resize(std::min(kPieceBytes, to - at));
+    if (TRY(file.pread(piece, at)) != piece.size()) {
+      return fail(Code::kIo, fmt::format("{}: expected {} bytes at offset {}, found the end of the file",
+                                         file.path(), piece.size(), at));
+    }
+    TRY(file.pwrite(piece, at));
+  }
+  TRY(file.sync_data());
+  return directory.sync();
 }
 
 }  // namespace
@@ -205,7 +243,8 @@ Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& id
   }
   TRY(pass_sealed(opened.readers, log));
   SegmentReader& last = *opened.readers.back();
-  std::optional<Error> damage = TRY(pass_last(last, log));
+  UnsettledFrames unsettled;
+  std::optional<Error> damage = TRY(pass_last(last, log, unsettled));
   log.file = TRY(directory.open(segment_name(last.header().sequence), OpenMode::kReadWrite));
   if (damage) {
     if (auto error = damage_below_durable(last, *damage, durable_hint)) return std::unexpected(*error);
@@ -215,14 +254,17 @@ Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& id
     return std::unexpected(
         *damage_below_durable(last, last.damaged("the end of the file").error(), durable_hint));
   }
-  // What was read may be in the kernel's cache only; from here on it counts as durable.
-  if (!log.recovery.clean_close) TRY(log.file->sync_data());
+  // From here on all of it counts as durable.
+  unsettled.settle(durable_hint);
+  uint64_t end = last.state().offset;
+  TRY(settle(directory, *log.file, unsettled.begin(end), end));
   for (uint64_t sequence : opened.before_restart) {
     TRY(directory.unlink(segment_name(sequence)));
     TRY(directory.sync());
   }
   log.last_header = last.header();
   log.state = last.state();
+  log.state.sealed = log.sealed;
   log.recovery.first = log.segments.front().first_index;
   log.recovery.last = log.state.next_index - 1;
   return log;

@@ -7,6 +7,12 @@ namespace {
 
 constexpr size_t kWriteBytes = 1 << 20;  // buffered before a write
 
+// Of a sync, that there was no space does not mean that trying again helps: the bytes may be gone.
+Status synced(Status status) {
+  if (status || status.error().code() != Code::kNoSpace) return status;
+  return std::unexpected(Error(Code::kIo, status.error().message(), status.error().sys_errno()));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<SegmentWriter>> SegmentWriter::create(Directory& directory,
@@ -17,9 +23,9 @@ Result<std::unique_ptr<SegmentWriter>> SegmentWriter::create(Directory& director
   auto file = TRY(directory.open(temporary, OpenMode::kCreateOrOpen));
   TRY(file->resize(0));
   TRY(file->pwrite(bytes, 0));
-  TRY(file->sync_data());
+  TRY(synced(file->sync_data()));
   TRY(directory.rename(temporary, name));
-  TRY(directory.sync());
+  TRY(synced(directory.sync()));
   // Once more, so that messages call the file by its name.
   file = TRY(directory.open(name, OpenMode::kReadWrite));
   SegmentState state{.offset = bytes.size(),
@@ -29,9 +35,9 @@ Result<std::unique_ptr<SegmentWriter>> SegmentWriter::create(Directory& director
 }
 
 SegmentWriter::SegmentWriter(std::unique_ptr<File> file, SegmentId id, const SegmentState& state)
-    : file_(std::move(file)), id_(id), state_(state) {}
+    : file_(std::move(file)), id_(id), state_(state), flushed_(state) {}
 
-Status SegmentWriter::add(const Batch& batch, LogIndex durable_through) {
+void SegmentWriter::add(const Batch& batch, LogIndex durable_through) {
   FrameHeader header{.kind = FrameKind::kBatch,
                      .message_bytes = static_cast<uint32_t>(batch.message().size()),
                      .body_bytes = static_cast<uint32_t>(batch.body().size()),
@@ -44,7 +50,10 @@ Status SegmentWriter::add(const Batch& batch, LogIndex durable_through) {
   state_.next_index += 1;
   state_.summary.batches += 1;
   state_.summary.batch_bytes += batch.encoded_bytes();
-  return buffer_.size() >= kWriteBytes ? flush() : Status{};
+}
+
+bool SegmentWriter::wants_flush() const {
+  return buffer_.size() >= kWriteBytes;
 }
 
 Status SegmentWriter::add_summary(FrameKind kind, LogIndex durable_through) {
@@ -56,6 +65,7 @@ Status SegmentWriter::add_summary(FrameKind kind, LogIndex durable_through) {
              .durable_through = durable_through,
              .checksum = hash64(payload)},
             payload, {});
+  state_.sealed = kind == FrameKind::kSeal;
   return flush();
 }
 
@@ -71,14 +81,20 @@ void SegmentWriter::add_frame(FrameHeader header, ByteView first, ByteView secon
 
 Status SegmentWriter::flush() {
   if (buffer_.empty()) return {};
-  TRY(file_->pwrite(buffer_, state_.offset - buffer_.size()));
+  Status written = file_->pwrite(buffer_, flushed_.offset);
+  if (written)
+    flushed_ = state_;
+  else if (written.error().code() == Code::kNoSpace)
+    state_ = flushed_;
+  else
+    return written;
   buffer_.clear();
-  return {};
+  return written;
 }
 
 Status SegmentWriter::sync() {
   TRY(flush());
-  return file_->sync_data();
+  return synced(file_->sync_data());
 }
 
 }  // namespace reprise::journal

@@ -31,7 +31,7 @@ Bytes example_segment() {
                                 .lamport = 7,
                                 .time = {.sec = 3, .nsec = 4},
                                 .label = "demo"});
-  EXPECT_TRUE(writer->add(batch, 0));
+  writer->add(batch, 0);
   EXPECT_TRUE(writer->sync());
   EXPECT_TRUE(writer->add_summary(FrameKind::kClose, 1));
   return disk->files.at("0000000001.seg")->bytes;

@@ -1,5 +1,4 @@
-// The journal's contract, on a disk in memory: appending, reading, rotation, trimming, durability, failing
-// disks.
+// The journal's contract, on a disk in memory: appending, reading, rotation, trimming, durability.
 #include "journal/journal.h"
 
 #include <gtest/gtest.h>
@@ -409,53 +408,6 @@ TEST(Journal, VersionsAndFeaturesItDoesNotKnowAreNamed) {
   EXPECT_EQ(open_with(header, 0).error().code(), Code::kUnsupported);
   header.features = {.incompat = 4};
   EXPECT_EQ(open_with(header, 0).error().code(), Code::kUnsupported);
-}
-
-// --- a disk that fails
-
-// At every call of the disk, in turn. What sync() answered is there again afterwards; the first error stays.
-TEST(JournalFault, WhereverTheDiskFailsNothingAcknowledgedIsLost) {
-  JournalOptions options{.segment_bytes = 1500};
-  int failures = 0;
-  for (int k = 0; k < 200; ++k) {
-    auto disk = FakeDisk::create();
-    disk->failing_errno = k % 2 == 0 ? ENOSPC : EIO;
-    disk->calls_until_failure = k;
-    LogIndex acknowledged = 0;
-    bool failed = false;
-    {
-      auto journal = open_on(disk, options);
-      failed = !journal;
-      for (Lsn lsn = 1; journal && !failed && lsn <= 24; ++lsn) {
-        bool ok = (*journal)->append(make_batch(kOriginA, lsn)).has_value();
-        if (ok && lsn % 3 == 0) {
-          ok = (*journal)->sync(lsn).has_value();
-          if (ok) acknowledged = lsn;
-        }
-        failed = !ok;
-      }
-      if (journal && failed) {
-        auto failure = (*journal)->failure();
-        ASSERT_TRUE(failure);
-        EXPECT_EQ(failure->code(), k % 2 == 0 ? Code::kNoSpace : Code::kIo);
-        disk->calls_until_failure =
-            -1;  // the disk recovers; the journal does not pretend that nothing happened
-        int calls = disk->calls;
-        EXPECT_EQ((*journal)->sync((*journal)->last()).error().message(), failure->message());
-        EXPECT_FALSE((*journal)->append(make_batch(kOriginA, (*journal)->last() + 1)));
-        EXPECT_FALSE((*journal)->close());
-        EXPECT_EQ(disk->calls, calls);
-      }
-    }
-    failures += failed;
-    disk->calls_until_failure = -1;
-    Recovery recovery;
-    auto reopened = open_on(disk, options, acknowledged, &recovery);
-    ASSERT_TRUE(reopened) << "call " << k << ": " << reopened.error().message();
-    EXPECT_GE(recovery.last, acknowledged) << "call " << k;
-    expect_range(**reopened, 1, recovery.last);
-  }
-  EXPECT_GT(failures, 30);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <thread>
 
@@ -210,29 +211,68 @@ TEST_F(RecorderTest, AWriteThatNoBatchCanHoldIsCutIntoSeveral) {
   EXPECT_TRUE(std::equal(together.begin() + 10, together.end(), data.begin(), data.end()));
 }
 
-TEST_F(RecorderTest, OnceTheJournalHasFailedCallsAreRefused) {
-  for (int failing_errno : {ENOSPC, EIO}) {
-    auto disk = FakeDisk::create();
-    disk->failing_errno = failing_errno;
-    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
-                                  {.durability = Durability::kAlways}, clock_, random_, 0, nullptr);
-    auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
-    call(*recorder, "good", "");
-    ASSERT_TRUE(recorder->commit());
-    EXPECT_EQ(journal->durable(), 2u);
-    disk->calls_until_failure = 0;
-    call(*recorder, "lost", "");
-    auto lost = recorder->commit();
-    ASSERT_FALSE(lost) << "the guest was told that the disk has it";
-    EXPECT_EQ(static_cast<int>(lost.error()), failing_errno);
-    auto refused = recorder->reserve(1);
-    ASSERT_FALSE(refused);
-    EXPECT_EQ(static_cast<int>(refused.error()), failing_errno == ENOSPC ? ENOSPC : EROFS);
-    EXPECT_FALSE(recorder->flush());
-    recorder->record(fs::Unlink{.parent = kRootInode, .name = "late", .inode = {5}, .time = {}}, "");
-    EXPECT_FALSE(recorder->end_call());
-    EXPECT_FALSE(journal->close());
+// Against a journal that waits for the disk at every call.
+class FailingDisk : public RecorderTest {
+ protected:
+  std::shared_ptr<FakeDisk> disk_ = FakeDisk::create();
+
+  void SetUp() override {
+    journal_ = *Journal::open(std::make_unique<FakeDirectory>(disk_), kIdentity,
+                              {.durability = Durability::kAlways}, clock_, random_, 0, nullptr);
   }
+  void fail_with(int sys_errno) {
+    std::lock_guard lock(disk_->mutex);
+    disk_->failing_errno = sys_errno;
+    disk_->calls_until_failure = 0;
+  }
+  void recover() {
+    std::lock_guard lock(disk_->mutex);
+    disk_->calls_until_failure = -1;
+  }
+  static void expect_errno(const fs::Outcome<void>& outcome, int sys_errno) {
+    ASSERT_FALSE(outcome);
+    EXPECT_EQ(static_cast<int>(outcome.error()), sys_errno);
+  }
+};
+
+TEST_F(FailingDisk, OnceItHasFailedCallsAreRefusedForGood) {
+  auto recorder = begin();
+  call(*recorder, "good", "");
+  ASSERT_TRUE(recorder->commit());
+  EXPECT_EQ(journal_->durable(), 2u);
+  fail_with(EIO);
+  call(*recorder, "lost", "");
+  expect_errno(recorder->commit(), EIO);  // else the guest were told that the disk has it
+  recover();
+  expect_errno(recorder->reserve(1), EROFS);
+  recorder->record(fs::Unlink{.parent = kRootInode, .name = "late", .inode = {5}, .time = {}}, "");
+  expect_errno(recorder->end_call(), EIO);
+  EXPECT_FALSE(recorder->flush());
+  expect_errno(recorder->reserve(1), EROFS);
+  EXPECT_FALSE(journal_->close());
+}
+
+TEST_F(FailingDisk, OnceItIsFullCallsAreRefusedUntilThereIsSpace) {
+  auto recorder = begin();
+  call(*recorder, "good", "");
+  ASSERT_TRUE(recorder->commit());
+  fail_with(ENOSPC);
+  call(*recorder, "waits", "");
+  expect_errno(recorder->commit(), ENOSPC);
+  expect_errno(recorder->reserve(1), ENOSPC);
+  EXPECT_EQ(journal_->failure()->code(), Code::kNoSpace);
+  // A call that was let through before is in the journal, for peers, and waits for space like the other.
+  recorder->record(fs::Unlink{.parent = kRootInode, .name = "late", .inode = {5}, .time = {}}, "");
+  ASSERT_TRUE(recorder->end_call());
+  EXPECT_EQ(batches().size(), 4u);
+  recover();
+  for (int i = 0; i < 5000 && !recorder->reserve(1); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  EXPECT_FALSE(journal_->failure());
+  call(*recorder, "again", "");
+  ASSERT_TRUE(recorder->commit());
+  EXPECT_EQ(journal_->durable(), 5u);
+  EXPECT_TRUE(journal_->close());
 }
 
 // --- when a batch closes
