@@ -108,12 +108,8 @@ void on_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset, 
 }
 
 void on_lseek(fuse_req_t request, fuse_ino_t inode, off_t offset, int whence, fuse_file_info*) {
-  fs::Filesystem& filesystem = Session::of(request).filesystem_;
-  fs::Outcome<uint64_t> found = fs::errno_of(EINVAL);
-  if (whence == SEEK_DATA) found = filesystem.seek_data(InodeId{inode}, static_cast<uint64_t>(offset));
-  if (whence == SEEK_HOLE) found = filesystem.seek_hole(InodeId{inode}, static_cast<uint64_t>(offset));
-  if (!found) return reply_error(request, found.error());
-  fuse_reply_lseek(request, static_cast<off_t>(*found));
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) return reply_error(request, fs::Errno{EINVAL});
+  Session::of(request).holes_.answer(request, InodeId{inode}, static_cast<uint64_t>(offset), whence);
 }
 
 }  // namespace

@@ -81,6 +81,17 @@ Status KernelCache::drop_attributes(InodeId inode) {
   return drop_inode({inode, 0, 0});
 }
 
+Status KernelCache::write_back(InodeId inode, uint64_t offset, uint64_t length) {
+  fuse_session* session = session_.load();
+  if (session == nullptr) return {};
+  // Dropped, what is not written yet is written first.
+  int error = -fuse_lowlevel_notify_inval_inode(session, inode.value, static_cast<off_t>(offset),
+                                                static_cast<off_t>(length));
+  if (error == 0 || error == ENOENT || connection_ended(error)) return {};
+  return std::unexpected(
+      Error::from_errno(error, fmt::format("having the kernel write back inode {:#x}", inode.value)));
+}
+
 Status KernelCache::drop(const Touched& touched) {
   for (const TouchedName& name : touched.names()) TRY(drop_name(name.parent, name.name));
   for (const TouchedInode& inode : touched.inodes()) TRY(drop_inode(inode));

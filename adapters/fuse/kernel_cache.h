@@ -38,6 +38,10 @@ class KernelCache final : public instance::CoherenceHook {
   // names are dropped, so the kernel takes no lock that the request may hold.
   Status drop_attributes(InodeId inode);
 
+  // Makes the kernel write back what programs have put into mappings of these bytes of an inode. Takes
+  // requests to be served: not for a worker.
+  Status write_back(InodeId inode, uint64_t offset, uint64_t length);
+
   // The kernel has said hello and waits for the answer: from now on there is something to keep in step. A
   // change under way is waited for, so that none is half seen.
   void connect(fuse_session* session);

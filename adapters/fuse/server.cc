@@ -86,7 +86,8 @@ Server::Session::Session(fs::Filesystem& filesystem, Clock& clock, ServerOptions
       owners_(options_.show_all_as),
       lookups_(filesystem),
       in_flight_(options_.workers, clock),
-      cache_(filesystem, lookups_, marks_, in_flight_, clock) {}
+      cache_(filesystem, lookups_, marks_, in_flight_, clock),
+      holes_(filesystem, cache_) {}
 
 Server::Session::~Session() {
   stop();
@@ -120,9 +121,11 @@ Status Server::Session::start(int fd) {
 
 void Server::Session::stop() {
   if (session_ == nullptr) return;
+  // First those who wait for the kernel, which may have something to write back: that takes a worker.
+  holes_.stop();
+  cache_.disconnect();
   fuse_session_exit(session_);
   wake_and_join();
-  cache_.disconnect();
   fuse_session_destroy(session_);  // closes the descriptor
   session_ = nullptr;
 }

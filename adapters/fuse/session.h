@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "adapters/fuse/holes.h"
 #include "adapters/fuse/in_flight.h"
 #include "adapters/fuse/kernel_cache.h"
 #include "adapters/fuse/libfuse.h"
@@ -74,6 +75,7 @@ class Server::Session {
   RequestCounts counts_;
   InFlight in_flight_;
   KernelCache cache_;
+  Holes holes_;
   bool opens_itself_ = false, opens_directories_itself_ = false;  // the kernel can do without OPEN, OPENDIR
 
  private:

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <iostream>
+#include <thread>
 
 #include "tests/fs/recording.h"
 #include "tests/fuse/served_mount.h"
@@ -90,6 +91,68 @@ TEST(MountFuzz, RandomCallsAreAnsweredAsByTmpfs) {
   for (const std::string& finding : run.findings) ADD_FAILURE() << finding;
   RecordProperty("calls", std::to_string(run.calls));
   std::cout << run.calls << " calls\n";
+}
+
+// --- several at once, each in a directory of its own, which is its root
+
+struct Told {
+  std::vector<std::string> answers;
+  std::map<std::string, std::string> tree;
+};
+
+Told perform_all(Crew& crew, const posix::Script& script) {
+  Told told;
+  for (const posix::Step& step : script) told.answers.push_back(crew.perform(step));
+  told.tree = crew.tree();
+  return told;
+}
+
+// In a thread that makes no other calls.
+Told perform_below(const ServedMount& mount, const std::string& directory, const posix::Script& script) {
+  KernelRoot root({.root = mount.open_top(directory)});
+  Crew crew = posix::first_crew_of([&](const posix::Credentials& who) { return root.calls(who); });
+  return perform_all(crew, script);
+}
+
+void expect_as_by_tmpfs(const posix::Script& script, const Told& got) {
+  auto tmpfs = posix::tmpfs_contestant();
+  auto excuses = mount_contestant();
+  Told expected = perform_all(tmpfs->crew(), script);
+  for (size_t i = 0; i < script.size(); ++i) {
+    if (excuses->excused(script[i], got.answers[i], expected.answers[i])) continue;
+    ASSERT_EQ(got.answers[i], expected.answers[i]) << "call " << i + 1 << " of\n" << to_text(script);
+  }
+  EXPECT_EQ(posix::differing_entry(got.tree, expected.tree), "") << to_text(script);
+}
+
+TEST(MountFuzz, GuestsAtOnceDoNotMeddleWithEachOther) {
+  if (!can_mount()) GTEST_SKIP() << "calling as several users needs root";
+  constexpr size_t kGuests = 6, kSteps = 1500;
+  const uint64_t first_seed = posix::from_environment("REPRISE_FUZZ_SEED", 1);
+  const uint64_t calls = posix::from_environment("REPRISE_FUZZ_CALLS", kGuests * kSteps * 2);
+  uint64_t made = 0;
+  (void)posix::keep_mounts_private();  // before there are threads, which have this one's
+  for (uint64_t seed = first_seed; made < calls && !HasFatalFailure(); ++seed) {
+    fs::Recorded world;
+    auto mount = mount_of(world.filesystem);
+    std::vector<posix::Script> scripts;
+    for (size_t i = 0; i < kGuests; ++i) {
+      std::mt19937_64 random(seed * kGuests + i);
+      scripts.push_back(posix::random_script(random, kSteps));
+      ASSERT_TRUE(world.filesystem.make_directory({}, kRootInode, std::to_string(i), 0755));
+    }
+    std::vector<Told> told(kGuests);
+    std::vector<std::thread> guests;
+    for (size_t i = 0; i < kGuests; ++i)
+      guests.emplace_back([&, i] { told[i] = perform_below(*mount, "/" + std::to_string(i), scripts[i]); });
+    for (std::thread& guest : guests) guest.join();
+    mount.reset();
+    EXPECT_EQ(world.broken_law(), "");
+    EXPECT_EQ(world.replayed().digest().to_string(), world.filesystem.digest().to_string());
+    for (size_t i = 0; i < kGuests; ++i) expect_as_by_tmpfs(scripts[i], told[i]);
+    made += kGuests * kSteps;
+  }
+  std::cout << made << " calls\n";
 }
 
 class MountRegression : public ::testing::TestWithParam<std::filesystem::path> {};

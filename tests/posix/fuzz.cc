@@ -255,14 +255,10 @@ Script shrink(Script script, const MakeContestant& tested, const MakeContestant&
 
 // --- running them
 
-namespace {
-
 uint64_t from_environment(const char* name, uint64_t otherwise) {
   const char* text = std::getenv(name);
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
-
-}  // namespace
 
 FuzzRun fuzz(const MakeContestant& tested, const MakeContestant& oracle, const FuzzOptions& options) {
   const uint64_t calls = from_environment("REPRISE_FUZZ_CALLS", 0);

@@ -64,6 +64,7 @@ struct FuzzRun {
   uint64_t calls = 0;
   std::vector<std::string> findings;  // each a shrunk script and how it differs
 };
+uint64_t from_environment(const char* name, uint64_t otherwise);
 FuzzRun fuzz(const MakeContestant& tested, const MakeContestant& oracle, const FuzzOptions& options);
 
 // The files of tests/FOLDER/regressions, and what one says.

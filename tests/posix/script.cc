@@ -103,7 +103,8 @@ struct Performances {
   // To the size there is, tmpfs sets the times only if it holds pages of the file.
   std::string truncate() const {
     auto there = who.stat(path);
-    if (there && there->is_regular() && s.offset >= 0 && there->size == static_cast<uint64_t>(s.offset)) return "not compared";
+    if (there && there->is_regular() && s.offset >= 0 && there->size == static_cast<uint64_t>(s.offset))
+      return "not compared";
     return shown(who.truncate(s.path, s.offset));
   }
   std::string chmod() const { return shown(who.chmod(path, s.mode)); }
