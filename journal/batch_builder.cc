@@ -86,8 +86,8 @@ struct BatchBuilder::State {
   TextArena text;
   std::shared_ptr<BodyPool> pool = std::make_shared<BodyPool>();
   Bytes body;
-  size_t text_words = 0;             // of the names, each rounded up
-  std::vector<capnp::word> scratch;  // all zero between two batches
+  size_t text_words = 0;          // of the names, each rounded up
+  std::vector<uint64_t> scratch;  // words; all zero between two batches
 
   // Of the message: without operations, and for each besides its names.
   static constexpr size_t kFixedWords = 8 + capnp::sizeInWords<schema::Batch>() +
@@ -136,8 +136,9 @@ void BatchBuilder::State::fill(const BatchHeader& header, schema::Batch::Builder
 
 void BatchBuilder::State::encode(const BatchHeader& header, Batch::Shared& to) {
   size_t words = message_words(header);
-  if (scratch.size() < words) scratch.assign(std::max(words, scratch.size() * 2), capnp::word());
-  capnp::MallocMessageBuilder builder(kj::arrayPtr(scratch.data(), scratch.size()));
+  if (scratch.size() < words) scratch.assign(std::max(words, scratch.size() * 2), 0);
+  capnp::MallocMessageBuilder builder(
+      kj::arrayPtr(reinterpret_cast<capnp::word*>(scratch.data()), scratch.size()));
   auto root = builder.initRoot<schema::Batch>();
   fill(header, root);
   auto segments = builder.getSegmentsForOutput();

@@ -236,12 +236,26 @@ class Crashes {
 
   void check(const Files& files, const Model& model, const char* which) {
     ++states;
-    std::string wrong = judge(files, model);
-    if (wrong.empty()) return;
-    if (++violations <= 5) ADD_FAILURE() << what_ << ", " << which << ": " << wrong;
+    std::vector<DiskEvent> recovery;
+    std::string wrong = judge(files, model, recovery);
+    if (!wrong.empty() && ++violations <= 5) ADD_FAILURE() << what_ << ", " << which << ": " << wrong;
+    if (states % 32 == 0 && !recovering_ && !lying_) crash_in_recovery(files, model, recovery);
   }
 
-  std::string judge(const Files& files, const Model& model) {
+  // Power fails again, while what the first failure left is being opened.
+  void crash_in_recovery(const Files& files, const Model& model, const std::vector<DiskEvent>& recovery) {
+    recovering_ = true;
+    Platters platters(files);
+    for (const DiskEvent& event : recovery) {
+      platters.advance(event);
+      check(platters.survivors([](size_t) { return Fate{.kind = Fate::kLost}; }), model, "again, all lost");
+      for (int n = 0; n < 3; ++n)
+        check(platters.survivors([&](size_t) { return any_fate(); }), model, "again, any");
+    }
+    recovering_ = false;
+  }
+
+  std::string judge(const Files& files, const Model& model, std::vector<DiskEvent>& recovery_trace) {
     // The catalogue may know what is durable, or lag. Of a disk that lies it may not: that it lied would
     // show.
     LogIndex hint = lying_ || states % 3 == 0 ? 0 : model.acknowledged();
@@ -252,6 +266,7 @@ class Crashes {
     auto journal = open_on(disk, Durability::kFsync, hint, &recovery);
     if (!journal && lying_ && journal.error().code() == Code::kCorrupt) return refused();
     if (!journal) return journal.error().message();
+    recovery_trace = disk->trace();
     if (!unopened.empty()) return lying_ ? refused() : "read beside: " + unopened;
     if (seen != 0 && seen != recovery.last)
       return fmt::format("read beside up to {}, opened up to {}", seen, recovery.last);
@@ -293,7 +308,7 @@ class Crashes {
 
   const size_t cut_step_;  // a write is cut at every so many bytes
   FakeRandom chance_{7};
-  bool lying_ = false;
+  bool lying_ = false, recovering_ = false;
   std::string what_;
 };
 

@@ -1,0 +1,200 @@
+// Inputs that the targets accept: where a fuzzer begins, and what the ordinary tests put to every target.
+#include <sys/stat.h>
+
+#include <string>
+
+#include "base/check.h"
+#include "fs/tree.h"
+#include "journal/batch.h"
+#include "journal/segment_writer.h"
+#include "replay/wire.h"
+#include "snapshot/stream.h"
+#include "tests/fuzz/target.h"
+#include "tests/fuzz/volume.h"
+#include "tests/journal/fake_world.h"
+
+namespace reprise::fuzz {
+namespace {
+
+using namespace journal;
+using test::FakeDirectory;
+using test::FakeDisk;
+
+const OriginId kOrigin{.hi = 0xa, .lo = 1}, kOther{.hi = 0xb, .lo = 2};
+const InodeId kFile{101}, kDirectory{102};
+constexpr Timestamp kTime{.sec = 1'700'000'000, .nsec = 5};
+
+void add_names(BatchBuilder& to) {
+  to.add(fs::ClaimPrefix{3});
+  to.add(fs::Create{
+      .parent = kRootInode, .name = "dir", .inode = kDirectory, .mode = S_IFDIR | 0755, .time = kTime});
+  to.add(fs::Create{.parent = kDirectory,
+                    .name = "link",
+                    .inode = {103},
+                    .mode = S_IFLNK | 0777,
+                    .target = "../elsewhere",
+                    .time = kTime});
+  to.add(fs::Create{
+      .parent = kRootInode, .name = "file", .inode = kFile, .mode = S_IFREG | 0644, .uid = 1, .time = kTime});
+  to.add(fs::Link{kDirectory, "other", kFile, kTime});
+  to.add(fs::Rename{.old_parent = kDirectory,
+                    .old_name = "other",
+                    .new_parent = kRootInode,
+                    .new_name = "third",
+                    .inode = kFile,
+                    .time = kTime});
+  to.add(fs::Unlink{kRootInode, "third", kFile, kTime});
+  to.add(fs::Rmdir{kRootInode, "dir", kDirectory, kTime});
+}
+
+void add_contents(BatchBuilder& to) {
+  to.add(fs::Write{.inode = kFile, .offset = 4096, .data = as_bytes("some bytes of a file"), .time = kTime});
+  to.add(fs::Write{.inode = kFile, .offset = 0, .data = as_bytes("and some more"), .time = kTime});
+  to.add(fs::Truncate{kFile, 5000, kTime});
+  to.add(fs::Allocate{kFile, fs::RangeChange::kReserve, true, 0, 8192, kTime});
+  to.add(fs::CopyRange{kFile, 0, kFile, 8192, 13, kTime});
+  to.add(fs::SetAttributes{
+      .inode = kFile, .mask = 63, .mode = 0600, .uid = 2, .gid = 3, .atime = kTime, .mtime = kTime});
+  to.add(fs::SetXattr{kFile, "user.mime", as_bytes("text/plain"), kTime});
+  to.add(fs::RemoveXattr{kFile, "user.mime", kTime});
+  to.add(fs::SetLimits{.bytes = 1 << 30, .inodes = 1000});
+  to.add(fs::Barrier{"release", kTime});
+}
+
+// Three batches of kOrigin and one of kOther between them.
+std::vector<Batch> batches() {
+  BatchBuilder builder;
+  auto finish = [&](BatchHeader header) {
+    header.time = kTime;
+    header.label = "request 42";
+    return builder.finish(header);
+  };
+  std::vector<Batch> all;
+  builder.add(fs::ClaimPrefix{3});
+  all.push_back(finish({.kind = BatchKind::kOriginStart,
+                        .origin = kOrigin,
+                        .lsn = 1,
+                        .lamport = 1,
+                        .previous_origin = {.hi = 5, .lo = 5}}));
+  add_names(builder);
+  all.push_back(finish({.origin = kOrigin, .lsn = 2, .lamport = 2}));
+  builder.add(fs::Barrier{"mark", kTime});
+  all.push_back(finish({.origin = kOther, .lsn = 1, .lamport = 3, .dependencies = {{kOrigin, 2}}}));
+  add_contents(builder);
+  all.push_back(finish({.origin = kOrigin, .lsn = 3, .lamport = 4, .dependencies = {{kOther, 1}}}));
+  return all;
+}
+
+Bytes join(ByteView front, const Batch& batch) {
+  Bytes bytes(front.begin(), front.end());
+  append_bytes(bytes, batch.message());
+  append_bytes(bytes, batch.body());
+  return bytes;
+}
+
+std::vector<Bytes> batch_seeds() {
+  std::vector<Bytes> seeds;
+  for (const Batch& batch : batches()) {
+    Bytes words;
+    append_value(words, static_cast<uint16_t>(batch.message().size() / 8));
+    seeds.push_back(join(words, batch));
+  }
+  return seeds;
+}
+
+// A segment of these batches, closed and opened again in the middle, or sealed.
+Bytes segment(bool sealed) {
+  auto disk = FakeDisk::create();
+  FakeDirectory directory(disk);
+  SegmentHeader header{.volume = kVolumeOfSeeds.volume,
+                       .id = {.hi = 9, .lo = 9},
+                       .branch = kVolumeOfSeeds.branch,
+                       .sequence = 1,
+                       .first_index = 1};
+  auto writer = *SegmentWriter::create(directory, header);
+  LogIndex durable = 0;
+  for (const Batch& batch : batches()) {
+    writer->add(batch, durable);
+    if (++durable == 2) CHECK(writer->add_summary(FrameKind::kClose, 2));
+  }
+  if (sealed) CHECK(writer->add_summary(FrameKind::kSeal, durable));
+  CHECK(writer->flush());
+  return disk->files.at("0000000001.seg")->bytes;
+}
+
+std::vector<Bytes> segment_seeds() {
+  std::vector<Bytes> seeds;
+  for (bool sealed : {false, true}) {
+    for (uint8_t flags : {0, 1, 5}) {
+      Bytes seed{static_cast<std::byte>(flags)};
+      append_bytes(seed, segment(sealed));
+      seeds.push_back(std::move(seed));
+    }
+  }
+  return seeds;
+}
+
+fs::Head sample_tree() {
+  fs::Head head = fs::Head::create(kTime);
+  for (const Batch& batch : batches())
+    batch.for_each([&](const fs::Operation& operation) {
+      // What would take the names away again, is left out.
+      bool removes = std::holds_alternative<fs::Rmdir>(operation);
+      if (!removes) CHECK(head.apply(operation));
+    });
+  return head;
+}
+
+std::vector<Bytes> tree_stream_seeds() {
+  Bytes stream;
+  auto sent = snapshot::send_tree(sample_tree(), snapshot::kPieceBytes, [&](ByteView piece) -> Status {
+    append_bytes(stream, piece);
+    return {};
+  });
+  CHECK(sent);
+  return {stream};
+}
+
+std::vector<replay::Control> controls() {
+  Position position{.digest = {.lo = 1, .hi = 3}};
+  position.vector.set(kOrigin, 3);
+  position.vector.set(kOther, 1);
+  return {replay::Hello{.volume = kVolumeOfSeeds.volume, .branch = "main", .position = position},
+          replay::Refuse{.reason = "another volume"},
+          replay::CatchUp{.decision = {.suffix_bytes = 2, .reason = "why"}, .target = position.vector},
+          replay::SnapshotBegin{.position = position, .lamport = 4, .marks = {{"m", "r0.x"}}},
+          replay::SnapshotEnd{.root = {.lo = 1, .hi = 2}, .bytes = 3},
+          replay::Checkpoint{.position = position},
+          replay::Ack{.vector = position.vector, .bytes = 9},
+          replay::Heartbeat{.vector = position.vector},
+          replay::Resync{.reason = "other digest"},
+          replay::Bye{.reason = "done"}};
+}
+
+std::vector<Bytes> wire_seeds() {
+  Bytes all{std::byte{0xff}};
+  std::vector<Bytes> seeds;
+  for (const replay::Control& control : controls()) {
+    Bytes frame = *replay::encode_control(control);
+    seeds.push_back({std::byte{0x80}});
+    append_bytes(seeds.back(), frame);
+    append_bytes(all, frame);
+  }
+  for (const Batch& batch : batches()) append_bytes(all, join(replay::batch_frame_header(batch), batch));
+  append_bytes(all, replay::tree_frame_header(5));
+  append_bytes(all, as_bytes("bytes"));
+  seeds.push_back(std::move(all));
+  return seeds;
+}
+
+}  // namespace
+
+const std::vector<Target>& targets() {
+  static const std::vector<Target> all = {{"batch", fuzz_batch, batch_seeds},
+                                          {"segment", fuzz_segment, segment_seeds},
+                                          {"tree_stream", fuzz_tree_stream, tree_stream_seeds},
+                                          {"wire", fuzz_wire, wire_seeds}};
+  return all;
+}
+
+}  // namespace reprise::fuzz

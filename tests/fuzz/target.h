@@ -1,0 +1,43 @@
+// A fuzz target: a function that any bytes must leave unharmed, or it aborts. What it checks besides are laws
+// that hold for every input it accepts.
+//
+// Each X_fuzz.cc defines one, fuzz_X, and is built twice: into the ordinary test program, which puts seeds
+// and regressions to it, and, with clang, into X_fuzz, which libFuzzer drives (tools/fuzz).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+
+namespace reprise::fuzz {
+
+// A batch: a number of words (u16) that its message has, then message and body. Its checksum always matches.
+void fuzz_batch(ByteView input);
+// A segment file behind a byte of flags: 1: put its checksums right first, so that it is the fields behind
+// them that are tried; the rest, shifted: what the catalogue says is durable.
+void fuzz_segment(ByteView input);
+// Pieces of a tree as a peer sends them.
+void fuzz_tree_stream(ByteView input);
+// Frames of a connection behind a byte of flags: 128: put their checksums right first; the rest: how many
+// bytes arrive at a time, less one.
+void fuzz_wire(ByteView input);
+
+struct Target {
+  const char* name;
+  void (*run)(ByteView input);
+  std::vector<Bytes> (*seeds)();  // inputs that are accepted
+};
+const std::vector<Target>& targets();
+
+}  // namespace reprise::fuzz
+
+#ifdef REPRISE_LIBFUZZER
+#define REPRISE_FUZZ_TARGET(run)                                            \
+  extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) { \
+    run(reprise::ByteView(reinterpret_cast<const std::byte*>(data), size)); \
+    return 0;                                                               \
+  }
+#else
+#define REPRISE_FUZZ_TARGET(run)
+#endif
