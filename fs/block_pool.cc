@@ -1,18 +1,15 @@
 #include "fs/block_pool.h"
 
-#include <sys/mman.h>
-
 #include <atomic>
 #include <mutex>
 #include <new>
 
-#include "base/check.h"
+#include "fs/slab.h"
 #include "fs/types.h"
 
 namespace reprise::fs {
 namespace {
 
-constexpr size_t kSlabBytes = 2 << 20;
 constexpr uint16_t kSlabBlocks = kSlabBytes / kBlockSize;
 
 // The first block of a slab.
@@ -29,25 +26,10 @@ struct Slab {
 static_assert(sizeof(Slab) <= kBlockSize);
 
 Slab* slab_of(const std::byte* block) {
-  return reinterpret_cast<Slab*>(reinterpret_cast<uintptr_t>(block) & ~(kSlabBytes - 1));
+  return static_cast<Slab*>(slab_around(block));
 }
 uint16_t index_of(const std::byte* block) {
   return static_cast<uint16_t>((reinterpret_cast<uintptr_t>(block) & (kSlabBytes - 1)) / kBlockSize);
-}
-
-// mmap gives page alignment only: map twice as much and give back what lies around the aligned part.
-Slab* map_slab() {
-  void* mapped = mmap(nullptr, 2 * kSlabBytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  CHECK(mapped != MAP_FAILED);  // a failed allocation aborts; byte limits are what prevents it
-  auto begin = reinterpret_cast<uintptr_t>(mapped);
-  uintptr_t aligned = (begin + kSlabBytes - 1) & ~(kSlabBytes - 1);
-  if (aligned > begin) munmap(mapped, aligned - begin);
-  size_t behind = begin + kSlabBytes - aligned;
-  if (behind > 0) munmap(reinterpret_cast<void*>(aligned + kSlabBytes), behind);
-  madvise(reinterpret_cast<void*>(aligned), kSlabBytes,
-          MADV_HUGEPAGE);  // advice: fewer page faults where it is heeded
-  return new (reinterpret_cast<void*>(aligned)) Slab{};
 }
 
 class Pool {
@@ -79,7 +61,7 @@ class Pool {
       if (++empty_slabs_ > keep) {
         empty_slabs_--;
         unlink(slab);
-        munmap(slab, kSlabBytes);
+        unmap_slab(slab);
       }
     }
   }
@@ -91,7 +73,7 @@ class Pool {
 
  private:
   void add_slab() {
-    Slab* slab = map_slab();
+    Slab* slab = new (map_slab()) Slab{};
     for (uint16_t i = kSlabBlocks - 1; i >= 1; i--) {
       slab->next_free[i] = slab->first_free;
       slab->first_free = i;

@@ -4,6 +4,8 @@
 #include <new>
 #include <vector>
 
+#include "fs/node_pool.h"
+
 namespace reprise::fs {
 namespace {
 
@@ -55,6 +57,8 @@ void destroy(Node* node, std::vector<Node*>& dead) {
       break;
     }
     case NodeKind::kDirLeaf:
+      DirLeaf::destroy(static_cast<DirLeaf*>(node));
+      break;
     case NodeKind::kSmallFile:
     case NodeKind::kXattrs:
       ::operator delete(node);  // made by allocate_with_tail; trivially destructible
@@ -63,6 +67,23 @@ void destroy(Node* node, std::vector<Node*>& dead) {
 }
 
 }  // namespace
+
+// The address sanitizer is to see each node by itself.
+#ifdef __SANITIZE_ADDRESS__
+void* allocate_node(size_t bytes) {
+  return ::operator new(bytes);
+}
+void free_node(void* node, size_t) {
+  ::operator delete(node);
+}
+#else
+void* allocate_node(size_t bytes) {
+  return node_pool(bytes).allocate();
+}
+void free_node(void* node, size_t bytes) {
+  node_pool(bytes).free(node);
+}
+#endif
 
 void release(Node* node) {
   if (node == nullptr || node->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
@@ -75,7 +96,11 @@ void release(Node* node) {
 }
 
 DirLeaf* DirLeaf::create(uint16_t capacity) {
-  return new (allocate_with_tail<DirLeaf>(capacity)) DirLeaf(capacity);
+  return new (allocate_node(sizeof(DirLeaf) + capacity)) DirLeaf(capacity);
+}
+
+void DirLeaf::destroy(DirLeaf* leaf) {
+  free_node(leaf, sizeof(DirLeaf) + leaf->capacity);
 }
 
 DirLeaf* DirLeaf::clone(uint16_t new_capacity) const {

@@ -36,6 +36,9 @@ enum class NodeKind : uint8_t {
   kXattrs = 8,
 };
 
+void* allocate_node(size_t bytes);
+void free_node(void* node, size_t bytes);
+
 struct Node {
   std::atomic<uint32_t> refs{1};
   const NodeKind kind;
@@ -48,6 +51,14 @@ struct Node {
   // A copy is a new node: nobody refers to it yet, nothing has stored it.
   Node(const Node& other) : kind(other.kind), level(other.level), count(other.count) {}
   Node& operator=(const Node&) = delete;
+};
+
+// Nodes of one size, of which a large tree has many (fs/node_pool.h).
+template <class T>
+struct Pooled : Node {
+  using Node::Node;
+  static void* operator new(size_t bytes) { return allocate_node(bytes); }
+  static void operator delete(void* node) { free_node(node, sizeof(T)); }
 };
 
 // Of a node that may be shared: several snapshots may be at work, each under a view of its own. A shared node
@@ -118,24 +129,24 @@ inline constexpr int kFanout = 1 << kFanoutBits;
 
 // Inode table: a radix tree over the 64 bits of an InodeId, four bits a level, with runs of single children
 // left out: a node says in `shift` which bits choose among its children, and in `base` the bits above them.
-struct TableInner : Node {
+struct TableInner : Pooled<TableInner> {
   Digest128 sum;
   uint64_t base = 0;  // of the ids below; bits under shift + 4 are zero
   uint8_t shift = 0;  // 4, 8, … 60
   uint16_t dirty = 0;
   Node* child[kFanout] = {};
 
-  TableInner() : Node(NodeKind::kTableInner) {}
+  TableInner() : Pooled(NodeKind::kTableInner) {}
 };
 
 // 16 inodes with consecutive ids.
-struct TablePage : Node {
+struct TablePage : Pooled<TablePage> {
   Digest128 sum;      // inodes without links count as absent
   uint64_t base = 0;  // id of inode[0]; a multiple of 16
   uint16_t dirty = 0;
   Inode inode[kFanout];
 
-  TablePage() : Node(NodeKind::kTablePage) {}
+  TablePage() : Pooled(NodeKind::kTablePage) {}
 };
 
 // Directory: a B+ tree ordered by DirKey. Inner nodes hold up to 16 children and the smallest key each may
@@ -145,11 +156,11 @@ using DirKey =
 inline constexpr int kDirOrdinalBits = 15;
 DirKey dir_hash(std::string_view name);  // with ordinal 0; never below 2^15, so that small cookies are free
 
-struct DirInner : Node {
+struct DirInner : Pooled<DirInner> {
   DirKey key[kFanout] = {};
   Node* child[kFanout] = {};
 
-  DirInner() : Node(NodeKind::kDirInner) {}
+  DirInner() : Pooled(NodeKind::kDirInner) {}
 };
 
 // Slots are sorted by key and grow from the front of bytes(), names are packed towards its end.
@@ -169,6 +180,7 @@ struct DirLeaf : Node {
   uint16_t names_begin;  // the names lie in [names_begin, capacity), without gaps but in no order
 
   static DirLeaf* create(uint16_t capacity);
+  static void destroy(DirLeaf* leaf);
   DirLeaf* clone(uint16_t new_capacity) const;  // at least what is used
 
   std::byte* bytes() { return reinterpret_cast<std::byte*>(this + 1); }

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "fs/guest.h"
+#include "fs/node_pool.h"
 #include "tests/fs/recording.h"
 
 namespace reprise::fs {
@@ -26,7 +27,7 @@ void with_small_stack(const Run& run) {
 
 size_t bytes_in_use() {
   struct mallinfo2 info = mallinfo2();
-  return info.uordblks + info.hblkhd;
+  return info.uordblks + info.hblkhd + pooled_node_bytes();
 }
 
 TEST(Scale, ATreeOf100000LevelsIsMadeCheckedAndDropped) {
