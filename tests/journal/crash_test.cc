@@ -239,7 +239,7 @@ class Crashes {
     std::vector<DiskEvent> recovery;
     std::string wrong = judge(files, model, recovery);
     if (!wrong.empty() && ++violations <= 5) ADD_FAILURE() << what_ << ", " << which << ": " << wrong;
-    if (states % 32 == 0 && !recovering_ && !lying_) crash_in_recovery(files, model, recovery);
+    if (states % 128 == 0 && !recovering_ && !lying_) crash_in_recovery(files, model, recovery);
   }
 
   // Power fails again, while what the first failure left is being opened.

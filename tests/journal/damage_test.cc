@@ -98,21 +98,24 @@ Bytes write_segment(FakeDirectory& directory, const Form& form) {
   return *directory.read_file(kFirst, 1 << 20);
 }
 
-// Reads as far as `next` gives batches. How many there were, each the one that was written; or what was
-// wrong.
+// Whether the batches that are read must be those that were written.
+enum class Batches { kAsWritten, kAny };
+
+// Reads as far as `next` gives batches. How many there were, or what was wrong.
 template <class Next>
-Result<LogIndex> read_all(Next&& next) {
+Result<LogIndex> read_all(Batches batches, Next&& next) {
   for (LogIndex index = 1;; ++index) {
-    auto logged = next();
-    if (!logged) return std::unexpected(logged.error());
-    if (!*logged) return index - 1;
-    EXPECT_EQ((*logged)->checksum(), make_batch(kOriginA, index, index * 37 % 180).checksum());
+    auto batch = next();
+    if (!batch) return std::unexpected(batch.error());
+    if (!*batch) return index - 1;
+    if (batches == Batches::kAny) continue;
+    EXPECT_EQ((*batch)->checksum(), make_batch(kOriginA, index, index * 37 % 180).checksum());
   }
 }
 
-Result<LogIndex> read_reader(FakeDirectory& directory) {
+Result<LogIndex> read_reader(FakeDirectory& directory, Batches batches) {
   auto reader = TRY(SegmentReader::open(TRY(directory.open(kFirst, OpenMode::kRead))));
-  return read_all([&]() -> Result<std::optional<Batch>> {
+  return read_all(batches, [&]() -> Result<std::optional<Batch>> {
     for (;;) {
       auto frame = TRY(reader->next());
       if (!frame) return std::optional<Batch>();
@@ -121,9 +124,9 @@ Result<LogIndex> read_reader(FakeDirectory& directory) {
   });
 }
 
-Result<LogIndex> read_beside(FakeDirectory& directory) {
+Result<LogIndex> read_beside(FakeDirectory& directory, Batches batches) {
   auto cursor = TRY(SegmentsCursor::open(directory, kIdentity, 0, 0));
-  return read_all([&]() -> Result<std::optional<Batch>> {
+  return read_all(batches, [&]() -> Result<std::optional<Batch>> {
     auto logged = TRY(cursor->next());
     return logged ? std::optional(std::move(logged->batch)) : std::nullopt;
   });
@@ -149,7 +152,7 @@ class Damaged : public testing::TestWithParam<Form> {
     disk->files.at(kFirst)->bytes = bytes;
     FakeDirectory directory(disk);
     for (auto read : {read_reader, read_beside})
-      if (auto found = read(directory); !found) expect_names_file(found.error(), what);
+      if (auto found = read(directory, Batches::kAsWritten); !found) expect_names_file(found.error(), what);
     auto report = verify_journal(directory, kIdentity, 0);
     if (!report) expect_names_file(report.error(), what);
     if (report && changed) {
@@ -158,7 +161,8 @@ class Damaged : public testing::TestWithParam<Form> {
     if (report && report->problem) expect_names_file(*report->problem, what);
     auto log = recover_log(directory, kIdentity, 0);
     if (!log) return expect_names_file(log.error(), what);
-    LogIndex found = GetParam().followed ? log->recovery.last : value_of(read_reader(directory), what);
+    LogIndex found = GetParam().followed ? log->recovery.last
+                                         : value_of(read_reader(directory, Batches::kAsWritten), what);
     EXPECT_EQ(log->recovery.last, found) << what;
   }
   static LogIndex value_of(const Result<LogIndex>& result, const std::string& what) {
@@ -257,8 +261,8 @@ TEST(Hostile, NoFieldOfASmallSegmentMakesAReaderTakeMuchMemory) {
       disk->files[kFirst] = std::make_shared<FakeDisk::Content>(bytes);
       FakeDirectory directory(disk);
       size_t peak = peak_of([&] {
-        static_cast<void>(read_reader(directory));
-        static_cast<void>(read_beside(directory));
+        static_cast<void>(read_reader(directory, Batches::kAny));
+        static_cast<void>(read_beside(directory, Batches::kAny));
         static_cast<void>(verify_journal(directory, kIdentity, 0));
         static_cast<void>(recover_log(directory, kIdentity, 0));
       });
@@ -304,7 +308,8 @@ TEST(Hostile, NoWordOfASmallBatchMakesItsDecoderTakeMuchMemoryOrTime) {
     }
   }
   EXPECT_GT(tried, 200);
-  EXPECT_LT(accepted, tried / 2) << "most of them are no batches";
+  EXPECT_GT(tried - accepted, 50) << "hostile pointers are refused";
+  EXPECT_GT(accepted, 50) << "values that are no pointers may be anything";
 }
 
 }  // namespace
