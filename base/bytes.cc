@@ -46,13 +46,11 @@ size_t printable_sequence(std::string_view text) {
   return point < kSmallest[length] || point > 0x10ffff || surrogate || control || direction ? 0 : length;
 }
 
-}  // namespace
-
-std::string printable(std::string_view text) {
+std::string escaped(std::string_view text, bool backslash_too) {
   std::string out;
   while (!text.empty()) {
     size_t length = printable_sequence(text);
-    if (text[0] == '\\') {
+    if (text[0] == '\\' && backslash_too) {
       out += "\\\\";
       length = 1;
     } else if (length == 0) {
@@ -64,6 +62,16 @@ std::string printable(std::string_view text) {
     text.remove_prefix(length);
   }
   return out;
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+  return escaped(text, true);
+}
+
+std::string one_line(std::string_view text) {
+  return escaped(text, false);
 }
 
 }  // namespace reprise

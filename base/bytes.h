@@ -83,5 +83,7 @@ std::string to_hex(ByteView bytes);
 std::string format_bytes(uint64_t bytes);
 // Text as a terminal may show it: control and non-UTF-8 bytes as \xNN, backslash doubled.
 std::string printable(std::string_view text);
+// The same for text in which names have been made printable already: a backslash stays one.
+std::string one_line(std::string_view text);
 
 }  // namespace reprise

@@ -127,8 +127,6 @@ Result<ReplayProgress> Replayer::replay(journal::Cursor& cursor, fs::Head& head,
     if (progress && !progress(done))
       return fail(Code::kCancelled, fmt::format("replay stopped after batch {}", done.log_index));
   }
-  if (until != kToEnd && done.log_index < until)
-    return fail(Code::kGap, fmt::format("the journal ends at batch {}, before {}", done.log_index, until));
   return done;
 }
 

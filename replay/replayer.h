@@ -49,9 +49,10 @@ class Replayer {
   // been drained; afterwards it has the group's.
   Status apply(fs::Head& head, std::span<const journal::Batch> group);
 
-  // Reads from the cursor and applies until the batch with log index `until` is done or, with kToEnd, until
-  // there are no more. Inodes without links go, but for those that `pinned` (may be null) says are in use.
-  // `progress` (may be null) is called after each group and may say false to stop: kCancelled.
+  // Reads from the cursor and applies until the batch with log index `until` is done, or there are no more:
+  // the answer's log_index says how far it came. Inodes without links go, but for those that `pinned` (may be
+  // null) says are in use. `progress` (may be null) is called after each group and may say false to stop:
+  // kCancelled.
   static constexpr LogIndex kToEnd = ~LogIndex{0};
   Result<ReplayProgress> replay(journal::Cursor& cursor, fs::Head& head, LogIndex until,
                                 const std::function<bool(const ReplayProgress&)>& progress = nullptr,

@@ -81,8 +81,7 @@ LockHolder decode_holder(std::string_view text) {
 
 std::unexpected<Error> busy(std::string_view where, const LockHolder& holder) {
   return fail(Code::kBusy,
-              fmt::format("{}: expected no live instance, found one: process {} ({})", where, holder.pid,
-                          holder.command.empty() ? "starting" : printable(holder.command)));
+              fmt::format("{}: expected no live instance, found one: {}", where, holder.describe()));
 }
 
 class DiskStore final : public Store {
@@ -230,6 +229,12 @@ class MemoryStore final : public Store {
 };
 
 }  // namespace
+
+std::string LockHolder::describe() const {
+  constexpr size_t kShown = 200;
+  std::string_view shown = command.empty() ? "starting" : std::string_view(command).substr(0, kShown);
+  return fmt::format("process {} ({}{})", pid, printable(shown), shown.size() < command.size() ? " …" : "");
+}
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& path, Access access) {
   auto directory = open_host_directory(path);

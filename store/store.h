@@ -40,7 +40,8 @@ class BranchLock {
 
 struct LockHolder {
   int pid = 0;
-  std::string command;  // for a person: "reprise run --store site -- php -S …"
+  std::string command;           // for a person: "reprise run --store site -- php -S …"
+  std::string describe() const;  // "process 12 (reprise run …)", one line that is not too long
 };
 
 class Store {

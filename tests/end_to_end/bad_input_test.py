@@ -303,7 +303,7 @@ class BadInput(EndToEnd):
                                     (["ls", f"{store}:/absent"], 3, "/absent"), (["ls", f"{store}@999"], 3, "999"),
                                     (["ls", f"{store}@no-such-mark"], 3, "no-such-mark"), (["mark", store, "not good"], 2, "not good"),
                                     (["mark", store, "head"], 2, "head"), (["digest", f"{store}:other"], 3, "other"),
-                                    (["wait-for", store, "never"], 3, "never"), (["digest", self.work], 2, "--content"),
+                                    (["wait-for", store, "never"], 1, "never"), (["digest", self.work], 2, "--content"),
                                     (["ls", f"{store}@{{soon}}"], 2, "soon"), (["ls", f"{store}@r0.nonsense"], None, "r0")):
             with self.subTest(words=words):
                 if status is None:

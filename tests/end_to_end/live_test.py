@@ -351,7 +351,7 @@ for reader in readers: reader.start()
         token = self.stat(self.a)["position"]
         self.reprise("wait-for", self.b, token)
         b.kill()
-        self.refused("wait-for", self.b, "never", "--timeout", 0.3, status=3)  # nobody will get there
+        self.refused("wait-for", self.b, "never", "--timeout", 0.3, status=1)  # nobody will get there
         self.reprise("wait-for", self.b, "m1")  # this was reached
 
 

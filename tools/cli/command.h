@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <string_view>
 
 #include "base/error.h"
 
@@ -15,6 +16,9 @@ inline constexpr int kDone = 0, kNo = 1, kUsage = 2, kFailed = 3;
 
 // A subcommand's body: its exit status, or why it failed.
 using Body = std::function<Result<int>()>;
+
+// One line on stderr, "reprise: " before it, whatever names the message holds.
+void complain(std::string_view message);
 
 // Registers one subcommand with its options on `app`. When it is the one asked for, its body is put in
 // `chosen`.

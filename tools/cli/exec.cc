@@ -55,7 +55,7 @@ Result<int> exec(const Options& options) {
     Status entered = enter(options);
     return entered ? fuse::become(options.command, status) : entered.error();
   }();
-  fmt::print(stderr, "reprise: {}\n", error.message());
+  complain(error.message());
   return status;
 }
 

@@ -53,8 +53,8 @@ Result<OpenTarget> open_when_there(const Target& target, uint64_t deadline_ns) {
   for (;;) {
     auto open = open_target(target);
     if (open && open->live) return open;
-    bool may_come =
-        open || open.error().code() == Code::kNotFound || open.error().code() == Code::kUnreachable;
+    bool may_come = open || open.error().code() == Code::kUnreachable ||
+                    (open.error().code() == Code::kNotFound && store::Store::check_new(target.store));
     if (!may_come || system_clock().monotonic_ns() > deadline_ns) return open;
     if (open && TRY(open->store->lock_holder(target.branch)) == std::nullopt) return open;
     system_clock().sleep_ns(20'000'000);
@@ -80,11 +80,11 @@ Result<int> wait_for(const Options& options) {
     // Nobody will get there; but it may have been reached already.
     if (TRY(open.store->catalogue().mark(target.branch, options.name))) return kDone;
     auto wanted = instance::resolve_position(*open.store, target.branch, options.name, system_clock());
-    if (!wanted) return std::unexpected(wanted.error().with_context("no instance is live"));
-    if (TRY(has_batch(open, *wanted))) return kDone;
-    fmt::print(stderr,
-               "reprise: {}: log index {} was not reached, and no instance is live that could get there\n",
-               target.store, **wanted);
+    if (!wanted && wanted.error().code() != Code::kNotFound) return std::unexpected(wanted.error());
+    if (wanted && TRY(has_batch(open, *wanted))) return kDone;
+    complain(fmt::format("{}, and no instance is live that could get there",
+                         wanted ? fmt::format("{}: log index {} was not reached", target.store, **wanted)
+                                : wanted.error().message()));
     return kNo;
   }
   uint64_t passed_ms = (system_clock().monotonic_ns() - begin_ns) / 1'000'000;
@@ -94,7 +94,7 @@ Result<int> wait_for(const Options& options) {
   auto answer =
       ask_live(open, question, static_cast<uint32_t>(std::min<uint64_t>(timeout_ms + 10'000, 0x7fffffff)));
   if (!answer && answer.error().code() == Code::kTimeout) {
-    fmt::print(stderr, "reprise: {}\n", answer.error().message());
+    complain(answer.error().message());
     return kNo;
   }
   if (!answer) return std::unexpected(answer.error());
@@ -126,7 +126,7 @@ void print_flat(const nlohmann::json& json, const std::string& prefix) {
     if (value.is_object() || value.is_array()) {
       print_flat(value, name);
     } else {
-      fmt::print("{:32} {}\n", name, value.is_string() ? value.get<std::string>() : value.dump());
+      fmt::print("{:32} {}\n", name, value.is_string() ? printable(value.get<std::string>()) : value.dump());
     }
   }
 }

@@ -136,8 +136,7 @@ Result<int> log_store(const Options& options) {
     return instance::resolve_position(*open.store, open.target.branch, position, system_clock());
   };
   LogIndex since = options.since.empty() ? 0 : TRY(resolve(options.since)).value_or(~LogIndex{0});
-  const std::string& last = options.until.empty() ? open.target.position : options.until;
-  LogIndex until = last.empty() ? ~LogIndex{0} : TRY(resolve(last)).value_or(~LogIndex{0});
+  std::optional<LogIndex> until = TRY(resolve(options.until.empty() ? open.target.position : options.until));
   instance::History history = TRY(instance::History::open(*open.store, open.target.branch));
   // Where the journal does not reach back to the beginning, names come from the snapshot before it, if it was
   // kept.
@@ -152,12 +151,17 @@ Result<int> log_store(const Options& options) {
     }
   }
   Printer printer(options, std::move(paths));
+  LogIndex last = first - 1;
   while (auto logged = TRY(history.cursor().next())) {
-    if (logged->index > until) break;
+    if (until && logged->index > *until) break;
+    last = logged->index;
     printer.print(*logged, logged->index > since);
   }
-  if (auto& torn = history.cursor().torn_tail())
-    fmt::print(stderr, "reprise: the log ends in a torn tail: {}\n", torn->message());
+  if (auto& torn = history.cursor().torn_tail()) complain("the log ends in a torn tail: " + torn->message());
+  if (until && *until > last) {
+    return fail(Code::kNotFound, fmt::format("{}: branch {} has no batch {}; its last is {}",
+                                             open.target.store, open.target.branch, *until, last));
+  }
   return kDone;
 }
 

@@ -33,6 +33,10 @@ reprise::Result<int> run(const reprise::cli::Body& body) {
 
 }  // namespace
 
+void reprise::cli::complain(std::string_view message) {
+  fmt::print(stderr, "reprise: {}\n", one_line(message));
+}
+
 int main(int argc, char** argv) {
   using namespace reprise::cli;
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of the write, not the end of us
@@ -52,18 +56,26 @@ int main(int argc, char** argv) {
     add(app, body);
   }
   auto is_asked_for = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
-  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_asked_for).empty()) {
-    fmt::print(stderr, "reprise: there is no command \"{}\"; `reprise --help` lists those there are\n",
-               reprise::printable(argv[1]));
+  if (argc == 1) {
+    complain("expected a command; `reprise --help` lists those there are");
+    return kUsage;
+  }
+  if (argv[1][0] != '-' && app.get_subcommands(is_asked_for).empty()) {
+    complain(fmt::format("there is no command \"{}\"; `reprise --help` lists those there are",
+                         reprise::printable(argv[1])));
     return kUsage;
   }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kDone : kUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    auto asked = app.get_subcommands();
+    complain(fmt::format("{}; `reprise {}--help` says what is expected", error.what(),
+                         asked.empty() ? "" : asked.front()->get_name() + " "));
+    return kUsage;
   }
   auto status = run(body);
   if (status) return *status;
-  fmt::print(stderr, "reprise: {}\n", status.error().message());
+  complain(status.error().message());
   return status.error().code() == reprise::Code::kInvalidArgument ? kUsage : kFailed;
 }

@@ -43,7 +43,7 @@ Result<int> mount(const Options& options) {
     auto written = sync_mount(getpid(), mount_path);
     auto unmounted = mount->unmount();
     for (const Status& status : {written, unmounted}) {
-      if (!status) fmt::print(stderr, "reprise: {}\n", status.error().message());
+      if (!status) complain(status.error().message());
     }
     return written && unmounted ? kDone : kFailed;
   });

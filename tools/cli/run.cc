@@ -99,7 +99,7 @@ Result<int> run_command(const Options& options) {
   return serve_live(settings, std::move(mount), [&](fuse::Server&) {
     auto running = launch->start();
     int status = launch->wait();
-    if (!running) fmt::print(stderr, "reprise: {}\n", running.error().message());
+    if (!running) complain(running.error().message());
     return status;
   });
 }
@@ -107,7 +107,7 @@ Result<int> run_command(const Options& options) {
 Result<int> run(const Options& options) {
   auto status = run_command(options);
   if (status) return status;
-  fmt::print(stderr, "reprise: {}\n", status.error().message());
+  complain(status.error().message());
   return fuse::Launch::kOwnFailure;
 }
 

@@ -158,9 +158,8 @@ Result<int> serve_live(const instance::HostOptions& settings, ServedMount mount,
   instance::Instance& instance = host->instance();
   const journal::Recovery& recovery = instance.open_report().recovery;
   if (recovery.cut_bytes > 0) {
-    fmt::print(stderr,
-               "reprise: {}: cut a torn tail of {} bytes at offset {}; everything before it is there\n",
-               recovery.cut_file, recovery.cut_bytes, recovery.cut_offset);
+    complain(fmt::format("{}: cut a torn tail of {} bytes at offset {}; everything before it is there",
+                         recovery.cut_file, recovery.cut_bytes, recovery.cut_offset));
   }
   bool started = false;
   auto status = serve(*host, settings.label, mount, body, started);
@@ -174,7 +173,7 @@ Result<int> serve_live(const instance::HostOptions& settings, ServedMount mount,
     // Somebody may be using it already: then it was not made for nothing.
     if (auto removed = store::Store::remove_unused(settings.store_path);
         !removed && removed.error().code() != Code::kBusy) {
-      fmt::print(stderr, "reprise: {}\n", removed.error().message());
+      complain(removed.error().message());
     }
   }
   if (!started) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "instance/control.h"
+#include "tools/cli/command.h"
 
 namespace reprise::cli {
 
@@ -69,14 +70,14 @@ Result<OpenTarget> open_target(const Target& target, store::Access access) {
   if (access == store::Access::kWrite || written.error().code() != Code::kPermission)
     return std::unexpected(written.error());
   open.may_ask = false;
-  fmt::print(stderr, "reprise: {}; what it has not written yet is not shown\n", written.error().message());
+  complain(fmt::format("{}; what it has not written yet is not shown", written.error().message()));
   return open;
 }
 
 Status refuse_live(const OpenTarget& target, std::string_view why) {
   if (!target.live) return {};
-  return fail(Code::kBusy, fmt::format("{}: branch {} is live in process {} ({}); {}", target.target.store,
-                                       target.target.branch, target.live->pid, target.live->command, why));
+  return fail(Code::kBusy, fmt::format("{}: branch {} is live in {}; {}", target.target.store,
+                                       target.target.branch, target.live->describe(), why));
 }
 
 Result<nlohmann::json> ask_live(const OpenTarget& target, const nlohmann::json& question,
