@@ -1,6 +1,7 @@
 // Changes that do not come through the mount, seen by guests that had cached what was there before.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <random>
@@ -58,6 +59,16 @@ class Remote {
   instance::CoherenceHook& hook_;
   uint64_t next_ = uint64_t{7} << InodeId::kCounterBits;
 };
+
+// As Python's zlib has it.
+uint32_t crc32(std::string_view bytes) {
+  uint32_t sum = ~uint32_t{0};
+  for (char byte : bytes) {
+    sum ^= static_cast<unsigned char>(byte);
+    for (int bit = 0; bit < 8; ++bit) sum = (sum >> 1) ^ ((sum & 1) != 0 ? 0xedb88320 : 0);
+  }
+  return ~sum;
+}
 
 // A guest beside a remote writer.
 class Coherence : public ::testing::Test {
@@ -157,6 +168,57 @@ TEST_F(Coherence, NamesAreReplacedRemovedAndMadeAgain) {
   EXPECT_EQ(guest.ask("ls('d')"), "[]");
   remote.create(d, "f", "again");
   EXPECT_EQ(guest.ask("[read('d/f'), ls('d')]"), "[b'again', ['f']]");
+}
+
+// Neither a name that the kernel knew nor a new time tells it that the listing it keeps is old.
+TEST_F(Coherence, ListingsChangeThoughNoTimeDoes) {
+  InodeId d = remote.mkdir(kRootInode, "d");
+  InodeId f = remote.create(d, "f", "");
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(guest.ask("ls('d')"), "['f']");
+  remote.create(d, "g", "");
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(guest.ask("ls('d')"), "['f', 'g']");
+  remote.apply({fs::Link{.parent = d, .name = "h", .inode = f, .time = kTime}});
+  EXPECT_EQ(guest.ask("ls('d')"), "['f', 'g', 'h']");
+}
+
+// One mapping that stays, and one that is private and was never written to: what is changed is seen in both,
+// what is cut off is zeros once it is there again.
+TEST_F(Coherence, MappingsSeeEachChange) {
+  constexpr size_t kSize = 100'000;
+  std::string model(kSize, 'a');
+  InodeId f = remote.create(kRootInode, "f", model);
+  guest.ask("keep('fd', os.open('f', os.O_RDWR))");
+  guest.ask("keep('shared', __import__('mmap').mmap(kept['fd'], 100000))");
+  guest.ask("keep('private', __import__('mmap').mmap(kept['fd'], 100000, flags=2))");
+  const std::string look =
+      "(lambda a, b, c: a == b == c and __import__('zlib').crc32(a))(kept['shared'][:], kept['private'][:], "
+      "read('f'))";
+  ASSERT_EQ(guest.ask("kept['shared'][:] == b'a' * 100000 == kept['private'][:]"), "True");
+  std::mt19937_64 random(3);
+  for (int change = 0; change < 1000; ++change) {
+    size_t offset = random() % kSize, length = std::min<size_t>(1 + random() % 9000, kSize - offset);
+    char fill = static_cast<char>('a' + random() % 26);
+    switch (random() % 4) {
+      case 0:  // shorter, and back to its size
+        remote.apply({fs::Truncate{.inode = f, .size = offset, .time = kTime},
+                      fs::Truncate{.inode = f, .size = kSize, .time = kTime}});
+        std::fill(model.begin() + static_cast<std::ptrdiff_t>(offset), model.end(), '\0');
+        break;
+      case 1:
+        remote.apply({fs::Allocate{.inode = f,
+                                   .change = fs::RangeChange::kPunch,
+                                   .keep_size = true,
+                                   .offset = offset,
+                                   .length = length,
+                                   .time = kTime}});
+        model.replace(offset, length, length, '\0');
+        break;
+      default:
+        model.replace(offset, length, length, fill);
+        remote.write(f, offset, std::string_view(model).substr(offset, length));
+    }
+    ASSERT_EQ(guest.ask(look), std::to_string(crc32(model))) << change;
+  }
 }
 
 TEST_F(Coherence, DirectoriesMoveAndGo) {
