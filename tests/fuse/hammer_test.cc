@@ -111,6 +111,13 @@ class Leader {
       if (auto operations = perform(script_[next_++]); !operations.empty()) return operations;
     }
   }
+  // The tree as an overwrite has it: without inodes that have no name and are only held open.
+  fs::View named_tree() {
+    for (int slot = 0; slot < Crew::kSlots; ++slot) crew_.perform({.call = "close", .slot = slot});
+    for (size_t i = 0; i < posix::script_callers().size(); ++i)
+      crew_.perform({.call = "chdir", .caller = static_cast<int>(i), .path = "/"});
+    return world_.filesystem.view();
+  }
   fs::Filesystem& filesystem() { return world_.filesystem; }
   std::map<std::string, std::string> look(bool absent_names) {
     return Look(*looker_, absent_names).everything();
@@ -272,7 +279,7 @@ void hammer(uint64_t seed, uint64_t changes, int readers, std::map<std::string, 
   (void)posix::keep_mounts_private();  // before there are threads, which have this one's
   Leader leader(seed);
   Follower follower;
-  follower.overwrite(leader.filesystem().view());
+  follower.overwrite(leader.named_tree());
   OpenFiles open_files(leader, follower);
   Readers busy(follower.top(), readers);
   std::mt19937_64 random(seed);
@@ -282,7 +289,7 @@ void hammer(uint64_t seed, uint64_t changes, int readers, std::map<std::string, 
     bool overwrite = random() % 200 == 0;
     if (overwrite) {
       for (int more = 0; more < 20; ++more) leader.change();
-      follower.overwrite(leader.filesystem().view());
+      follower.overwrite(leader.named_tree());
     } else {
       follower.apply(operations);
     }
