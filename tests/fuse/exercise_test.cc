@@ -6,7 +6,12 @@
 #include <cstdlib>
 #include <string>
 
+#include "tests/fs/recording.h"
 #include "tests/fuse/mounted.h"
+#include "tests/fuse/served_mount.h"
+#include "tests/posix/fuzz.h"
+#include "tests/posix/guest_calls.h"
+#include "tests/posix/kernel_calls.h"
 
 namespace reprise::fuse::testing {
 namespace {
@@ -42,6 +47,35 @@ TEST(Exercise, EveryByteOfAFileIsTheOneThatWasWritten) {
   EXPECT_EQ(mounted.filesystem().view().check_invariants(), "");
   EXPECT_EQ(mounted.filesystem().view().digest().to_string(),
             mounted.filesystem().view().recompute_digest().to_string());
+}
+
+// The commands of one mount; what it holds in the end is the sum of what was recorded, and looks the same
+// through the mount, cold or warm, and in the process.
+TEST(Exercise, ManyProcessesInOneSmallTree) {
+  if (::geteuid() != 0) GTEST_SKIP() << "looking at it from this process needs root";
+  fs::Recorded world;
+  auto mount = ServedMount::make(world.filesystem);
+  ASSERT_TRUE(mount) << mount.error().message();
+  ASSERT_EQ((*mount)->run({REPRISE_EXERCISE, "tree", seed(), steps("6000"), "8"}), 0);
+
+  (void)posix::keep_mounts_private();
+  auto look = [](ServedMount& at) {
+    posix::KernelRoot root({.root = at.open_top()});
+    return posix::crew_of([&](const posix::Credentials& who) { return root.calls(who); }).tree();
+  };
+  auto warm = look(**mount);
+  mount->reset();
+  EXPECT_GT(warm.size(), 5u) << "nothing much was there";
+  EXPECT_EQ(world.broken_law(), "");
+  fs::Head replayed = world.replayed();
+  EXPECT_EQ(replayed.digest().to_string(), world.filesystem.digest().to_string());
+  EXPECT_EQ(replayed.usage().inodes, world.filesystem.usage().inodes) << "inodes that nobody can reach";
+  auto guests = posix::crew_of(
+      [&](const posix::Credentials& who) { return posix::guest_calls(world.filesystem, who); });
+  EXPECT_EQ(posix::differing_entry(warm, guests.tree()), "");
+  auto again = ServedMount::make(world.filesystem);
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ(posix::differing_entry(warm, look(**again)), "");
 }
 
 }  // namespace

@@ -7,11 +7,13 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "adapters/fuse/mount.h"
 #include "adapters/fuse/server.h"
@@ -44,6 +46,22 @@ class ServedMount {
     int fd = ::open(top.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
     CHECK(fd >= 0);
     return fd;
+  }
+  // Runs a program of the machine's with its root as the working directory. Its exit status.
+  int run(const std::vector<std::string>& command) const {
+    int top = open_top();
+    std::vector<char*> argv;
+    for (const std::string& argument : command) argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
+    pid_t pid = ::fork();
+    if (pid == 0) {
+      if (::fchdir(top) == 0) ::execv(argv[0], argv.data());
+      ::_exit(127);
+    }
+    int status = -1;
+    CHECK(pid > 0 && ::waitpid(pid, &status, 0) == pid);
+    ::close(top);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
   Server& server() { return *server_; }
   instance::CoherenceHook& coherence() { return server_->coherence(); }
