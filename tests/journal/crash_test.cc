@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "journal/journal.h"
+#include "journal/recovery.h"
 #include "journal/segments_cursor.h"
 #include "journal/verify.h"
 #include "tests/journal/batches.h"
@@ -260,21 +261,21 @@ class Crashes {
     // show.
     LogIndex hint = lying_ || states % 3 == 0 ? 0 : model.acknowledged();
     auto disk = std::make_shared<CrashDisk>(files);
+    CrashDirectory directory(disk);
     LogIndex seen = 0;
-    std::string unopened = read_unopened(disk, hint, seen);
-    Recovery recovery;
-    auto journal = open_on(disk, Durability::kFsync, hint, &recovery);
-    if (!journal && lying_ && journal.error().code() == Code::kCorrupt) return refused();
-    if (!journal) return journal.error().message();
+    std::string unopened = read_unopened(directory, hint, seen);
+    auto log = recover_log(directory, kIdentity, hint);
+    if (!log && lying_ && log.error().code() == Code::kCorrupt) return refused();
+    if (!log) return log.error().message();
     recovery_trace = disk->trace();
     if (!unopened.empty()) return lying_ ? refused() : "read beside: " + unopened;
-    if (seen != 0 && seen != recovery.last)
-      return fmt::format("read beside up to {}, opened up to {}", seen, recovery.last);
-    auto cursor = (*journal)->read(recovery.first);
-    Model expected = lying_ ? model.without_promises() : model;
-    std::string wrong = expected.judge(recovery.first, recovery.last, *cursor);
+    LogIndex first = log->segments.empty() ? 1 : log->recovery.first, last = log->recovery.last;
+    if (seen != 0 && seen != last) return fmt::format("read beside up to {}, opened up to {}", seen, last);
+    auto cursor = SegmentsCursor::open(directory, kIdentity, 0, last);
+    if (!cursor) return cursor.error().message();
+    std::string wrong = (lying_ ? model.without_promises() : model).judge(first, last, **cursor);
     if (!wrong.empty() || states % 16 != 0) return wrong;
-    return go_on(disk, **journal);
+    return go_on(disk, last);
   }
 
   std::string refused() {
@@ -283,8 +284,7 @@ class Crashes {
   }
 
   // As who only asks reads it, before anything is repaired.
-  static std::string read_unopened(const std::shared_ptr<CrashDisk>& disk, LogIndex hint, LogIndex& seen) {
-    CrashDirectory directory(disk);
+  static std::string read_unopened(CrashDirectory& directory, LogIndex hint, LogIndex& seen) {
     auto cursor = SegmentsCursor::open(directory, kIdentity, 0, hint);
     if (!cursor) return cursor.error().message();
     for (;;) {
@@ -295,7 +295,13 @@ class Crashes {
     }
   }
 
-  static std::string go_on(const std::shared_ptr<CrashDisk>& disk, Journal& journal) {
+  // As a journal that is opened and used; its thread makes that the slowest way to look.
+  static std::string go_on(const std::shared_ptr<CrashDisk>& disk, LogIndex last) {
+    Recovery recovery;
+    auto opened = open_on(disk, Durability::kFsync, last, &recovery);
+    if (!opened) return opened.error().message();
+    if (recovery.last != last) return fmt::format("{} was the last, then {}", last, recovery.last);
+    Journal& journal = **opened;
     auto index = journal.append(make_batch(fake_random.next_id<OriginId>(), 1));
     if (!index) return index.error().message();
     if (Status closed = journal.close(); !closed) return closed.error().message();
