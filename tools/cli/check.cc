@@ -121,22 +121,22 @@ Result<int> repair(const Options& options) {
 
 }  // namespace
 
-void add_verify(CLI::App& app, Body& chosen) {
+void add_verify(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand(
+  Command command = reprise.subcommand(
       "verify", "Check every byte of a journal and every snapshot; exit 1 if something is damaged");
-  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
-  command->add_flag("--json", options->json, "the findings as JSON");
-  command->callback([&chosen, options] { chosen = [options] { return verify(*options); }; });
+  command.required("store", options->what, "STORE[:BRANCH]");
+  command.flag("--json", options->json, "the findings as JSON");
+  command.does([options] { return verify(*options); });
 }
 
-void add_repair(CLI::App& app, Body& chosen) {
+void add_repair(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command =
-      app.add_subcommand("repair", "Cut a journal at its first damage; what is cut is kept aside and named");
-  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
-  command->add_flag("--json", options->json, "what was done, as JSON");
-  command->callback([&chosen, options] { chosen = [options] { return repair(*options); }; });
+  Command command =
+      reprise.subcommand("repair", "Cut a journal at its first damage; what is cut is kept aside and named");
+  command.required("store", options->what, "STORE[:BRANCH]");
+  command.flag("--json", options->json, "what was done, as JSON");
+  command.does([options] { return repair(*options); });
 }
 
 }  // namespace reprise::cli

@@ -4,11 +4,16 @@
 // with 125, 126 or 127 as env(1) does.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
+
+namespace CLI {
+class App;
+}
 
 namespace reprise::cli {
 
@@ -20,22 +25,51 @@ using Body = std::function<Result<int>()>;
 // One line on stderr, "reprise: " before it, whatever names the message holds.
 void complain(std::string_view message);
 
-// Registers one subcommand with its options on `app`. When it is the one asked for, its body is put in
-// `chosen`.
-void add_run(CLI::App& app, Body& chosen);
-void add_mount(CLI::App& app, Body& chosen);
-void add_exec(CLI::App& app, Body& chosen);
-void add_log(CLI::App& app, Body& chosen);
-void add_replay(CLI::App& app, Body& chosen);
-void add_snapshot(CLI::App& app, Body& chosen);
-void add_digest(CLI::App& app, Body& chosen);
-void add_diff(CLI::App& app, Body& chosen);
-void add_ls(CLI::App& app, Body& chosen);
-void add_cat(CLI::App& app, Body& chosen);
-void add_mark(CLI::App& app, Body& chosen);
-void add_wait_for(CLI::App& app, Body& chosen);
-void add_stat(CLI::App& app, Body& chosen);
-void add_verify(CLI::App& app, Body& chosen);
-void add_repair(CLI::App& app, Body& chosen);
+// What a command takes, and what it does. A thin front of CLI11, whose header takes longer to compile than
+// everything else here: only command.cc and main.cc see it. Names are as CLI11 has them: "--name",
+// "-n,--name", or "name" for an argument by its place. What is filled in must live until the body has run.
+class Command {
+ public:
+  Command(CLI::App& app, Body& chosen) : app_(app), chosen_(chosen) {}
+
+  Command subcommand(const std::string& name, const std::string& about);
+  // One of its subcommands has to be given.
+  void require_subcommand();
+  void required(const std::string& name, std::string& into, const std::string& help);
+  void required(const std::string& name, std::vector<std::string>& into, const std::string& help);
+  // Checked by `wrong`, which says what is wrong with a value, or "".
+  using Check = std::function<std::string(const std::string&)>;
+  void option(const std::string& name, std::string& into, const std::string& help, const Check& wrong = {});
+  // The value that `into` has is the default, and the help says so.
+  void choice(const std::string& name, std::string& into, const std::vector<std::string>& among,
+              const std::string& help);
+  void number(const std::string& name, double& into, double least, double most, const std::string& help);
+  void flag(const std::string& name, bool& into, const std::string& help);
+  // At most one of these may be given.
+  void exclude_each_other(const std::vector<std::string>& names);
+  void footer(const std::string& text);
+  void does(Body body);
+
+ private:
+  CLI::App& app_;
+  Body& chosen_;
+};
+
+// Each registers one subcommand.
+void add_run(Command& reprise);
+void add_mount(Command& reprise);
+void add_exec(Command& reprise);
+void add_log(Command& reprise);
+void add_replay(Command& reprise);
+void add_snapshot(Command& reprise);
+void add_digest(Command& reprise);
+void add_diff(Command& reprise);
+void add_ls(Command& reprise);
+void add_cat(Command& reprise);
+void add_mark(Command& reprise);
+void add_wait_for(Command& reprise);
+void add_stat(Command& reprise);
+void add_verify(Command& reprise);
+void add_repair(Command& reprise);
 
 }  // namespace reprise::cli

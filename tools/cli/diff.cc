@@ -183,23 +183,21 @@ Result<int> diff(const Options& options) {
 
 }  // namespace
 
-void add_diff(CLI::App& app, Body& chosen) {
+void add_diff(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command =
-      app.add_subcommand("diff", "Show what differs between two states, or a state and a directory");
-  command->add_option("before", options->before, "STATE or a directory")->required();
-  command->add_option("after", options->after, "STATE or a directory")->required();
-  auto* stat = command->add_flag("--stat", options->stat, "sizes, how much differs, and totals");
-  auto* patch = command->add_flag("--patch", options->patch,
-                                  "as a patch for git-apply(1), bytes that are no text included");
-  auto* json = command->add_flag("--json", options->json, "one JSON object a line");
-  stat->excludes(patch)->excludes(json);
-  patch->excludes(json);
-  command->footer(
+  Command command =
+      reprise.subcommand("diff", "Show what differs between two states, or a state and a directory");
+  command.required("before", options->before, "STATE or a directory");
+  command.required("after", options->after, "STATE or a directory");
+  command.flag("--stat", options->stat, "sizes, how much differs, and totals");
+  command.flag("--patch", options->patch, "as a patch for git-apply(1), bytes that are no text included");
+  command.flag("--json", options->json, "one JSON object a line");
+  command.exclude_each_other({"--stat", "--patch", "--json"});
+  command.footer(
       "Each line begins with what changed: A added, D deleted, R renamed, T of another type, M bytes,\n"
       "P permissions, owner, times or extended attributes. Renames, owners and times are seen between\n"
       "states of one volume. Exit status: 0 equal, 1 they differ.");
-  command->callback([&chosen, options] { chosen = [options] { return diff(*options); }; });
+  command.does([options] { return diff(*options); });
 }
 
 }  // namespace reprise::cli

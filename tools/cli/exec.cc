@@ -61,13 +61,13 @@ Result<int> exec(const Options& options) {
 
 }  // namespace
 
-void add_exec(CLI::App& app, Body& chosen) {
+void add_exec(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand(
+  Command command = reprise.subcommand(
       "exec", "Run a command as another guest of a live instance: in its mount, beside what runs there");
-  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
-  command->add_option("command", options->command, "the command, after --")->required();
-  command->callback([&chosen, options] { chosen = [options] { return exec(*options); }; });
+  command.required("store", options->what, "STORE[:BRANCH]");
+  command.required("command", options->command, "the command, after --");
+  command.does([options] { return exec(*options); });
 }
 
 }  // namespace reprise::cli

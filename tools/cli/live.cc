@@ -149,36 +149,34 @@ Result<int> stat(const Options& options) {
 
 }  // namespace
 
-void add_mark(CLI::App& app, Body& chosen) {
+void add_mark(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand(
+  Command command = reprise.subcommand(
       "mark", "Put a mark into the history, or move it here; prints its position as a token");
-  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
-  command->add_option("name", options->name, "a letter or _, then letters, digits, _ . -")->required();
-  command->add_flag("--json", options->json, "name, log index and position as JSON");
-  command->callback([&chosen, options] { chosen = [options] { return mark(*options); }; });
+  command.required("store", options->what, "STORE[:BRANCH]");
+  command.required("name", options->name, "a letter or _, then letters, digits, _ . -");
+  command.flag("--json", options->json, "name, log index and position as JSON");
+  command.does([options] { return mark(*options); });
 }
 
-void add_wait_for(CLI::App& app, Body& chosen) {
+void add_wait_for(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand(
+  Command command = reprise.subcommand(
       "wait-for", "Wait until a mark or position has been applied; exit 1 if it was not in time");
-  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
-  command->add_option("position", options->name, "a mark, or a token of `mark` or `stat`")->required();
-  command->add_option("--timeout", options->timeout_s, "seconds")
-      ->check(CLI::Range(0.0, 1e6))
-      ->capture_default_str();
-  command->add_flag("--json", options->json, "what was reached, as JSON");
-  command->callback([&chosen, options] { chosen = [options] { return wait_for(*options); }; });
+  command.required("store", options->what, "STORE[:BRANCH]");
+  command.required("position", options->name, "a mark, or a token of `mark` or `stat`");
+  command.number("--timeout", options->timeout_s, 0, 1e6, "seconds");
+  command.flag("--json", options->json, "what was reached, as JSON");
+  command.does([options] { return wait_for(*options); });
 }
 
-void add_stat(CLI::App& app, Body& chosen) {
+void add_stat(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command =
-      app.add_subcommand("stat", "Say what a store holds and, if an instance is live, how it does");
-  command->add_option("store", options->what, "STORE[:BRANCH]")->required();
-  command->add_flag("--json", options->json, "as JSON");
-  command->callback([&chosen, options] { chosen = [options] { return stat(*options); }; });
+  Command command =
+      reprise.subcommand("stat", "Say what a store holds and, if an instance is live, how it does");
+  command.required("store", options->what, "STORE[:BRANCH]");
+  command.flag("--json", options->json, "as JSON");
+  command.does([options] { return stat(*options); });
 }
 
 }  // namespace reprise::cli

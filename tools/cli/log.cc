@@ -196,18 +196,18 @@ Result<int> log(const Options& options) {
 
 }  // namespace
 
-void add_log(CLI::App& app, Body& chosen) {
+void add_log(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("log", "Print the operations of a journal, oldest first");
-  command->add_option("store", options->what, "STORE[:BRANCH][@POSITION], or segment files")->required();
-  command->add_option("--path", options->path,
-                      "only what touches paths that match this glob ('*' matches '/' too)");
-  command->add_option("--origin", options->origin, "only this origin; the beginning of its id is enough");
-  command->add_option("--label", options->label, "only what was recorded under this label");
-  command->add_option("--since", options->since, "only what came after this position");
-  command->add_option("--until", options->until, "only up to this position");
-  command->add_flag("--json", options->json, "one JSON object a line");
-  command->callback([&chosen, options] { chosen = [options] { return log(*options); }; });
+  Command command = reprise.subcommand("log", "Print the operations of a journal, oldest first");
+  command.required("store", options->what, "STORE[:BRANCH][@POSITION], or segment files");
+  command.option("--path", options->path,
+                 "only what touches paths that match this glob ('*' matches '/' too)");
+  command.option("--origin", options->origin, "only this origin; the beginning of its id is enough");
+  command.option("--label", options->label, "only what was recorded under this label");
+  command.option("--since", options->since, "only what came after this position");
+  command.option("--until", options->until, "only up to this position");
+  command.flag("--json", options->json, "one JSON object a line");
+  command.does([options] { return log(*options); });
 }
 
 }  // namespace reprise::cli

@@ -3,6 +3,7 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -33,10 +34,6 @@ reprise::Result<int> run(const reprise::cli::Body& body) {
 
 }  // namespace
 
-void reprise::cli::complain(std::string_view message) {
-  fmt::print(stderr, "reprise: {}\n", one_line(message));
-}
-
 int main(int argc, char** argv) {
   using namespace reprise::cli;
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of the write, not the end of us
@@ -51,9 +48,10 @@ int main(int argc, char** argv) {
       "run.");
 
   Body body;
+  Command top(app, body);
   for (auto* add : {add_run, add_exec, add_mount, add_log, add_replay, add_snapshot, add_digest, add_diff,
                     add_ls, add_cat, add_mark, add_wait_for, add_stat, add_verify, add_repair}) {
-    add(app, body);
+    add(top);
   }
   auto is_asked_for = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
   if (argc == 1) {
@@ -69,9 +67,10 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    auto asked = app.get_subcommands();
-    complain(fmt::format("{}; `reprise {}--help` says what is expected", error.what(),
-                         asked.empty() ? "" : asked.front()->get_name() + " "));
+    std::string asked;
+    for (const CLI::App* at = &app; !at->get_subcommands().empty(); asked += at->get_name() + " ")
+      at = at->get_subcommands().front();
+    complain(fmt::format("{}; `reprise {}--help` says what is expected", error.what(), asked));
     return kUsage;
   }
   auto status = run(body);

@@ -51,14 +51,14 @@ Result<int> mount(const Options& options) {
 
 }  // namespace
 
-void add_mount(CLI::App& app, Body& chosen) {
+void add_mount(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand(
+  Command command = reprise.subcommand(
       "mount", "Mount an instance where everybody can see it, until this command gets a signal or `umount`");
-  command->add_option("store", options->live.store, "STORE[:BRANCH], made if it is not there")->required();
-  command->add_option("path", options->path, "an existing directory")->required();
-  add_live_options(*command, options->live);
-  command->callback([&chosen, options] { chosen = [options] { return mount(*options); }; });
+  command.required("store", options->live.store, "STORE[:BRANCH], made if it is not there");
+  command.required("path", options->path, "an existing directory");
+  add_live_options(command, options->live);
+  command.does([options] { return mount(*options); });
 }
 
 }  // namespace reprise::cli

@@ -188,31 +188,31 @@ Result<int> cat(const Reading& options) {
 
 }  // namespace
 
-void add_digest(CLI::App& app, Body& chosen) {
+void add_digest(Command& reprise) {
   auto options = std::make_shared<Reading>();
-  auto* command =
-      app.add_subcommand("digest", "Print the digest of a state or a directory, counted from its bytes");
-  command->add_option("state", options->what, "STATE, or a directory with --content")->required();
-  command->add_flag("--content", options->content,
-                    "the content digest: paths, types, modes, bytes; comparable with directories");
-  command->add_flag("--json", options->json, "both digests and the position, as JSON");
-  command->callback([&chosen, options] { chosen = [options] { return digest(*options); }; });
+  Command command =
+      reprise.subcommand("digest", "Print the digest of a state or a directory, counted from its bytes");
+  command.required("state", options->what, "STATE, or a directory with --content");
+  command.flag("--content", options->content,
+               "the content digest: paths, types, modes, bytes; comparable with directories");
+  command.flag("--json", options->json, "both digests and the position, as JSON");
+  command.does([options] { return digest(*options); });
 }
 
-void add_ls(CLI::App& app, Body& chosen) {
+void add_ls(Command& reprise) {
   auto options = std::make_shared<Reading>();
-  auto* command = app.add_subcommand("ls", "List a directory of a state");
-  command->add_option("state", options->what, "STATE[:/PATH]")->required();
-  command->add_flag("-l,--long", options->long_form, "modes, owners, sizes and times (UTC)");
-  command->add_flag("--json", options->json, "one JSON object a line");
-  command->callback([&chosen, options] { chosen = [options] { return ls(*options); }; });
+  Command command = reprise.subcommand("ls", "List a directory of a state");
+  command.required("state", options->what, "STATE[:/PATH]");
+  command.flag("-l,--long", options->long_form, "modes, owners, sizes and times (UTC)");
+  command.flag("--json", options->json, "one JSON object a line");
+  command.does([options] { return ls(*options); });
 }
 
-void add_cat(CLI::App& app, Body& chosen) {
+void add_cat(Command& reprise) {
   auto options = std::make_shared<Reading>();
-  auto* command = app.add_subcommand("cat", "Print a file of a state");
-  command->add_option("state", options->what, "STATE:/PATH")->required();
-  command->callback([&chosen, options] { chosen = [options] { return cat(*options); }; });
+  Command command = reprise.subcommand("cat", "Print a file of a state");
+  command.required("state", options->what, "STATE:/PATH");
+  command.does([options] { return cat(*options); });
 }
 
 }  // namespace reprise::cli

@@ -125,15 +125,15 @@ Result<int> replay(const Options& options) {
 
 }  // namespace
 
-void add_replay(CLI::App& app, Body& chosen) {
+void add_replay(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand(
+  Command command = reprise.subcommand(
       "replay", "Apply a recorded journal from its beginning and put the result into a directory");
-  command->add_option("store", options->what, "STORE[:BRANCH], or segment files in order")->required();
-  command->add_option("--onto", options->onto, "a directory that is empty or not there yet")->required();
-  command->add_option("--until", options->until, "up to this position");
-  command->add_flag("--json", options->json, "what was done, as JSON");
-  command->callback([&chosen, options] { chosen = [options] { return replay(*options); }; });
+  command.required("store", options->what, "STORE[:BRANCH], or segment files in order");
+  command.required("--onto", options->onto, "a directory that is empty or not there yet");
+  command.option("--until", options->until, "up to this position");
+  command.flag("--json", options->json, "what was done, as JSON");
+  command.does([options] { return replay(*options); });
 }
 
 }  // namespace reprise::cli

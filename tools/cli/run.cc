@@ -113,15 +113,15 @@ Result<int> run(const Options& options) {
 
 }  // namespace
 
-void add_run(CLI::App& app, Body& chosen) {
+void add_run(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand(
+  Command command = reprise.subcommand(
       "run", "Run a command inside an instance: it starts in the volume's root, mounted for it alone");
-  command->add_option("--store", options->live.store, "STORE[:BRANCH], made if it is not there")->required();
-  command->add_option("--at", options->at, "mount at this directory (default: STORE/mnt)");
-  add_live_options(*command, options->live);
-  command->add_option("command", options->command, "the command, after --")->required();
-  command->callback([&chosen, options] { chosen = [options] { return run(*options); }; });
+  command.required("--store", options->live.store, "STORE[:BRANCH], made if it is not there");
+  command.option("--at", options->at, "mount at this directory (default: STORE/mnt)");
+  add_live_options(command, options->live);
+  command.required("command", options->command, "the command, after --");
+  command.does([options] { return run(*options); });
 }
 
 }  // namespace reprise::cli

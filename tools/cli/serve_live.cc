@@ -94,22 +94,17 @@ Status sync_mount(pid_t pid, const std::string& mountpoint) {
   return {};
 }
 
-void add_live_options(CLI::App& command, LiveOptions& options) {
-  command.add_option("--listen", options.listen, "let followers connect here: unix:PATH");
-  command.add_option("--follow", options.follow,
-                     "follow the instance that listens there, read-only: unix:PATH");
-  command.add_option("--label", options.label, "recorded with every operation")
-      ->check([](const std::string& label) {
-        return label.size() <= journal::kLabelLimit
-                   ? ""
-                   : fmt::format("a label has at most {} bytes", journal::kLabelLimit);
-      });
-  command
-      .add_option("--durability", options.durability,
-                  "when the disk has what was written: none (at the end), lazy (ten times a second), fsync "
-                  "(when asked), always")
-      ->check(CLI::IsMember({"none", "lazy", "fsync", "always"}))
-      ->capture_default_str();
+void add_live_options(Command& command, LiveOptions& options) {
+  command.option("--listen", options.listen, "let followers connect here: unix:PATH");
+  command.option("--follow", options.follow, "follow the instance that listens there, read-only: unix:PATH");
+  command.option("--label", options.label, "recorded with every operation", [](const std::string& label) {
+    return label.size() <= journal::kLabelLimit
+               ? ""
+               : fmt::format("a label has at most {} bytes", journal::kLabelLimit);
+  });
+  command.choice("--durability", options.durability, {"none", "lazy", "fsync", "always"},
+                 "when the disk has what was written: none (at the end), lazy (ten times a second), fsync "
+                 "(when asked), always");
 }
 
 Result<Target> live_target(const std::string& store, const std::string& option) {

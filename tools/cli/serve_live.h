@@ -5,13 +5,13 @@
 #include <signal.h>
 #include <sys/types.h>
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <optional>
 #include <string>
 
 #include "adapters/fuse/server.h"
 #include "instance/host.h"
+#include "tools/cli/command.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {
@@ -21,7 +21,7 @@ struct LiveOptions {
 };
 
 // --listen, --follow, --label and --durability.
-void add_live_options(CLI::App& command, LiveOptions& options);
+void add_live_options(Command& command, LiveOptions& options);
 
 // The branch of the store; `option` is what the user calls it in errors.
 Result<Target> live_target(const std::string& store, const std::string& option);

@@ -94,31 +94,31 @@ Result<int> export_state(const Options& options) {
 
 }  // namespace
 
-void add_snapshot(CLI::App& app, Body& chosen) {
+void add_snapshot(Command& reprise) {
   auto options = std::make_shared<Options>();
-  auto* command =
-      app.add_subcommand("snapshot", "Keep whole states in the store, list them, put them into directories");
-  command->require_subcommand(1);
+  Command command =
+      reprise.subcommand("snapshot", "Keep whole states in the store, list them, put them into directories");
+  command.require_subcommand();
 
-  auto* creating = command->add_subcommand("create", "Keep the state as it is now");
-  creating->add_option("store", options->what, "STORE[:BRANCH]")->required();
-  creating->add_option("--label", options->label, "a note to find it by");
-  creating->add_flag("--trim", options->trim, "and drop the journal before it");
-  creating->add_flag("--json", options->json, "what was kept, as JSON");
-  creating->callback([&chosen, options] { chosen = [options] { return create(*options); }; });
+  Command creating = command.subcommand("create", "Keep the state as it is now");
+  creating.required("store", options->what, "STORE[:BRANCH]");
+  creating.option("--label", options->label, "a note to find it by");
+  creating.flag("--trim", options->trim, "and drop the journal before it");
+  creating.flag("--json", options->json, "what was kept, as JSON");
+  creating.does([options] { return create(*options); });
 
-  auto* listing = command->add_subcommand("list", "List the snapshots of a store");
-  listing->add_option("store", options->what, "STORE")->required();
-  listing->add_flag("--json", options->json, "one JSON object a line");
-  listing->callback([&chosen, options] { chosen = [options] { return list(*options); }; });
+  Command listing = command.subcommand("list", "List the snapshots of a store");
+  listing.required("store", options->what, "STORE");
+  listing.flag("--json", options->json, "one JSON object a line");
+  listing.does([options] { return list(*options); });
 
-  auto* exporting = command->add_subcommand("export", "Put a state into a directory");
-  exporting->add_option("state", options->what, "STATE")->required();
-  exporting->add_option("directory", options->onto, "a directory that is empty or not there yet")->required();
-  exporting->add_flag("--owners", options->owners,
-                      "set owners and groups, and keep setuid and setgid bits (root)");
-  exporting->add_flag("--devices", options->devices, "make device nodes (root)");
-  exporting->callback([&chosen, options] { chosen = [options] { return export_state(*options); }; });
+  Command exporting = command.subcommand("export", "Put a state into a directory");
+  exporting.required("state", options->what, "STATE");
+  exporting.required("directory", options->onto, "a directory that is empty or not there yet");
+  exporting.flag("--owners", options->owners,
+                 "set owners and groups, and keep setuid and setgid bits (root)");
+  exporting.flag("--devices", options->devices, "make device nodes (root)");
+  exporting.does([options] { return export_state(*options); });
 }
 
 }  // namespace reprise::cli
