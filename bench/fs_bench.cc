@@ -12,8 +12,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <random>
+#include <thread>
 
 #include "base/check.h"
 #include "bench/paired.h"
@@ -60,6 +62,7 @@ class Ours {
     return *fd;
   }
   void close(int fd) { CHECK(guest_.close(fd)); }
+  fs::Filesystem& filesystem() { return filesystem_; }
   void pwrite(int fd, ByteView data, uint64_t at) {
     CHECK(guest_.pwrite(fd, data, static_cast<int64_t>(at)) == data.size());
   }
@@ -265,6 +268,63 @@ void register_bytes(const std::string& name, size_t bytes, size_t part, size_t c
   });
 }
 
+// --- readers
+
+// ns of one of `threads` times `count` reads that as many threads do at once.
+double read_at_once(size_t threads, size_t count, const std::function<void(size_t thread)>& reads) {
+  return timed(threads * count, [&] {
+    std::vector<std::jthread> running;
+    for (size_t i = 0; i < threads; i++) running.emplace_back([&, i] { reads(i); });
+  });
+}
+
+// Beside each row: one thread alone, and how many times as much two get done.
+void register_readers() {
+  register_rows("readers", {"stat_of_head", "read_4k_of_head", "stat_of_view"}, 1, [](Rows& found) {
+    constexpr size_t kFiles = 3000, kReads = 300'000;
+    Ours ours;
+    Layout layout = layout_of(kFiles, 30);
+    for (const std::string& directory : layout.directories) ours.mkdir(directory);
+    for (const std::string& file : layout.files) ours.create(file);
+    Bytes page(kPage, std::byte{'x'});
+    int fd = ours.open("file");
+    for (size_t i = 0; i < 256; i++) ours.pwrite(fd, page, i * kPage);
+    ours.close(fd);
+    fs::View view = ours.filesystem().view();
+    auto row = [&](const char* name, const std::function<void(size_t)>& reads) {
+      std::vector<double> alone, both;
+      for (int round = 0; round < 7; round++) {
+        alone.push_back(read_at_once(1, kReads, reads));
+        both.push_back(read_at_once(2, kReads, reads));
+      }
+      std::ranges::sort(alone);
+      std::ranges::sort(both);
+      found[name].ns = both;
+      found[name].counters["alone_ns"] = alone[alone.size() / 2];
+      found[name].counters["two_readers"] = alone[alone.size() / 2] / both[both.size() / 2];
+    };
+    row("stat_of_head", [&](size_t thread) {
+      fs::Guest guest(ours.filesystem());
+      for (size_t i = 0; i < kReads; i++) CHECK(guest.stat(layout.files[(thread * 1500 + i) % kFiles]));
+    });
+    row("read_4k_of_head", [&](size_t thread) {
+      fs::Guest guest(ours.filesystem());
+      Bytes into(kPage);
+      int mine = *guest.open("file", O_RDONLY);
+      for (size_t i = 0; i < kReads; i++)
+        CHECK(guest.pread(mine, into, static_cast<int64_t>((thread * 128 + i) % 256 * kPage)) == kPage);
+    });
+    row("stat_of_view", [&](size_t thread) {
+      for (size_t i = 0; i < kReads; i++) {
+        std::string_view path = layout.files[(thread * 1500 + i) % kFiles];
+        size_t slash = path.find('/');
+        auto directory = view.lookup(kRootInode, path.substr(0, slash));
+        CHECK(directory && view.stat(view.lookup(directory->inode, path.substr(slash + 1))->inode));
+      }
+    });
+  });
+}
+
 const bool registered = [] {
   constexpr size_t kAll = ~size_t{0};
   register_names("tree:3000", 3000, 30, kAll, false, 9);
@@ -273,6 +333,7 @@ const bool registered = [] {
   register_names("flat:1000000", 1'000'000, 1'000'000, kAll, false, 1);
   for (size_t files : {1000, 10'000, 100'000, 1'000'000})
     register_names(fmt::format("growth:{}", files), files, 1000, kAll, false, files > 100'000 ? 1 : 5);
+  register_readers();
   register_bytes("4k_of_1M", 1 << 20, kPage, 100'000);
   register_bytes("4k_of_128M", 128 << 20, kPage, 100'000);
   register_bytes("1M_of_64M", 64 << 20, 1 << 20, 500);

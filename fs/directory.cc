@@ -57,19 +57,14 @@ struct Place {
     int i = child_index(inner, key);
     if (i > 0) low = inner.key[i];
     if (i + 1 < inner.count) high = inner.key[i + 1];
-    if (inner.level == 1) prefetch(inner.child[i], key);
+    if (inner.level == 1) prefetch(inner.child[i]);
     return i;
   }
-  // Has what lower_bound will look at on its way to the cache at once, not one after the other: the head of the
-  // leaf, and where the slot should be in a leaf that is neither full nor half empty.
-  void prefetch(const Node* child, DirKey key) const {
-    constexpr uint64_t kUsualCount = 20;
-    auto* at = reinterpret_cast<const std::byte*>(child);
-    auto* slot = at + sizeof(DirLeaf) + (fraction(key) * kUsualCount >> 16) * sizeof(Slot);
-    __builtin_prefetch(at);
-    __builtin_prefetch(slot - 64);
-    __builtin_prefetch(slot);
-    __builtin_prefetch(slot + 64);
+  // Asks for a leaf's lines at once: its head, slot and name would be waited for one after the other.
+  static void prefetch(const Node* leaf) {
+    constexpr size_t kLine = 64, kLargestLeaf = sizeof(DirLeaf) + DirLeaf::kMaxCapacity;
+    auto* at = reinterpret_cast<const std::byte*>(leaf);
+    for (size_t line = 0; line < kLargestLeaf; line += kLine) __builtin_prefetch(at + line);
   }
   // How far into the leaf a key should lie, in 65536ths: hashes are spread evenly.
   uint64_t fraction(DirKey key) const {

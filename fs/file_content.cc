@@ -115,13 +115,23 @@ void write_blocks(Inode& inode, uint64_t offset, ByteView data) {
   while (!data.empty()) {
     uint64_t block = offset / kBlockSize;
     FileLeaf* leaf = own_leaf(inode.content, block);
-    for (int i = index_at(block, 0); i < kFanout && !data.empty(); i++) {
+    std::byte* to = nullptr;  // where the first `run` bytes of data go: blocks side by side are one copy
+    size_t run = 0;
+    auto copy_run = [&] {
+      if (run > 0) std::memcpy(to, data.data(), run);
+      data = data.subspan(run);
+      run = 0;
+    };
+    for (int i = index_at(block, 0); i < kFanout && run < data.size(); i++) {
       size_t within = offset % kBlockSize;
-      size_t n = std::min<size_t>(kBlockSize - within, data.size());
-      std::memcpy(own_block(inode, *leaf, i, n == kBlockSize) + within, data.data(), n);
-      data = data.subspan(n);
+      size_t n = std::min<size_t>(kBlockSize - within, data.size() - run);
+      std::byte* at = own_block(inode, *leaf, i, n == kBlockSize) + within;
+      if (run > 0 && at != to + run) copy_run();
+      if (run == 0) to = at;
+      run += n;
       offset += n;
     }
+    copy_run();
   }
 }
 

@@ -58,7 +58,7 @@ Outcome<void> Filesystem::Call::apply_to(uint64_t links, const Operation& operat
 }
 
 Outcome<void> Filesystem::Call::apply_unrecorded(const Operation& operation) {
-  Outcome<void> applied = filesystem_.head_.apply(operation);
+  Outcome<void> applied = filesystem_.head_.apply_resolved(operation);
   CHECK(applied || !changed_);  // a call is never left half done
   if (applied) changed_ = true;
   return applied;
@@ -208,7 +208,15 @@ View Filesystem::install(const View& tree) {
 void Filesystem::pin(InodeId inode, uint64_t count) {
   PinShard& shard = shard_of(inode);
   std::lock_guard lock(shard.mutex);
-  shard.pins[inode].count += count;
+  if (auto found = shard.pins.find(inode); found != shard.pins.end()) {
+    found->second.count += count;
+  } else if (shard.spare) {
+    shard.spare.key() = inode;
+    shard.spare.mapped() = {.count = count};
+    shard.pins.insert(std::move(shard.spare));
+  } else {
+    shard.pins[inode].count = count;
+  }
 }
 
 void Filesystem::unpin(InodeId inode, uint64_t count) {
@@ -231,7 +239,7 @@ InodeId Filesystem::unpin_alone(InodeId inode, uint64_t count) {
     found->second.count -= count;
     if (found->second.count > 0) return {};
     last = found->second;
-    shard.pins.erase(found);
+    shard.spare = shard.pins.extract(found);
   }
   if (last.orphan) {
     std::unique_lock lock(mutex_);
@@ -241,18 +249,19 @@ InodeId Filesystem::unpin_alone(InodeId inode, uint64_t count) {
 }
 
 bool Filesystem::keep_orphan(InodeId inode) {
-  // ".." of a directory that is gone leads to the one it was in, gone or not.
-  auto above = head_.parent_of(inode);
   PinShard& shard = shard_of(inode);
+  InodeId above;
   {
     std::lock_guard lock(shard.mutex);
     auto found = shard.pins.find(inode);
     if (found == shard.pins.end()) return false;
     found->second.orphan = true;
+    // ".." of a directory that is gone leads to the one it was in, gone or not.
+    above = head_.parent_of(inode).value_or(InodeId{});
     if (!above || found->second.above) return true;
-    found->second.above = *above;
+    found->second.above = above;
   }
-  pin(*above);
+  pin(above);
   return true;
 }
 

@@ -30,6 +30,7 @@
 #include "base/clock.h"
 #include "fs/locks.h"
 #include "fs/tree.h"
+#include "fs/tree_lock.h"
 
 namespace reprise::fs {
 
@@ -202,6 +203,7 @@ class Filesystem {
   struct PinShard {
     std::mutex mutex;
     std::unordered_map<InodeId, Pin> pins;
+    decltype(pins)::node_type spare;  // of the last pin that went: what is opened and closed needs no memory
   };
 
   // An inode and what is there; valid while mutex_ is held and nothing is applied.
@@ -245,7 +247,7 @@ class Filesystem {
                              uint64_t rdev, std::string_view target, Hold hold);
   size_t unrecorded_bytes(InodeId inode);
 
-  mutable std::shared_mutex mutex_;
+  mutable TreeLock mutex_;
   Head head_;
   Clock& clock_;
   InodeIdSource& ids_;

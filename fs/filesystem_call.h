@@ -43,7 +43,7 @@ class Filesystem::Call {
 
   Filesystem& filesystem_;
   const Caller& caller_;
-  std::unique_lock<std::shared_mutex> lock_;
+  std::unique_lock<TreeLock> lock_;
   OperationSink* sink_ = nullptr;
   Timestamp now_;
   bool changed_ = false, recorded_ = false;

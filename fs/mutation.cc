@@ -77,6 +77,7 @@ Outcome<const Inode*> Mutation::find_directory(InodeId id) const {
 }
 
 Outcome<void> Mutation::check_absent(InodeId id, std::string_view name) const {
+  if (names_ == Names::kResolved) return {};
   const Inode* directory = TRY(find_directory(id));
   TRY(check_name(name));
   if (directory::find(directory->content, name)) return errno_of(EEXIST);
@@ -84,6 +85,7 @@ Outcome<void> Mutation::check_absent(InodeId id, std::string_view name) const {
 }
 
 Outcome<void> Mutation::check_present(InodeId id, std::string_view name, InodeId inode) const {
+  if (names_ == Names::kResolved) return {};
   const Inode* directory = TRY(find_directory(id));
   TRY(check_name(name));
   auto entry = directory::find(directory->content, name);

@@ -10,7 +10,9 @@ namespace reprise::fs {
 
 class Mutation {
  public:
-  explicit Mutation(Head& head) : head_(head) {}
+  // Whether the names of an operation are known to be as it claims.
+  enum class Names : bool { kUnknown, kResolved };
+  explicit Mutation(Head& head, Names names = Names::kUnknown) : head_(head), names_(names) {}
 
   Outcome<void> apply(const Operation& operation);
   Outcome<void> add_unlinked(const Create& operation);
@@ -56,6 +58,7 @@ class Mutation {
   void change_content(InodeId id, Timestamp time, const Change& change);
 
   Head& head_;
+  const Names names_;
 };
 
 }  // namespace reprise::fs

@@ -204,6 +204,10 @@ Outcome<void> Head::apply(const Operation& operation) {
   return Mutation(*this).apply(operation);
 }
 
+Outcome<void> Head::apply_resolved(const Operation& operation) {
+  return Mutation(*this, Mutation::Names::kResolved).apply(operation);
+}
+
 Outcome<void> Head::add_unlinked(const Create& inode_only) {
   return Mutation(*this).add_unlinked(inode_only);
 }

@@ -122,6 +122,10 @@ class Head : public Tree {
   // inode under that name), ELOOP (a directory into itself), ENAMETOOLONG, EFBIG, EMLINK.
   Outcome<void> apply(const Operation& operation);
 
+  // The same for an operation whose names were looked up in this very version, under the same lock: they are
+  // what it claims, and are not looked up again.
+  Outcome<void> apply_resolved(const Operation& operation);
+
   // An inode that no name leads to (O_TMPFILE), to be linked later. Not part of the digest.
   Outcome<void> add_unlinked(const Create& inode_only);
 
