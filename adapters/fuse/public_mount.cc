@@ -1,12 +1,18 @@
 #include "adapters/fuse/public_mount.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <vector>
 
 #include "base/host_tree.h"
@@ -33,26 +39,85 @@ Status run(const char* program, std::vector<const char*> arguments) {
   return fail(Code::kIo, fmt::format("{} failed", program));
 }
 
+// What is said on standard error while it lives, by libfuse and by the helper it starts, goes into a file of
+// its own, to become part of one message.
+class SaidMeanwhile {
+ public:
+  SaidMeanwhile() : file_(::memfd_create("said", MFD_CLOEXEC)), before_(::fcntl(2, F_DUPFD_CLOEXEC, 3)) {
+    if (file_ >= 0 && before_ >= 0) ::dup2(file_, 2);
+  }
+  ~SaidMeanwhile() {
+    if (file_ >= 0 && before_ >= 0) ::dup2(before_, 2);
+    for (int fd : {file_, before_})
+      if (fd >= 0) ::close(fd);
+  }
+  SaidMeanwhile(const SaidMeanwhile&) = delete;
+  SaidMeanwhile& operator=(const SaidMeanwhile&) = delete;
+
+  // In one line; empty if nothing was said.
+  std::string text() const {
+    char said[512];
+    ssize_t length = ::pread(file_, said, sizeof said, 0);
+    std::string line(said, static_cast<size_t>(std::max<ssize_t>(length, 0)));
+    while (line.ends_with('\n')) line.pop_back();
+    std::ranges::replace(line, '\n', ';');
+    return line;
+  }
+
+ private:
+  int file_, before_;
+};
+
+// A mount over another would hide it, and end with a surprise for whoever is in the first.
+Status check_is_free(const std::string& mountpoint) {
+  struct statx found;
+  struct statfs filesystem;
+  if (::statx(AT_FDCWD, mountpoint.c_str(), 0, STATX_TYPE, &found) != 0 ||
+      ::statfs(mountpoint.c_str(), &filesystem) != 0)
+    return std::unexpected(Error::from_errno(errno, fmt::format("the mountpoint {}", mountpoint)));
+  if (!S_ISDIR(found.stx_mode))
+    return fail(Code::kInvalidArgument, fmt::format("the mountpoint {} is not a directory", mountpoint));
+  if ((found.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0 && filesystem.f_type == FUSE_SUPER_MAGIC)
+    return fail(
+        Code::kAlreadyExists,
+        fmt::format("something is mounted at {} already; unmount it first (umount {}), or take another "
+                    "directory",
+                    mountpoint, mountpoint));
+  return {};
+}
+
+// fusermount3 opens /dev/fuse, and cannot be told of another.
+Status check_device() {
+  const char* asked = ::getenv("REPRISE_FUSE_DEVICE");
+  if (asked == nullptr || *asked == '\0') return {};
+  struct stat theirs, usual;
+  if (::stat(asked, &theirs) != 0)
+    return std::unexpected(
+        Error::from_errno(errno, fmt::format("the FUSE device {}, which REPRISE_FUSE_DEVICE names", asked)));
+  if (::stat("/dev/fuse", &usual) == 0 && usual.st_rdev == theirs.st_rdev) return {};
+  return fail(
+      Code::kUnsupported,
+      fmt::format("REPRISE_FUSE_DEVICE names {}, but a mount that everybody sees can use /dev/fuse only",
+                  asked));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<PublicMount>> PublicMount::make(const std::string& mountpoint, bool read_only) {
-  struct stat found;
-  if (::stat(mountpoint.c_str(), &found) != 0)
-    return std::unexpected(Error::from_errno(errno, fmt::format("the mountpoint {}", mountpoint)));
-  if (!S_ISDIR(found.st_mode))
-    return fail(Code::kInvalidArgument, fmt::format("the mountpoint {} is not a directory", mountpoint));
-
+  TRY(check_is_free(mountpoint));
+  TRY(check_device());
   std::unique_ptr<PublicMount> mount(new PublicMount);
   mount->mountpoint_ = canonical_host_path(mountpoint);
   std::string options = "fsname=reprise,subtype=reprise,default_permissions,nosuid,nodev,auto_unmount";
   if (::geteuid() == 0) options += ",allow_other";
   if (read_only) options += ",ro";
+  SaidMeanwhile said;
   mount->fuse_fd_ = ::fuse_open_channel(mount->mountpoint_.c_str(), options.c_str());
   if (mount->fuse_fd_ < 0) {
     return fail(Code::kIo,
                 fmt::format("cannot mount at {}; expected a FUSE device at /dev/fuse and fusermount3 "
-                            "(package fuse3), and a directory of this user's own",
-                            mount->mountpoint_));
+                            "(package fuse3), and a directory of this user's own; found: {}",
+                            mount->mountpoint_, said.text()));
   }
   mount->mounted_ = true;
   return mount;

@@ -20,8 +20,8 @@ namespace reprise::fuse {
 
 class PublicMount {
  public:
-  // At an existing directory, which must be the caller's own unless root calls. What libfuse has to say
-  // about a failure it says on standard error.
+  // At an existing directory, which must be the caller's own unless root calls. kAlreadyExists where there is
+  // a FUSE mount already.
   static Result<std::unique_ptr<PublicMount>> make(const std::string& mountpoint, bool read_only);
   // Unmounts, if that has not been done. Programs that have it open keep it until they close it.
   ~PublicMount();
