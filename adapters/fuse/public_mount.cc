@@ -80,9 +80,9 @@ Status check_is_free(const std::string& mountpoint) {
   if ((found.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0 && filesystem.f_type == FUSE_SUPER_MAGIC)
     return fail(
         Code::kAlreadyExists,
-        fmt::format("something is mounted at {} already; unmount it first (umount {}), or take another "
-                    "directory",
-                    mountpoint, mountpoint));
+        fmt::format("a FUSE filesystem is mounted at {} already, perhaps by another `reprise mount`; unmount "
+                    "it first, or take another directory",
+                    mountpoint));
   return {};
 }
 
