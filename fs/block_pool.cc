@@ -73,7 +73,7 @@ class Pool {
 
  private:
   void add_slab() {
-    Slab* slab = new (map_slab()) Slab{};
+    Slab* slab = new (map_slab(Pages::kHuge)) Slab{};
     for (uint16_t i = kSlabBlocks - 1; i >= 1; i--) {
       slab->next_free[i] = slab->first_free;
       slab->first_free = i;

@@ -82,8 +82,10 @@ size_t NodePool::in_use() {
 }
 
 NodePool::Slab* NodePool::add_slab() {
-  auto* slab = new (map_slab()) Slab{};
-  slab->fresh_count = slab->free_count = static_cast<uint32_t>((kSlabBytes - sizeof(Slab)) / piece_bytes_);
+  const size_t pieces = (kSlabBytes - sizeof(Slab)) / piece_bytes_;
+  // Small trees, with a few nodes of each size, take no more memory than these need.
+  auto* slab = new (map_slab(pieces_in_use_ < pieces ? Pages::kSmall : Pages::kHuge)) Slab{};
+  slab->fresh_count = slab->free_count = static_cast<uint32_t>(pieces);
   empty_slabs_++;
   link(slab);
   return slab;

@@ -7,7 +7,7 @@
 namespace reprise::fs {
 
 // mmap gives page alignment only: map twice as much and give back what lies around the aligned part.
-void* map_slab() {
+void* map_slab(Pages pages) {
   void* mapped = mmap(nullptr, 2 * kSlabBytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   CHECK(mapped != MAP_FAILED);
@@ -17,7 +17,7 @@ void* map_slab() {
   size_t behind = begin + kSlabBytes - aligned;
   if (behind > 0) munmap(reinterpret_cast<void*>(aligned + kSlabBytes), behind);
   auto* slab = reinterpret_cast<void*>(aligned);
-  madvise(slab, kSlabBytes, MADV_HUGEPAGE);  // advice: not every kernel heeds it
+  if (pages == Pages::kHuge) madvise(slab, kSlabBytes, MADV_HUGEPAGE);  // advice: not every kernel heeds it
   return slab;
 }
 
