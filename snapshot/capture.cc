@@ -35,6 +35,15 @@ class Capture {
     return put(node, encode_inner(out));
   }
 
+  // Puts the volume's own node on top of the table.
+  Status volume(const fs::SetLimits& limits) {
+    Bytes blob = encode_volume({result.root, limits});
+    result.root = TRY(sink_.put(blob));
+    result.blobs++;
+    result.bytes += blob.size();
+    return {};
+  }
+
   Captured result;
 
  private:
@@ -120,6 +129,7 @@ Result<Captured> capture(const fs::Tree& tree, store::BlobSink& sink, Remember r
   Capture capture(sink, remember);
   capture.result.root = TRY(capture.table(*tree.root()));
   CHECK(capture.result.root);  // the root directory always has links
+  if (tree.limits() != fs::SetLimits{}) TRY(capture.volume(tree.limits()));
   return capture.result;
 }
 

@@ -11,6 +11,7 @@ namespace {
 using fs::NodeKind;
 
 constexpr int kLevelMax = 24;
+constexpr uint8_t kVolumeKind = 9;  // after those of fs::NodeKind
 
 enum ContentForm : uint8_t { kNone = 0, kSmall = 1, kDirectory = 2, kInBlob = 3 };
 enum XattrForm : uint8_t { kNoXattrs = 0, kXattrsInline = 1, kXattrsInBlob = 2 };
@@ -114,6 +115,33 @@ std::optional<NodeKind> kind_of(ByteView blob) {
   auto kind = std::to_integer<uint8_t>(blob[0]);
   if (std::to_integer<uint8_t>(blob[1]) != kNodeVersion || kind < 1 || kind > 8) return std::nullopt;
   return static_cast<NodeKind>(kind);
+}
+
+Bytes encode_volume(const VolumeNode& node) {
+  Bytes out;
+  append_value(out, kVolumeKind);
+  append_value(out, kNodeVersion);
+  append_id(out, node.table);
+  append_value(out, node.limits.bytes);
+  append_value(out, node.limits.inodes);
+  append_value(out, node.limits.file_size);
+  append_value(out, node.limits.names_per_directory);
+  append_value(out, node.limits.depth);
+  return out;
+}
+
+std::optional<VolumeNode> parse_volume(ByteView blob) {
+  ByteReader in(blob);
+  if (in.value<uint8_t>() != kVolumeKind || in.value<uint8_t>() != kNodeVersion) return std::nullopt;
+  VolumeNode node;
+  node.table = take_id(in);
+  node.limits.bytes = in.value<uint64_t>();
+  node.limits.inodes = in.value<uint64_t>();
+  node.limits.file_size = in.value<uint64_t>();
+  node.limits.names_per_directory = in.value<uint64_t>();
+  node.limits.depth = in.value<uint32_t>();
+  if (!in.ok() || !in.at_end() || !node.table || node.limits == fs::SetLimits{}) return std::nullopt;
+  return node;
 }
 
 Bytes encode_inner(const InnerNode& node) {
@@ -389,6 +417,7 @@ bool parse_page(ByteView blob, uint64_t& base, const std::function<bool(const Pa
 }
 
 std::optional<std::vector<BlobId>> children_of(ByteView blob) {
+  if (auto volume = parse_volume(blob)) return std::vector{volume->table};
   auto kind = kind_of(blob);
   if (!kind) return std::nullopt;
   std::vector<BlobId> children;

@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "base/ids.h"
 #include "fs/node.h"
+#include "fs/operation.h"
 
 namespace reprise::snapshot {
 
@@ -23,8 +24,18 @@ inline constexpr size_t kLeafHeaderBytes = 8;
 inline constexpr size_t kInlineXattrsMax = 512;    // bytes of extended attributes that lie in the page
 inline constexpr size_t kNodeBlobMax = 160 << 10;  // no node's blob is larger
 
-// The kind of the node in a blob; nullopt if it is none of this version.
+// The kind of the node in a blob; nullopt if it is none of this version, or a volume, which is no node of a
+// tree.
 std::optional<fs::NodeKind> kind_of(ByteView blob);
+
+// --- the volume, above the inode table where there is something to say
+
+struct VolumeNode {
+  BlobId table;
+  fs::SetLimits limits;
+};
+Bytes encode_volume(const VolumeNode& node);
+std::optional<VolumeNode> parse_volume(ByteView blob);
 
 // --- inner nodes, of inode table, directories and files
 

@@ -11,6 +11,7 @@ namespace {
 using fs::NodeKind;
 
 constexpr int kFileLevelMax = 10;
+constexpr uint64_t kInTheMap = 96;                  // bytes that being found by its id costs a blob
 constexpr uint64_t kVisitCharge = 64;               // bytes that walking over one node counts as
 constexpr uint64_t kVisitsMax = uint64_t{1} << 40;  // far beyond any limit; keeps sums from wrapping
 
@@ -48,7 +49,6 @@ Digest128 sum_of_table_node(const fs::Node& node) {
 }
 
 uint64_t size_of(const fs::Node& node) {
-  constexpr uint64_t kInTheMap = 96;
   switch (node.kind) {
     case NodeKind::kTableInner:
       return sizeof(fs::TableInner) + kInTheMap;
@@ -123,6 +123,10 @@ Status TreeBuilder::charge(uint64_t bytes) {
 
 Status TreeBuilder::add(BlobId id, ByteView blob) {
   if (has(id)) return {};
+  if (auto volume = parse_volume(blob)) {
+    volumes_.emplace(id, *volume);
+    return charge(sizeof *volume + kInTheMap);
+  }
   auto built = build(blob);
   if (!built) return std::unexpected(built.error().with_context(fmt::format("blob {}", id.to_string())));
   if (remember_) fs::mark_stored(*built->node, id);
@@ -131,16 +135,26 @@ Status TreeBuilder::add(BlobId id, ByteView blob) {
 }
 
 Result<fs::View> TreeBuilder::finish(BlobId root) {
-  const Built* top = TRY(child(root, "the root of a tree"));
+  fs::SetLimits limits;
+  BlobId table = root;
+  if (auto volume = volumes_.find(root); volume != volumes_.end()) {
+    limits = volume->second.limits;
+    table = volume->second.table;
+  }
+  const Built* top = TRY(child(table, "the root of a tree"));
   if (!is_table(top->node->kind))
     return corrupt(fmt::format("blob {}: expected the root of a tree, found another node", root.to_string()));
   fs::Node* node = fs::retain(top->node);
   for (auto& [id, built] : built_) fs::release(built.node);
   built_.clear();
+  volumes_.clear();
   placed_.clear();
   auto view = fs::View::adopt(node);
   if (!view) return corrupt(fmt::format("tree {}: {}", root.to_string(), view.error()));
-  return std::move(*view);
+  if (limits == fs::SetLimits{}) return std::move(*view);
+  fs::Head head(*view);
+  CHECK(head.apply(limits));
+  return head.view();
 }
 
 Result<const TreeBuilder::Built*> TreeBuilder::child(BlobId id, std::string_view expected) const {

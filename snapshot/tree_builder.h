@@ -24,7 +24,7 @@ class TreeBuilder {
 
   // One blob, whose hash is `id` (the caller vouches for that). A second time it is ignored.
   Status add(BlobId id, ByteView blob);
-  bool has(BlobId id) const { return built_.contains(id); }
+  bool has(BlobId id) const { return built_.contains(id) || volumes_.contains(id); }
   // The tree under this blob. The builder is empty afterwards.
   Result<fs::View> finish(BlobId root);
 
@@ -55,6 +55,7 @@ class TreeBuilder {
   const bool remember_;
   uint64_t charged_ = 0;
   std::unordered_map<BlobId, Built> built_;
+  std::unordered_map<BlobId, VolumeNode> volumes_;
   std::unordered_map<const fs::Node*, uint64_t>
       placed_;  // file nodes with their hashes made, and for which base
 };

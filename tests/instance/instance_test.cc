@@ -88,6 +88,24 @@ TEST_F(InstanceTest, AClosedStoreOpensFromItsCheckpointWithNothingToReplay) {
   EXPECT_EQ(read(*instance, "/file"), "kept");
 }
 
+TEST_F(InstanceTest, LimitsOutliveCheckpointsAndOverwrites) {
+  const fs::SetLimits limits{.bytes = 1 << 20, .inodes = 3};
+  {
+    auto instance = open(create_store("s"));
+    ASSERT_TRUE(instance->filesystem().set_limits(limits));
+    write(*instance, "/one", "1");
+    ASSERT_TRUE(instance->close());
+  }
+  auto instance = open(open_store("s"));
+  EXPECT_EQ(instance->open_report().batches_replayed, 0u);
+  EXPECT_EQ(instance->filesystem().limits(), limits);
+  write(*instance, "/two", "2");
+  fs::Guest guest(instance->filesystem());
+  auto third = guest.write_file("/three", "3");
+  ASSERT_FALSE(third);
+  EXPECT_EQ(third.error(), fs::Errno(ENOSPC));
+}
+
 TEST_F(InstanceTest, AfterACrashTheJournalBringsBackWhatWasSynced) {
   {
     auto instance = open(create_store("s"));

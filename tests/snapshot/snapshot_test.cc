@@ -86,6 +86,32 @@ TEST(Snapshot, AFreshTreeIsOneBlob) {
   expect_equal_trees(tree.head, load_or_fail(captured->root, blobs));
 }
 
+const fs::SetLimits kLimits{
+    .bytes = 1 << 30, .inodes = 1000, .file_size = 1 << 20, .depth = 20, .names_per_directory = 300};
+
+TEST(Snapshot, TheLimitsOfTheVolumeArePartOfIt) {
+  TreeMaker tree;
+  make_everything(tree);
+  BlobMap blobs;
+  BlobId without = capture(tree.head, blobs)->root;
+  ASSERT_TRUE(tree.head.apply(kLimits));
+  auto captured = capture(tree.head, blobs);
+  ASSERT_TRUE(captured) << captured.error().message();
+  EXPECT_NE(captured->root, without);
+  fs::View loaded = load_or_fail(captured->root, blobs);
+  expect_equal_trees(tree.head, loaded);
+  EXPECT_EQ(loaded.limits(), kLimits);
+  EXPECT_EQ(load_or_fail(without, blobs).limits(), fs::SetLimits{});
+  EXPECT_EQ(fs::Head(loaded).limits(), kLimits);
+  // Not under anything, not twice, and nothing below it but a table.
+  Bytes& blob = blobs.blobs[captured->root];
+  for (BlobId below : {captured->root, BlobId{1, 2}}) {
+    Bytes wrong = encode_volume({below, kLimits});
+    blob = wrong;
+    EXPECT_FALSE(load(captured->root, blobs));
+  }
+}
+
 TEST(Snapshot, EqualTreesHaveEqualRoots) {
   TreeMaker a, b;
   make_everything(a);
@@ -398,6 +424,25 @@ TEST(NodeFormat, AnotherVersionIsNoNode) {
   blob[1] = std::byte{1};
   EXPECT_EQ(kind_of(blob), std::nullopt);
   EXPECT_EQ(load(captured->root, blobs).error().code(), Code::kCorrupt);
+}
+
+TEST(NodeFormat, AVolumeIsReadAsItWasWrittenAndNothingElseIs) {
+  VolumeNode node{{7, 9}, kLimits};
+  Bytes blob = encode_volume(node);
+  EXPECT_EQ(to_hex(blob),
+            "090007000000000000000900000000000000"
+            "0000004000000000e80300000000000000001000000000002c0100000000000014000000");
+  auto parsed = parse_volume(blob);
+  ASSERT_TRUE(parsed);
+  EXPECT_EQ(parsed->table, node.table);
+  EXPECT_EQ(parsed->limits, kLimits);
+  EXPECT_EQ(children_of(blob), std::vector{node.table});
+  EXPECT_EQ(kind_of(blob), std::nullopt);
+  for (size_t length = 0; length < blob.size(); length++)
+    EXPECT_FALSE(parse_volume(ByteView(blob).first(length)));
+  blob.push_back(std::byte{0});
+  EXPECT_FALSE(parse_volume(blob));
+  EXPECT_FALSE(parse_volume(encode_volume({{7, 9}, {}}))) << "without limits there is no such node";
 }
 
 // The bytes of docs/snapshot-format.md's example.

@@ -45,6 +45,18 @@ TEST(TreeStream, ArrivesAsItWasSent) {
   }
 }
 
+TEST(TreeStream, BringsTheLimitsOfTheVolume) {
+  TreeMaker tree;
+  make_everything(tree);
+  fs::SetLimits limits{.inodes = 5000, .depth = 40};
+  ASSERT_TRUE(tree.head.apply(limits));
+  Sent sent = send(tree.head);
+  auto received = receive(sent.pieces, sent.captured.root);
+  ASSERT_TRUE(received) << received.error().message();
+  EXPECT_EQ(received->digest(), tree.head.digest());
+  EXPECT_EQ(received->limits(), limits);
+}
+
 TEST(TreeStream, SendsEachBlobOnce) {
   TreeMaker tree;
   std::string bytes = random_bytes(1 << 20, 1);
