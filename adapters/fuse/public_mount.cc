@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <vector>
 
@@ -37,6 +38,35 @@ Status run(const char* program, std::vector<const char*> arguments) {
   }
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   return fail(Code::kIo, fmt::format("{} failed", program));
+}
+
+// Which mount is at a path, without asking who serves it; 0 if none can be told.
+uint64_t mount_id_at(const std::string& path) {
+  struct statx found;
+  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC, STATX_MNT_ID, &found) != 0) return 0;
+  return (found.stx_mask & STATX_MNT_ID) != 0 ? found.stx_mnt_id : 0;
+}
+
+// What stays behind: a process that waits until the one that serves the mount is gone, however it went, and
+// then unmounts. libfuse's own (auto_unmount) leaves a mount alone whose root can still be opened, which it
+// can be after its end as long as the kernel has it cached.
+[[noreturn]] void unmount_after(int served, const std::string& mountpoint, uint64_t mount) {
+  ::setsid();  // what ends the server's group or terminal is not meant
+  sigset_t all;
+  sigfillset(&all);
+  ::sigprocmask(SIG_SETMASK, &all, nullptr);
+  ::dup2(served, 0);
+  ::close_range(1, ~0U, 0);  // the device above all, or the mount would live on
+  if (::chdir("/") != 0) ::_exit(1);
+  char unmounted;
+  ssize_t count;
+  do {
+    count = ::read(0, &unmounted, 1);
+  } while (count < 0 && errno == EINTR);
+  if (count == 1 || mount == 0 || mount_id_at(mountpoint) != mount) ::_exit(0);
+  if (::umount2(mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) ::_exit(0);
+  ::execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", mountpoint.c_str(), nullptr);
+  ::_exit(1);
 }
 
 // What is said on standard error while it lives, by libfuse and by the helper it starts, goes into a file of
@@ -108,7 +138,7 @@ Result<std::unique_ptr<PublicMount>> PublicMount::make(const std::string& mountp
   TRY(check_device());
   std::unique_ptr<PublicMount> mount(new PublicMount);
   mount->mountpoint_ = canonical_host_path(mountpoint);
-  std::string options = "fsname=reprise,subtype=reprise,default_permissions,nosuid,nodev,auto_unmount";
+  std::string options = "fsname=reprise,subtype=reprise,default_permissions,nosuid,nodev";
   if (::geteuid() == 0) options += ",allow_other";
   if (read_only) options += ",ro";
   SaidMeanwhile said;
@@ -120,7 +150,30 @@ Result<std::unique_ptr<PublicMount>> PublicMount::make(const std::string& mountp
                             mount->mountpoint_, said.text()));
   }
   mount->mounted_ = true;
+  TRY(mount->leave_watcher());
   return mount;
+}
+
+Status PublicMount::leave_watcher() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return std::unexpected(Error::from_errno(errno, "pipe"));
+  watcher_ = ::fork();
+  if (watcher_ == 0) {
+    ::close(ends[1]);
+    unmount_after(ends[0], mountpoint_, mount_id_at(mountpoint_));
+  }
+  int error = errno;
+  ::close(ends[0]);
+  served_ = ends[1];
+  if (watcher_ < 0) return std::unexpected(Error::from_errno(error, "fork"));
+  return {};
+}
+
+void PublicMount::dismiss_watcher() {
+  char unmounted = 1;
+  if (served_ >= 0 && !mounted_) (void)!::write(served_, &unmounted, 1);
+  if (served_ >= 0) ::close(std::exchange(served_, -1));
+  if (watcher_ > 0) ::waitpid(std::exchange(watcher_, -1), nullptr, 0);
 }
 
 std::optional<Owner> PublicMount::owner() const {
@@ -129,16 +182,21 @@ std::optional<Owner> PublicMount::owner() const {
 }
 
 Status PublicMount::unmount() {
-  if (!std::exchange(mounted_, false)) return {};
-  if (::geteuid() != 0) return run("fusermount3", {"-u", "-z", "-q", "--", mountpoint_.c_str()});
-  // EINVAL: somebody else has unmounted it.
-  if (::umount2(mountpoint_.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || errno == EINVAL) return {};
-  return std::unexpected(Error::from_errno(errno, fmt::format("unmounting {}", mountpoint_)));
+  if (!mounted_) return {};
+  if (::geteuid() != 0) {
+    TRY(run("fusermount3", {"-u", "-z", "-q", "--", mountpoint_.c_str()}));
+  } else if (::umount2(mountpoint_.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != EINVAL) {
+    // EINVAL: somebody else has unmounted it.
+    return std::unexpected(Error::from_errno(errno, fmt::format("unmounting {}", mountpoint_)));
+  }
+  mounted_ = false;
+  return {};
 }
 
 PublicMount::~PublicMount() {
   if (fuse_fd_ >= 0) ::close(fuse_fd_);
-  (void)unmount();  // if it fails, fusermount3 tries again when this process ends
+  (void)unmount();  // if it fails, the watcher tries again
+  dismiss_watcher();
 }
 
 }  // namespace reprise::fuse

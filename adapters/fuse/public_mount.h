@@ -2,11 +2,13 @@
 // Launch (mount.h). Made through libfuse and its setuid helper fusermount3, so that any user may make one;
 // what a user other than root mounts, only that user can enter.
 //
-// It does not outlive this process: fusermount3 stays behind and unmounts as soon as the process is gone,
-// also after SIGKILL.
+// It does not outlive this process: a child of its own stays behind and unmounts as soon as the process is
+// gone, also after SIGKILL.
 //
 // Threads: make() before any other exists in the process (it forks); the rest from one thread.
 #pragma once
+
+#include <sys/types.h>
 
 #include <memory>
 #include <optional>
@@ -37,9 +39,13 @@ class PublicMount {
 
  private:
   PublicMount() = default;
+  Status leave_watcher();
+  void dismiss_watcher();
 
   std::string mountpoint_;
   int fuse_fd_ = -1;
+  pid_t watcher_ = -1;  // the child that stays behind
+  int served_ = -1;     // it waits for the end of this
   bool mounted_ = false;
 };
 
