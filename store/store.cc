@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <filesystem>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -277,6 +276,15 @@ Status Store::check_new(const std::string& path) {
 
 namespace {
 
+Status remove_with_all_below(Directory& directory, std::string_view name) {
+  auto removed = directory.unlink(name);
+  if (removed || removed.error().sys_errno() == ENOENT) return {};
+  if (removed.error().sys_errno() != ENOTEMPTY) return removed;
+  auto below = TRY(directory.open_directory(name));
+  for (const std::string& entry : TRY(below->list())) TRY(remove_with_all_below(*below, entry));
+  return directory.unlink(name);
+}
+
 Result<DirectoryLock> own_to_create(const std::string& path) {
   for (;;) {
     auto alone = DirectoryLock::own(path);
@@ -309,10 +317,8 @@ Status Store::remove_unused(const std::string& path) {
   auto directory = TRY(open_host_directory(path));
   // Without its identity it is no store any more, whatever is left of it.
   TRY(directory->unlink(kIdentityFile));
-  std::error_code failed;
   for (const char* name : {"catalogue.lmdb", "catalogue.lmdb-lock", "packs", "branches"}) {
-    std::filesystem::remove_all(path + "/" + name, failed);
-    if (failed) return fail(Code::kIo, fmt::format("{}/{}: cannot remove: {}", path, name, failed.message()));
+    TRY(remove_with_all_below(*directory, name));
   }
   return {};
 }
