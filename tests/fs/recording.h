@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <deque>
 #include <string>
 #include <vector>
@@ -57,8 +58,8 @@ class RecordingSink final : public OperationSink {
   std::vector<std::string> labels;
   std::vector<size_t> ends;  // operations there were at the end of each call
   size_t largest_write = 0;
-  int reserved = 0;
-  int commits = 0;
+  std::atomic<int> reserved = 0;  // counted by whoever calls, without the lock of the filesystem
+  std::atomic<int> commits = 0;
   int refuse = 0, lose = 0, fail_commit = 0;  // errnos, answered by reserve, end_call and commit
 
  private:

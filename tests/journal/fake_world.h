@@ -1,6 +1,7 @@
 // A clock, a source of chance and a disk for tests: repeatable, in memory, and able to fail when told.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -44,7 +45,8 @@ class FakeDisk {
   };
   std::mutex mutex;
   std::map<std::string, std::shared_ptr<Content>> files;
-  int calls_until_failure = -1;  // changing calls that still succeed; -1: all
+  std::atomic<bool> stands_still = false;  // while it is, no write goes on; notify who waits when it ends
+  int calls_until_failure = -1;            // changing calls that still succeed; -1: all
   int failing_errno = 5;
   int calls = 0, syncs = 0;
 
@@ -81,6 +83,7 @@ class FakeFile final : public File {
     return n;
   }
   Status pwrite(ByteView bytes, uint64_t offset) override {
+    disk_->stands_still.wait(true);
     std::lock_guard lock(disk_->mutex);
     bool whole = disk_->allow();
     if (!whole) bytes = bytes.first(bytes.size() / 2);
