@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "instance/marks.h"
 #include "instance/snapshots.h"
 
 namespace reprise::instance {
@@ -90,6 +91,8 @@ Status Instance::open_history() {
                                      : "there is no snapshot to start from"));
   }
 
+  for (const std::string& lost : TRY(drop_marks_after(*store_, options_.branch, journal_->last())))
+    spdlog::warn("{}: the mark {} is dropped: what it named has been lost", store_->path(), lost);
   if (base.unreadable) {
     spdlog::warn("{}; the state is built from {} and the journal instead", base.unreadable->message(),
                  snapshot ? fmt::format("snapshot {}", snapshot->id) : "the beginning");
@@ -239,7 +242,7 @@ Result<store::MarkRecord> Instance::mark(std::string_view name, std::string_view
   std::string token = TRY(token_of(moment));
   store::MarkRecord record{std::string(name), options_.branch, moment.log_index, std::move(token),
                            options_.clock.realtime()};
-  TRY(store_->catalogue().put_mark(record));
+  TRY(store_->catalogue().put_mark(record, journal_->durable()));
   state_changed_.notify_all();
   return record;
 }
@@ -313,7 +316,7 @@ Status Instance::note_marks(const journal::Batch& batch) {
   store::MarkRecord record{name, options_.branch, journal_->last(),
                            position.by_last_batch(batch.header().origin, batch.header().lsn).to_token(),
                            options_.clock.realtime()};
-  return store_->catalogue().put_mark(record);
+  return store_->catalogue().put_mark(record, journal_->durable());
 }
 
 Status Instance::apply_and_journal(std::span<const journal::Batch> group) {

@@ -82,9 +82,24 @@ class LmdbCatalogue final : public Catalogue {
     });
   }
 
-  Status put_mark(const MarkRecord& mark) override {
+  using Catalogue::put_mark;
+  Status put_mark(const MarkRecord& mark, LogIndex durable) override {
     TRY(check(mark));
-    return put(kMarks, as_bytes(mark_key(mark.branch, mark.name)), encode(mark));
+    return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
+      BranchRecord branch{mark.branch, durable};
+      auto known = TRY(txn.get(kBranches, as_bytes(branch.name)));
+      auto before = known ? decode<BranchRecord>(*known) : std::nullopt;
+      if (known && !before) return damaged("branch");
+      if (durable > (before ? before->durable_hint : 0))
+        TRY(txn.put(kBranches, as_bytes(branch.name), encode(branch)));
+      return txn.put(kMarks, as_bytes(mark_key(mark.branch, mark.name)), encode(mark));
+    });
+  }
+  Status remove_mark(std::string_view branch, std::string_view name) override {
+    return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
+      if (TRY(txn.remove(kMarks, as_bytes(mark_key(branch, name))))) return {};
+      return fail(Code::kNotFound, fmt::format("{}: no mark {} of branch {}", lmdb_->path(), name, branch));
+    });
   }
   Result<std::optional<MarkRecord>> mark(std::string_view branch, std::string_view name) override {
     return one<MarkRecord>(kMarks, as_bytes(mark_key(branch, name)), "mark");
@@ -174,10 +189,20 @@ class MemoryCatalogue final : public Catalogue {
     if (snapshots_.erase(id) == 0) return fail(Code::kNotFound, fmt::format("no snapshot {}", id));
     return {};
   }
-  Status put_mark(const MarkRecord& mark) override {
+  using Catalogue::put_mark;
+  Status put_mark(const MarkRecord& mark, LogIndex durable) override {
     TRY(check(mark));
     std::lock_guard lock(mutex_);
     marks_[mark_key(mark.branch, mark.name)] = mark;
+    if (durable == 0) return {};
+    BranchRecord& branch = branches_.try_emplace(mark.branch, BranchRecord{mark.branch, 0}).first->second;
+    branch.durable_hint = std::max(branch.durable_hint, durable);
+    return {};
+  }
+  Status remove_mark(std::string_view branch, std::string_view name) override {
+    std::lock_guard lock(mutex_);
+    if (marks_.erase(mark_key(branch, name)) == 0)
+      return fail(Code::kNotFound, fmt::format("no mark {} of branch {}", name, branch));
     return {};
   }
   Result<std::optional<MarkRecord>> mark(std::string_view branch, std::string_view name) override {

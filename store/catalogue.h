@@ -79,7 +79,11 @@ class Catalogue {
   Result<uint64_t> add_snapshot(SnapshotRecord record) { return add_snapshot(std::move(record), {}); }
   virtual Result<std::vector<SnapshotRecord>> snapshots() = 0;  // by id
   virtual Status remove_snapshot(uint64_t id) = 0;              // kNotFound
-  virtual Status put_mark(const MarkRecord& mark) = 0;          // replaces one of that name and branch
+  // Replaces one of that name and branch. With it the branch's durable hint rises to `durable`, if it is
+  // less.
+  virtual Status put_mark(const MarkRecord& mark, LogIndex durable) = 0;
+  Status put_mark(const MarkRecord& mark) { return put_mark(mark, 0); }
+  virtual Status remove_mark(std::string_view branch, std::string_view name) = 0;  // kNotFound
   virtual Result<std::optional<MarkRecord>> mark(std::string_view branch, std::string_view name) = 0;
   virtual Result<std::vector<MarkRecord>> marks() = 0;
   virtual Status put_branch(const BranchRecord& branch) = 0;

@@ -136,6 +136,23 @@ class Damage(EndToEnd):
         self.run_inside(store, "test -e before-2; echo more > more")
         self.reprise("verify", store)
 
+    def test_marks_of_what_was_lost_are_lost_too(self):
+        """A mark is on the disk, which a cut below it shows; and it never comes to mean what is written later."""
+        store = self.work / "M"
+        guest = self.guest(store)
+        for name in ("one", "two"):
+            guest.sh(f"echo {name} > {name}")
+            self.reprise("mark", store, name)
+        guest.kill()
+        segment = store / "branches/main/journal/0000000001.seg"
+        whole = segment.read_bytes()
+        segment.write_bytes(whole[:-8 * 20])
+        self.assertIn(str(segment), self.refused("run", "--store", store, "--", "true", status=125))
+        self.assertIn("lost: the mark two\n", self.reprise("repair", store))
+        self.run_inside(store, "for i in 1 2 3 4 5 6 7 8; do echo $i > other$i; done")
+        self.assertIn('no mark "two"', self.refused("ls", f"{store}@two", status=3))
+        self.assertEqual(self.reprise("ls", f"{store}@one"), "one\n")
+
     def test_cut_above_the_durable_mark(self):
         ends = [frame.end for frame in self.frames if frame.end > self.above]
         size = self.segment.stat().st_size

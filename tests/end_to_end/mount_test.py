@@ -28,6 +28,16 @@ class Mount(EndToEnd):
     def mounted(self):
         return str(self.path) in pathlib.Path("/proc/self/mountinfo").read_text()
 
+    def test_it_is_apart_from_its_store(self):
+        folder = self.work / "top"
+        (folder / "S/branches").mkdir(parents=True)
+        for store, mountpoint in ((folder / "T", folder), (folder / "S", folder / "S"), (folder / "S", folder / "S/branches")):
+            with self.subTest(store=store, mountpoint=mountpoint):
+                self.assertIn("apart from the store", self.refused("mount", store, mountpoint, status=2))
+                self.assertIn("apart from the store", self.refused("run", "--store", store, "--at", mountpoint, "--", "true", status=125))
+        self.assertIn("apart from the store", self.refused("run", "--store", "T", "--at", ".", "--", "true", status=125, cwd=folder))
+        self.assertFalse((folder / "T").exists())
+
     def test_everybody_sees_it_until_a_signal(self):
         process = self.mount()
         (self.path / "file").write_text("text")

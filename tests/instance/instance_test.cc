@@ -12,6 +12,7 @@
 #include "instance/control.h"
 #include "instance/history.h"
 #include "instance/host.h"
+#include "instance/marks.h"
 
 namespace reprise::instance {
 namespace {
@@ -265,6 +266,39 @@ TEST_F(InstanceTest, MarksSurviveACrashInTheMiddleOfAnOverwrite) {
   EXPECT_EQ(read(*follower, "/file"), "text");
   EXPECT_EQ(follower->settle()->position, leader->settle()->position);
   EXPECT_TRUE(follower->wait_for_mark("here", 0));
+}
+
+TEST_F(InstanceTest, AMarkIsOnTheDiskInEveryModeAndItsLossIsNoticed) {
+  for (auto durability : {journal::Durability::kNone, journal::Durability::kFsync}) {
+    std::string name = durability == journal::Durability::kNone ? "none" : "fsync";
+    std::string segment = path(name) + "/branches/main/journal/0000000001.seg";
+    InstanceOptions chosen = options();
+    chosen.journal.durability = durability;
+    uintmax_t before_second = 0;
+    {
+      auto instance = Instance::open(create_store(name), chosen);
+      ASSERT_TRUE(instance) << instance.error().message();
+      ASSERT_TRUE((*instance)->mark("first", ""));
+      before_second = std::filesystem::file_size(segment);
+      write(**instance, "/two", "2");
+      ASSERT_TRUE((*instance)->mark("second", ""));
+    }
+    std::filesystem::resize_file(segment, before_second);
+    auto again = Instance::open(open_store(name), chosen);
+    ASSERT_FALSE(again) << "what a mark named was lost, and nobody noticed";
+    EXPECT_EQ(again.error().code(), Code::kCorrupt);
+  }
+}
+
+TEST_F(InstanceTest, MarksOfWhatWasLostAreDropped) {
+  auto store = create_store("s");
+  auto instance = open(store);
+  LogIndex first = instance->mark("first", "")->log_index;
+  ASSERT_TRUE(instance->mark("second", ""));
+  EXPECT_EQ(*drop_marks_after(*store, "other", 0), std::vector<std::string>{});
+  EXPECT_EQ(*drop_marks_after(*store, "main", first), std::vector<std::string>{"second"});
+  EXPECT_TRUE(store->catalogue().mark("main", "first")->has_value());
+  EXPECT_FALSE(store->catalogue().mark("main", "second")->has_value());
 }
 
 TEST_F(InstanceTest, MarksArePositionsThatCanBeReadAgain) {

@@ -102,6 +102,16 @@ TEST_P(CatalogueTest, MarksAreReplacedByNameAndBranch) {
   EXPECT_EQ(catalogue_->marks()->size(), 2u);
 }
 
+TEST_P(CatalogueTest, AMarkOnTheDiskRaisesWhatIsKnownOfItsBranch) {
+  ASSERT_TRUE(catalogue_->put_mark(kMark));
+  EXPECT_FALSE(catalogue_->branch("main")->has_value()) << "nothing is known of the disk";
+  for (LogIndex durable : {5, 9, 7, 0}) ASSERT_TRUE(catalogue_->put_mark(kMark, durable));
+  EXPECT_EQ(catalogue_->branch("main"), (BranchRecord{"main", 9}));
+  ASSERT_TRUE(catalogue_->remove_mark("main", kMark.name));
+  EXPECT_FALSE(catalogue_->mark("main", kMark.name)->has_value());
+  EXPECT_EQ(catalogue_->remove_mark("main", kMark.name).error().code(), Code::kNotFound);
+}
+
 TEST_P(CatalogueTest, BranchesAndBlobsAreFoundAgain) {
   ASSERT_TRUE(catalogue_->put_branch({"main", 5}));
   ASSERT_TRUE(catalogue_->put_branch({"main", 9}));

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "instance/marks.h"
 #include "instance/snapshots.h"
 #include "journal/verify.h"
 #include "tools/cli/command.h"
@@ -93,10 +94,17 @@ Result<int> repair(const Options& options) {
   // Accepting the loss is what repairing is: the next opening shall not refuse for it again.
   if (lost > 0)
     TRY(open.store->catalogue().put_branch({.name = open.target.branch, .durable_hint = repair.last}));
+  // The numbers of what was lost will be given to other batches: no mark may go on naming them.
+  auto lost_marks = TRY(
+      instance::drop_marks_after(*open.store, open.target.branch, std::max(repair.last, kept_by_snapshot)));
   if (options.json) {
-    nlohmann::json json = {{"first", repair.first},         {"last", repair.last},
-                           {"cut_bytes", repair.cut_bytes}, {"kept", repair.kept},
-                           {"lost_batches", lost},          {"snapshot_reaches", kept_by_snapshot}};
+    nlohmann::json json = {{"lost_marks", lost_marks},
+                           {"first", repair.first},
+                           {"last", repair.last},
+                           {"cut_bytes", repair.cut_bytes},
+                           {"kept", repair.kept},
+                           {"lost_batches", lost},
+                           {"snapshot_reaches", kept_by_snapshot}};
     if (repair.problem) json["problem"] = repair.problem->message();
     fmt::print("{}\n", json.dump());
     return kDone;
@@ -108,8 +116,9 @@ Result<int> repair(const Options& options) {
                  snapshot->id, kept_by_snapshot);
     }
   }
+  for (const std::string& name : lost_marks) fmt::print("lost: the mark {}\n", name);
   if (!repair.problem) {
-    if (lost > 0) return kDone;
+    if (lost > 0 || !lost_marks.empty()) return kDone;
     fmt::print("nothing to repair: batches {} to {} are sound\n", repair.first, repair.last);
     return kDone;
   }

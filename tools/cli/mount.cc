@@ -27,6 +27,7 @@ Result<int> mount(const Options& options) {
   Target target = TRY(live_target(options.live.store, "STORE"));
   instance::HostOptions settings =
       TRY(host_options(options.live, target, "reprise mount " + options.live.store + " " + options.path));
+  TRY(check_apart(target, options.path));
   sigset_t signals = signals_that_end();
   ::sigprocmask(SIG_BLOCK, &signals, nullptr);
 

@@ -16,7 +16,7 @@ namespace {
 struct Options {
   std::vector<std::string> what;
   std::string onto, until;
-  bool json = false;
+  bool json = false, owners = false, devices = false;
 };
 
 struct Replayed {
@@ -83,6 +83,10 @@ Result<Replayed> replay_store(const Options& options) {
     replay::Replayer replayer;
     replayed.progress = TRY(replayer.replay(history.cursor(), replayed.head,
                                             until.value_or(replay::Replayer::kToEnd), std::ref(progress)));
+    if (until && replayed.progress.log_index < *until) {
+      return fail(Code::kNotFound, fmt::format("{}: branch {} has no batch {}; its last is {}", target.store,
+                                               target.branch, *until, replayed.progress.log_index));
+    }
     return replayed;
   }
   // The beginning has been trimmed: the snapshot that stands for it comes first.
@@ -101,8 +105,11 @@ Result<int> replay(const Options& options) {
     return fail(Code::kInvalidArgument, "expected one store, or segment files");
   Replayed replayed = segments ? TRY(replay_segments(options)) : TRY(replay_store(options));
   replayed.nanoseconds = system_clock().monotonic_ns() - begin_ns;
+  snapshot::ExportOptions settings;
+  settings.owners = settings.set_ids = options.owners;
+  settings.devices = options.devices;
   auto exported =
-      TRY(snapshot::export_directory(replayed.head, kRootInode, options.onto, {}, system_random()));
+      TRY(snapshot::export_directory(replayed.head, kRootInode, options.onto, settings, system_random()));
   double seconds = static_cast<double>(replayed.nanoseconds) / 1e9;
   warn_of_skipped(exported);
   if (options.json) {
@@ -132,6 +139,8 @@ void add_replay(Command& reprise) {
   command.required("store", options->what, "STORE[:BRANCH], or segment files in order");
   command.required("--onto", options->onto, "a directory that is empty or not there yet");
   command.option("--until", options->until, "up to this position");
+  command.flag("--owners", options->owners, "set owners and groups, and keep setuid and setgid bits (root)");
+  command.flag("--devices", options->devices, "make device nodes (root)");
   command.flag("--json", options->json, "what was done, as JSON");
   command.does([options] { return replay(*options); });
 }

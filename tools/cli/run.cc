@@ -84,6 +84,7 @@ std::string command_line(const Options& options) {
 Result<int> run_command(const Options& options) {
   Target target = TRY(live_target(options.live.store, "--store"));
   instance::HostOptions settings = TRY(host_options(options.live, target, command_line(options)));
+  if (!options.at.empty()) TRY(check_apart(target, options.at));
   Mountpoint mountpoint = TRY(Mountpoint::make(target.store, options.at));
   std::error_code ignored;
   std::string mount_path = std::filesystem::absolute(mountpoint.path(), ignored).string();

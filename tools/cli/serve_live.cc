@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "tools/cli/command.h"
@@ -105,6 +106,21 @@ void add_live_options(Command& command, LiveOptions& options) {
   command.choice("--durability", options.durability, {"none", "lazy", "fsync", "always"},
                  "when the disk has what was written: none (at the end), lazy (ten times a second), fsync "
                  "(when asked), always");
+}
+
+Status check_apart(const Target& target, const std::string& mountpoint) {
+  std::error_code ignored;
+  auto canonical = [&](const std::string& path) {
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, ignored), ignored);
+  };
+  auto store = canonical(target.store), mount = canonical(mountpoint);
+  auto lies_in = [](const std::filesystem::path& inner, const std::filesystem::path& outer) {
+    return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+  };
+  if (!lies_in(store, mount) && !lies_in(mount, store)) return {};
+  return fail(Code::kInvalidArgument,
+              fmt::format("{}: expected a directory apart from the store {}, found one that {}", mountpoint,
+                          target.store, lies_in(store, mount) ? "holds it" : "lies in it"));
 }
 
 Result<Target> live_target(const std::string& store, const std::string& option) {

@@ -25,6 +25,8 @@ void add_live_options(Command& command, LiveOptions& options);
 
 // The branch of the store; `option` is what the user calls it in errors.
 Result<Target> live_target(const std::string& store, const std::string& option);
+// Is the mountpoint apart from the store? Mounting over the store would hide it, from this process too.
+Status check_apart(const Target& target, const std::string& mountpoint);
 // `command_line` is what others are told who want the branch meanwhile.
 Result<instance::HostOptions> host_options(const LiveOptions& options, const Target& target,
                                            const std::string& command_line);

@@ -59,8 +59,10 @@ Result<OpenTarget> open_target(const Target& target, store::Access access) {
   OpenTarget open{.target = target};
   open.store = TRY(store::Store::open(target.store, access));
   std::error_code ignored;
-  if (target.branch != "main" &&
-      !std::filesystem::exists(fmt::format("{}/branches/{}", target.store, target.branch), ignored)) {
+  std::string branches = target.store + "/branches";
+  bool is_new = target.branch == "main" &&
+                (!std::filesystem::exists(branches, ignored) || std::filesystem::is_empty(branches, ignored));
+  if (!is_new && !std::filesystem::exists(branches + "/" + target.branch, ignored)) {
     return fail(Code::kNotFound, fmt::format("{}: there is no branch {}", target.store, target.branch));
   }
   open.live = TRY(open.store->lock_holder(target.branch));
