@@ -25,16 +25,12 @@ function(reprise_library name)
   endif()
 endfunction()
 
-# All programs that reprise_tests makes.
-add_custom_target(unit_tests)
-
 # reprise_tests(FOLDER dependencies…): the unit tests of tests/FOLDER as the program FOLDER_tests.
 function(reprise_tests folder)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cc)
   if(sources)
     add_executable(${folder}_tests ${sources})
     target_link_libraries(${folder}_tests PRIVATE ${ARGN} GTest::gtest GTest::gmock GTest::gtest_main rapidcheck rapidcheck_gtest)
-    add_dependencies(unit_tests ${folder}_tests)
     gtest_discover_tests(${folder}_tests DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES PROPERTIES TIMEOUT 300 LABELS ${folder})
   endif()
 endfunction()
