@@ -500,22 +500,22 @@ class Both {
   }
 
   const Side& kernel() const { return *kernel_; }
-  // What the kernel's processes answer; a failure if it is not what guests do.
+  // What the kernel's processes answer; difference() if it is not what guests do.
   std::string perform(const Step& step) {
     std::string expected = kernel_->perform(step), got = guests_->perform(step);
     history_ += to_text(step) + " ->" + expected + "\n";
     std::string wrong = world_.filesystem.locks().check_invariants();
-    alike_ = got == expected && wrong.empty();
-    EXPECT_TRUE(alike_) << history_ << "kernel:" << expected << "\nguests:" << got << "\n" << wrong;
+    EXPECT_EQ(wrong, "") << history_;
+    if (got != expected) difference_ = history_ + "kernel:" + expected + "\nguests:" + got + "\n";
     return expected;
   }
-  bool alike() const { return alike_; }
+  const std::string& difference() const { return difference_; }
 
  private:
   TmpfsDirectory directory_;
   Recorded world_;
   std::string history_;
-  bool alike_ = true;
+  std::string difference_;
   std::optional<Side> guests_, kernel_;
 };
 
@@ -542,6 +542,14 @@ class SignalsInterrupt {
   struct sigaction before_;
 };
 
+// The steps that a seed gives: empty, or how they were answered differently.
+std::string difference_of(uint64_t seed, bool blocking) {
+  Both both;
+  Steps steps(seed, blocking);
+  for (size_t i = 0; i < kSteps && both.difference().empty(); ++i) both.perform(steps.next(both.kernel()));
+  return both.difference();
+}
+
 void compare(bool blocking) {
   if (std::string reason = no_kernel(); !reason.empty()) GTEST_SKIP() << reason;
   SignalsInterrupt interrupts;
@@ -551,10 +559,15 @@ void compare(bool blocking) {
   for (uint64_t seed = from_environment("REPRISE_LOCK_SEED", 1);
        wanted != 0 ? made < wanted : std::chrono::steady_clock::now() < end; ++seed, made += kSteps) {
     SCOPED_TRACE("seed " + std::to_string(seed));
-    Both both;
-    Steps steps(seed, blocking);
-    for (size_t i = 0; i < kSteps && both.alike(); ++i) both.perform(steps.next(both.kernel()));
-    if (!both.alike()) break;
+    std::string difference = difference_of(seed, blocking);
+    // The kernel's requests are seen to wait in /proc/locks, which is no picture of one moment: about once in
+    // a hundred thousand steps one is taken to wait that is just being served. What differs in truth does so
+    // again.
+    for (int again = 0; again < 2 && !difference.empty() && blocking; ++again) {
+      std::cout << "seed " << seed << " once more, after\n" << difference;
+      difference = difference_of(seed, blocking);
+    }
+    ASSERT_EQ(difference, "");
   }
   std::cout << made << " steps\n";
 }
@@ -597,7 +610,7 @@ TEST(KernelLocks, WhoWaitsForOneHolderIsServedInOrderOfArrival) {
       EXPECT_NE(both.perform(as(row.unlock, kOrder[i])).find(next), std::string::npos)
           << "after " << kOrder[i];
     }
-    EXPECT_TRUE(both.alike());
+    EXPECT_EQ(both.difference(), "");
   }
 }
 
