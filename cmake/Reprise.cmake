@@ -25,12 +25,13 @@ function(reprise_library name)
   endif()
 endfunction()
 
-# reprise_tests(FOLDER dependencies…): the unit tests of tests/FOLDER as the program FOLDER_tests.
+# reprise_tests(FOLDER dependencies…): the unit tests of tests/FOLDER as the program FOLDER_tests; of them those
+# that `test_filter` (a --gtest_filter) leaves, where it is set.
 function(reprise_tests folder)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cc)
   if(sources)
     add_executable(${folder}_tests ${sources})
     target_link_libraries(${folder}_tests PRIVATE ${ARGN} GTest::gtest GTest::gmock GTest::gtest_main rapidcheck rapidcheck_gtest)
-    gtest_discover_tests(${folder}_tests DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES PROPERTIES TIMEOUT 300 LABELS ${folder})
+    gtest_discover_tests(${folder}_tests TEST_FILTER "${test_filter}" DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES PROPERTIES TIMEOUT 300 LABELS ${folder})
   endif()
 endfunction()

@@ -122,8 +122,8 @@ class Cycles:
 def main():
     program, cycles = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3
     if os.geteuid() != 0:
-        print("skipped: mounting for everybody needs root here")
-        return 77
+        print("mounting for everybody needs root here")
+        return 1
     work = pathlib.Path(tempfile.mkdtemp(prefix="reprise-cycles-"))
     done = 0
     try:

@@ -52,7 +52,7 @@ TEST(Exercise, EveryByteOfAFileIsTheOneThatWasWritten) {
 // The commands of one mount; what it holds in the end is the sum of what was recorded, and looks the same
 // through the mount, cold or warm, and in the process.
 TEST(Exercise, ManyProcessesInOneSmallTree) {
-  if (::geteuid() != 0) GTEST_SKIP() << "looking at it from this process needs root";
+  ASSERT_EQ(::geteuid(), 0u) << "looking at it from this process needs root";
   fs::Recorded world;
   auto mount = ServedMount::make(world.filesystem);
   ASSERT_TRUE(mount) << mount.error().message();

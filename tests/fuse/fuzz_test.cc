@@ -80,12 +80,8 @@ std::unique_ptr<Contestant> mount_contestant() {
   return std::make_unique<ThroughTheMount>();
 }
 
-bool can_mount() {
-  return ::geteuid() == 0;
-}
-
 TEST(MountFuzz, RandomCallsAreAnsweredAsByTmpfs) {
-  if (!can_mount()) GTEST_SKIP() << "calling as several users needs root";
+  ASSERT_EQ(::geteuid(), 0u) << "calling as several users needs root";
   posix::FuzzRun run =
       posix::fuzz(mount_contestant, posix::tmpfs_contestant, {.usual_time = std::chrono::seconds(8)});
   for (const std::string& finding : run.findings) ADD_FAILURE() << finding;
@@ -126,7 +122,7 @@ void expect_as_by_tmpfs(const posix::Script& script, const Told& got) {
 }
 
 TEST(MountFuzz, GuestsAtOnceDoNotMeddleWithEachOther) {
-  if (!can_mount()) GTEST_SKIP() << "calling as several users needs root";
+  ASSERT_EQ(::geteuid(), 0u) << "calling as several users needs root";
   constexpr size_t kGuests = 6, kSteps = 1500;
   const uint64_t first_seed = posix::from_environment("REPRISE_FUZZ_SEED", 1);
   const uint64_t calls = posix::from_environment("REPRISE_FUZZ_CALLS", kGuests * kSteps * 2);
@@ -158,7 +154,7 @@ TEST(MountFuzz, GuestsAtOnceDoNotMeddleWithEachOther) {
 class MountRegression : public ::testing::TestWithParam<std::filesystem::path> {};
 
 TEST_P(MountRegression, IsAnsweredAsByTmpfs) {
-  if (!can_mount()) GTEST_SKIP() << "calling as several users needs root";
+  ASSERT_EQ(::geteuid(), 0u) << "calling as several users needs root";
   auto script = posix::read_script(GetParam());
   ASSERT_TRUE(script && !script->empty()) << GetParam() << " is no script";
   EXPECT_EQ(difference(*script, mount_contestant, posix::tmpfs_contestant).value_or(""), "");
