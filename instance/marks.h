@@ -1,4 +1,4 @@
-// Marks whose batches have been lost.
+// Marks whose batches have been lost. Threads: one, which holds the branch's lock.
 #pragma once
 
 #include <string>

@@ -40,6 +40,16 @@ kj::ArrayPtr<const kj::byte> as_kj(ByteView bytes) {
   return {reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()};
 }
 
+// One line that fits, cut between two characters. What has been shown is shown as it is: so a text that comes
+// from a peer may go to another.
+std::string shown(std::string_view text, size_t limit) {
+  std::string line = one_line(text);
+  size_t end = std::min(limit, line.size());
+  while (end > 0 && end < line.size() && (line[end] & 0xc0) == 0x80) end--;
+  line.resize(end);
+  return line;
+}
+
 // --- to bytes
 
 template <class Tag>
@@ -57,7 +67,7 @@ void put(schema::Position::Builder out, const journal::Position& position) {
 }
 void put(schema::Refuse::Builder out, Code code, const std::string& reason) {
   out.setCode(to_wire(code));
-  out.setReason(printable(reason).substr(0, kTextLimit).c_str());
+  out.setReason(shown(reason, kTextLimit).c_str());
 }
 void put(schema::Control::Builder out, const Hello& hello) {
   auto to = out.initHello();
@@ -87,7 +97,7 @@ void put(schema::Control::Builder out, const CatchUp& catch_up) {
   to.setSnapshotBytes(decision.snapshot_bytes);
   to.setSuffixBytes(decision.suffix_bytes.value_or(0));
   to.setSuffixAvailable(decision.suffix_bytes.has_value());
-  to.setReason(printable(decision.reason).substr(0, kTextLimit).c_str());
+  to.setReason(shown(decision.reason, kTextLimit).c_str());
   to.setTarget(as_kj(catch_up.target.encode()));
 }
 void put(schema::Control::Builder out, const SnapshotBegin& begin) {
@@ -142,7 +152,7 @@ constexpr size_t kNameLimit = 64;  // of a branch or a mark
 Result<std::string> text_of(capnp::Text::Reader in, size_t limit) {
   if (in.size() > limit)
     return fail(Code::kCorrupt, fmt::format("a text has {} bytes, expected at most {}", in.size(), limit));
-  return printable(std::string_view(in.begin(), in.size()));
+  return shown({in.begin(), in.size()}, limit);
 }
 Result<Control> hello_of(schema::Hello::Reader in) {
   if (in.getRole() > schema::Hello::Role::WRITER) return fail(Code::kUnsupported, "unknown role of a peer");
