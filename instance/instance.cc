@@ -328,7 +328,6 @@ Status Instance::apply_and_journal(std::span<const journal::Batch> group) {
     if (header.lsn <= before.get(header.origin) || header.lsn > replayer_.applied().get(header.origin))
       continue;
     TRY(journal_->append(batch));
-    TRY(note_marks(batch));
   }
   return status;
 }
@@ -350,9 +349,13 @@ Status Instance::apply(std::span<const journal::Batch> group) {
     uint64_t bytes = 0;
     for (const journal::Batch& batch : group.first(size)) bytes += batch.encoded_bytes();
     TRY(journal_->reserve(bytes));
+    const journal::BatchHeader& last = group[size - 1].header();
+    bool passes_mark = marked && last.lsn > replayer_.applied().get(last.origin);
     auto run = [&] { return apply_and_journal(group.first(size)); };
     CoherenceHook* hook = hook_.load();
     Status status = hook != nullptr ? hook->apply_remotely(operations, run) : run();
+    // Not before the hook is done: who has waited for a mark sees nothing older than it.
+    if (status && passes_mark) status = note_marks(group[size - 1]);
     if (status && options_.journal.durability == journal::Durability::kAlways)
       status = journal_->sync(journal_->last());
     publish_vector();

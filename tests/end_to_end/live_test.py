@@ -188,7 +188,12 @@ for reader in readers: reader.start()
             self.ask(self.a, ask="mark", name=f"turn-{turn}")
             self.ask(self.b, ask="wait-for", mark=f"turn-{turn}", timeout_ms=20_000)
             found = b.do("result = {name: [read('d/' + name), os.stat('d/' + name).st_size] for name in os.listdir('d')}")
-            self.assertEqual(found, {name: [text, len(text)] for name, text in expected.items()}, f"after change {turn}: {change}")
+            wrong = {name: (found.get(name), [text, len(text)]) for name, text in expected.items()
+                     if found.get(name) != [text, len(text)]}
+            told = {name: [f"{len(side[0])} bytes that end with {side[0][-20:]!r}, st_size {side[1]}" if side else "missing"
+                           for side in sides] for name, sides in wrong.items()}
+            self.assertEqual(told, {}, f"found and expected after change {turn}: {change}")
+            self.assertEqual(found.keys(), expected.keys(), f"after change {turn}: {change}")
         self.assertEqual(b.do("stop.set()\nfor reader in readers: reader.join()\nresult = wrong"), [])
         self.assert_in_step(self.a, self.b)
         follow = self.stat(self.b)["follow"]

@@ -210,6 +210,48 @@ TEST_F(InstanceTest, AFollowerAppliesWhatALeaderRecordedAndIsReadOnlyToItsGuests
   EXPECT_EQ(again->settle()->position, position);
 }
 
+// What an adapter does in apply_remotely, reduced to asking: has the mark been passed at its end?
+class AsksForAMark : public CoherenceHook {
+ public:
+  AsksForAMark(Instance& instance, std::string mark) : instance_(instance), mark_(std::move(mark)) {}
+  Status apply_remotely(std::span<const fs::Operation>, const std::function<Status()>& apply) override {
+    Status status = apply();
+    answers_.push_back(instance_.wait_for_mark(mark_, 0) ? "passed" : "not yet");
+    return status;
+  }
+  Status replace_all(const std::function<Result<fs::View>()>& install) override {
+    TRY(install());
+    return {};
+  }
+  std::vector<std::string> answers_;
+
+ private:
+  Instance& instance_;
+  std::string mark_;
+};
+
+TEST_F(InstanceTest, AMarkIsPassedWhenCachesHaveDroppedWhatIsOlder) {
+  auto leader = open(create_store("a"));
+  write(*leader, "/file", "old");
+  write(*leader, "/file", "new");
+  ASSERT_TRUE(leader->mark("here", "test"));
+  auto opened = Instance::open_new_follower(path("b"), options(true));
+  ASSERT_TRUE(opened) << opened.error().message();
+  std::unique_ptr<Instance> follower = std::move(*opened);
+  ASSERT_TRUE(follower->adopt_volume(leader->volume()));
+  AsksForAMark hook(*follower, "here");
+  follower->set_coherence_hook(&hook);
+  auto all = batches(*leader);
+  ASSERT_TRUE(follower->apply(all));
+  EXPECT_EQ(hook.answers_, std::vector<std::string>{"not yet"});
+  auto passed = follower->wait_for_mark("here", 0);
+  ASSERT_TRUE(passed) << "once apply() is done";
+  // What it had already is no mark at another place.
+  ASSERT_TRUE(follower->apply(all));
+  EXPECT_EQ(follower->wait_for_mark("here", 0)->log_index, passed->log_index);
+  follower->set_coherence_hook(nullptr);
+}
+
 TEST_F(InstanceTest, AnOverwriteIsThereAtOnceAndAfterACrash) {
   auto leader = open(create_store("leader"));
   write(*leader, "/new", "tree");
