@@ -51,6 +51,20 @@ Json peer_json(const replay::PeerStatus& peer) {
   return json;
 }
 
+Json journal_json(const journal::Journal& journal) {
+  Json json = {{"first", journal.first()}, {"last", journal.last()}, {"durable", journal.durable()}};
+  auto files = journal.files();
+  if (!files) {
+    json["files_failure"] = files.error().message();
+    return json;
+  }
+  json["segments"] = files->segments;
+  json["compressed_segments"] = files->compressed;
+  json["bytes_on_disk"] = files->bytes;
+  if (files->compression_failure) json["compression_failure"] = files->compression_failure->message();
+  return json;
+}
+
 Json mark_json(const store::MarkRecord& mark) {
   return {
       {"name", mark.name}, {"branch", mark.branch}, {"log_index", mark.log_index}, {"position", mark.token}};
@@ -143,7 +157,7 @@ Json Host::statistics() {
   json["role"] = instance_->follower() ? "follower" : options_.listen ? "leader" : "writer";
   json["inodes"] = usage.inodes;
   json["bytes"] = usage.blocks * fs::kBlockSize;
-  json["journal"] = {{"first", journal.first()}, {"last", journal.last()}, {"durable", journal.durable()}};
+  json["journal"] = journal_json(journal);
   json["opened"] = {{"snapshot", instance_->open_report().snapshot},
                     {"batches_replayed", instance_->open_report().batches_replayed},
                     {"cut_bytes", instance_->open_report().recovery.cut_bytes}};

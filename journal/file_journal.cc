@@ -21,6 +21,17 @@ uint64_t backlog_cost(const Batch& batch) {
   return kFrameHeaderBytes + batch.encoded_bytes();
 }
 
+// The one that `after` has more of than `before`, if there is but one.
+std::optional<OriginId> only_origin_between(const Vector& before, const Vector& after) {
+  std::optional<OriginId> only;
+  for (const auto& [origin, lsn] : after.entries()) {
+    if (lsn == before.get(origin)) continue;
+    if (only) return std::nullopt;
+    only = origin;
+  }
+  return only;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Journal>> Journal::open(std::unique_ptr<Directory> directory,
@@ -46,6 +57,9 @@ Result<std::unique_ptr<Journal>> FileJournal::open(std::unique_ptr<Directory> di
   if (begin) TRY(journal->begin_segment(journal->next_header()));
   journal->segments_.back().readable_bytes = journal->writer_->flushed_bytes();
   journal->thread_ = std::thread([raw = journal.get()] { raw->run(); });
+  Lock lock(journal->mutex_);
+  journal->wake_compressor();
+  lock.unlock();
   return std::unique_ptr<Journal>(std::move(journal));
 }
 
@@ -298,6 +312,7 @@ void FileJournal::publish(Round&& round) {
   written_ += round.written;
   durable_ = std::max(durable_, round.durable);
   forget_read_batches();
+  if (!round.begun.empty()) wake_compressor();
 }
 
 // Keeps recent_bytes of what is written; what is not written stays in any case.
@@ -343,7 +358,9 @@ Status FileJournal::seal_and_begin() {
   TRY(writer_->sync());
   durable_ = written_;
   segments_.back().readable_bytes = writer_->flushed_bytes();
-  return begin_segment(next_header());
+  TRY(begin_segment(next_header()));
+  wake_compressor();
+  return {};
 }
 
 // So that a trim of everything leaves nothing behind but a header.
@@ -382,6 +399,7 @@ Result<LogIndex> FileJournal::trim(LogIndex index) {
   LogIndex first;
   {
     Lock lock(mutex_);
+    wait_until_nothing_is_replaced(lock);
     if (failure_) return std::unexpected(*failure_);
     while (segments_.size() > 1 && segments_[1].first_index <= index) {
       dropped.push_back(segments_.front().sequence);
@@ -400,6 +418,7 @@ Status FileJournal::restart_at(LogIndex next, const Vector& covered) {
   std::vector<uint64_t> dropped;
   {
     Lock lock(mutex_);
+    wait_until_nothing_is_replaced(lock);
     wait_until_idle(lock);
     if (failure_) return std::unexpected(*failure_);
     if (next < tail_.end() || closed_) {
@@ -438,13 +457,16 @@ Status FileJournal::close() {
     Lock lock(mutex_);
     if (!closed_) {
       closed_ = stopping_ = true;
+      compressor_ends_ = true;
       sync_wanted_ = tail_.end() - 1;
       work_.notify_one();
       arrived_.notify_all();
       settled_.notify_all();
+      ended_.notify_all();
     }
   }
   if (thread_.joinable()) thread_.join();
+  if (compressor_.joinable()) compressor_.join();
   Lock lock(mutex_);
   if (refusal()) return std::unexpected(*refusal());
   if (ends_with_close_ || writer_->state().sealed) return {};
@@ -484,7 +506,12 @@ Result<LogIndex> FileJournal::position_of(const Vector& vector) {
     auto after = std::find_if(segments_.begin(), segments_.end(),
                               [&](const Segment& s) { return !vector.covers(s.covered); });
     if (after == segments_.begin()) return gap(first_ - 1);
-    index = (after - 1)->first_index;
+    const Segment& segment = *(after - 1);
+    index = segment.first_index;
+    // If all that comes in between is of one origin, its LSNs count batches as the log index does.
+    const Vector& next = after == segments_.end() ? tail_.covered() : after->covered;
+    if (auto origin = only_origin_between(segment.covered, next); origin && !vector.covers(next))
+      return index + (vector.get(*origin) - segment.covered.get(*origin));
   }
   StoredFrames frames(*this);
   for (;; ++index) {

@@ -1,9 +1,11 @@
-// FileJournal: the journal in segment files, with a thread that writes and syncs. Private to this folder.
+// FileJournal: the journal in segment files, with a thread that writes and syncs, and another, begun when
+// there is something for it, that compresses segments that have ended. Private to this folder.
 //
 // Locks: mutex_ guards all members but writer_ and written_vector_, which belong to the writer thread while
 // writing_ is set, and to whoever holds mutex_ otherwise. No file is touched under mutex_ except where a
 // caller waits for it anyway: trim (its rotation) and restart_at. Between two rounds of the writer thread
-// writer_ stands where written_ says, also after a round that failed for want of space.
+// writer_ stands where written_ says, also after a round that failed for want of space. While replacing_ is
+// set the compressing thread puts a copy in the place of a segment, which nobody drops meanwhile.
 #pragma once
 
 #include <atomic>
@@ -31,6 +33,7 @@ class FileJournal final : public TailedJournal {
   LogIndex durable() const override;
   std::optional<Error> failure() const override;
   Durability durability() const override { return options_.durability; }
+  Result<JournalFiles> files() const override;
   Result<uint64_t> bytes_from(LogIndex from) const override;
   Result<LogIndex> position_of(const Vector& vector) override;
   Result<LogIndex> trim(LogIndex index) override;
@@ -75,7 +78,16 @@ class FileJournal final : public TailedJournal {
   Status seal_and_begin();  // with mutex_ held and the writer idle
   Status rotate_if_all_before(LogIndex index);
   Status drop_files(const std::vector<uint64_t>& sequences);
+
+  // The compressing thread.
+  void wake_compressor();  // with mutex_ held: there may be something for it
+  void run_compressor();
+  Segment* find_segment(uint64_t sequence);
+  Segment* next_to_compress();
+  Status compress(Lock& lock, uint64_t sequence);
+  void note_compression(uint64_t sequence, const Error& failure);
   void wait_until_idle(Lock& lock);
+  void wait_until_nothing_is_replaced(Lock& lock);
   void fail_with(const Error& error);
   void note_outcome(const Status& status);      // of a round
   const std::optional<Error>& refusal() const;  // why nothing more is taken
@@ -105,6 +117,13 @@ class FileJournal final : public TailedJournal {
   Vector written_vector_;
   uint64_t written_batch_bytes_ = 0;  // of the whole journal
   std::thread thread_;
+
+  std::condition_variable ended_;  // for the compressing thread: a segment has, or the journal
+  bool replacing_ = false;
+  bool compresses_ = true;                    // it has not failed for good
+  std::atomic<bool> compressor_ends_{false};  // changed with mutex_ held
+  std::optional<Error> compression_failure_;
+  std::thread compressor_;
 };
 
 }  // namespace reprise::journal

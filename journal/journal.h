@@ -41,11 +41,19 @@ struct JournalOptions {
   uint64_t segment_bytes = 64 << 20;  // a new segment begins past this
   uint64_t backlog_bytes = 64 << 20;  // appended and not yet written; reserve() waits beyond it
   uint64_t recent_bytes = 8 << 20;    // written batches kept in memory for readers at the head
+  bool compress = true;               // segments that have ended, in the background, by a thread of its own
 };
 
 struct JournalIdentity {
   VolumeId volume;
   std::string branch;
+};
+
+// What a journal takes on the disk.
+struct JournalFiles {
+  uint64_t segments = 0, compressed = 0;     // files; how many of them are
+  uint64_t bytes = 0;                        // of all
+  std::optional<Error> compression_failure;  // why no more are
 };
 
 // What opening found.
@@ -117,6 +125,7 @@ class Journal {
   virtual LogIndex durable() const = 0;              // on the disk up to here
   virtual std::optional<Error> failure() const = 0;  // why it takes nothing more; kNoSpace may pass
   virtual Durability durability() const = 0;
+  virtual Result<JournalFiles> files() const = 0;
   // Encoded bytes of the batches from `from` to last().
   virtual Result<uint64_t> bytes_from(LogIndex from) const = 0;
   virtual std::unique_ptr<Cursor> read(LogIndex from) = 0;

@@ -27,6 +27,7 @@ class MemoryJournal final : public TailedJournal {
   LogIndex durable() const override { return last(); }
   std::optional<Error> failure() const override { return std::nullopt; }
   Durability durability() const override { return Durability::kNone; }
+  Result<JournalFiles> files() const override { return JournalFiles{}; }
 
   Result<uint64_t> bytes_from(LogIndex from) const override {
     std::lock_guard lock(mutex_);

@@ -48,6 +48,11 @@ Segment segment_of(const SegmentReader& reader, uint64_t bytes_before) {
   const SegmentHeader& header = reader.header();
   Segment segment{.sequence = header.sequence, .first_index = header.first_index, .covered = header.covered};
   segment.note_point({header.first_index, reader.state().offset, bytes_before});
+  segment.compressed = reader.compressed();
+  for (ReadPoint point : reader.points()) {
+    point.bytes_before += bytes_before;
+    segment.note_point(point);
+  }
   return segment;
 }
 
@@ -109,6 +114,7 @@ Result<std::optional<Error>> pass_last(SegmentReader& reader, RecoveredLog& log,
     log.sealed = (*frame)->header.kind == FrameKind::kSeal;
     if ((*frame)->is_batch()) {
       TRY(follow(log.vector, **frame, reader.path()));
+      if (log.segments.back().compressed) continue;
       uint64_t so_far = bytes_before + reader.state().summary.batch_bytes;
       log.segments.back().note_point({reader.state().next_index, reader.state().offset, so_far});
     }
@@ -200,6 +206,8 @@ Status follow(Vector& vector, const Frame& frame, const std::string& path) {
 }
 
 std::optional<Error> damage_below_durable(SegmentReader& reader, const Error& damage, LogIndex durable_hint) {
+  // All of it was on the disk before it was compressed.
+  if (reader.compressed()) return corrupt(damage.message());
   const LogIndex lost = reader.state().next_index;  // the first that would be
   if (durable_hint >= lost) {
     return corrupt(
@@ -245,7 +253,9 @@ Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& id
   SegmentReader& last = *opened.readers.back();
   UnsettledFrames unsettled;
   std::optional<Error> damage = TRY(pass_last(last, log, unsettled));
-  log.file = TRY(directory.open(segment_name(last.header().sequence), OpenMode::kReadWrite));
+  // One that is compressed has ended, and is not written to.
+  log.file = TRY(directory.open(segment_name(last.header().sequence),
+                                last.compressed() ? OpenMode::kRead : OpenMode::kReadWrite));
   if (damage) {
     if (auto error = damage_below_durable(last, *damage, durable_hint)) return std::unexpected(*error);
     if (log.sealed) return std::unexpected(*damage);  // nothing is ever written behind a seal
@@ -257,7 +267,7 @@ Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& id
   // From here on all of it counts as durable.
   unsettled.settle(durable_hint);
   uint64_t end = last.state().offset;
-  TRY(settle(directory, *log.file, unsettled.begin(end), end));
+  TRY(settle(directory, *log.file, last.compressed() ? end : unsettled.begin(end), end));
   for (uint64_t sequence : opened.before_restart) {
     TRY(directory.unlink(segment_name(sequence)));
     TRY(directory.sync());

@@ -16,12 +16,6 @@
 
 namespace reprise::journal {
 
-// A place in a segment from which frames can be read.
-struct ReadPoint {
-  LogIndex index = 0;
-  uint64_t offset = 0;
-  uint64_t bytes_before = 0;  // encoded bytes of all batches of the journal before it
-};
 inline constexpr uint64_t kReadPointBytes = 256 * 1024;  // of file between two points
 
 // What a live journal knows of one of its segments.
@@ -33,6 +27,8 @@ struct Segment {
   Vector covered;                       // before its first batch
   std::vector<ReadPoint> points;        // ascending, the first at its first frame
   uint64_t readable_bytes = kToTheEnd;  // of the file; less than all while it is being written
+  bool compressed = false;
+  bool stays = false;  // as it is: it cannot be compressed
 
   void note_point(const ReadPoint& point) {
     if (points.empty() || point.offset >= points.back().offset + kReadPointBytes) points.push_back(point);

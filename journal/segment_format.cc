@@ -37,10 +37,11 @@ Status check_features(uint16_t version, const FeatureBits& features) {
     return fail(Code::kUnsupported,
                 fmt::format("segment header: expected version {}, found {}", kSegmentVersion, version));
   }
-  if (features.incompat != 0) {
-    return fail(Code::kUnsupported,
-                fmt::format("segment header: expected no features needed for reading, found bits {:#x}",
-                            features.incompat));
+  if ((features.incompat & ~kCompressedFeature) != 0) {
+    return fail(
+        Code::kUnsupported,
+        fmt::format("segment header: expected no unknown features needed for reading, found bits {:#x}",
+                    features.incompat & ~kCompressedFeature));
   }
   return {};
 }

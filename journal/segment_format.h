@@ -19,7 +19,8 @@ inline constexpr size_t kFrameHeaderBytes = 80;
 inline constexpr uint32_t kFrameMagic = 0x314d5246;  // "FRM1"
 
 // Features a reader may not know: those in `compat` do not matter to it, those in `read_compat` keep it from
-// writing, those in `incompat` from reading. None is defined in version 0.
+// writing, those in `incompat` from reading.
+inline constexpr uint32_t kCompressedFeature = 1;  // incompat: what follows the header is compressed
 struct FeatureBits {
   uint32_t compat = 0, read_compat = 0, incompat = 0;
 };
@@ -86,6 +87,13 @@ struct FrameSummary {
 inline constexpr size_t kSummaryFrameBytes = kFrameHeaderBytes + FrameSummary::kBytes;
 
 uint64_t extend_chain(uint64_t chain, const FrameHeader& header);
+
+// A place in a segment from which frames can be read.
+struct ReadPoint {
+  LogIndex index = 0;  // of the next batch
+  uint64_t offset = 0;
+  uint64_t bytes_before = 0;  // encoded bytes of all batches before it, of the journal unless said otherwise
+};
 
 // "0000000012.seg", and back; nullopt for any other name.
 std::string segment_name(uint64_t sequence);

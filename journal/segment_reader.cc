@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "journal/batch_shared.h"
+#include "journal/compressed_segment.h"
 
 namespace reprise::journal {
 namespace {
@@ -30,10 +31,21 @@ Result<std::unique_ptr<SegmentReader>> SegmentReader::open(std::unique_ptr<File>
   bytes.resize(TRY(file->pread(bytes, 0)));
   auto header = decode_segment_header(bytes);
   if (!header) return in_file(header.error());
+  if (header->features.incompat != 0) return open_compressed(std::move(file), *std::move(header));
   SegmentState state{.offset = bytes.size(),
                      .next_index = header->first_index,
                      .summary = {.chain = segment_header_checksum(bytes)}};
   return std::unique_ptr<SegmentReader>(new SegmentReader(std::move(file), *std::move(header), state, size));
+}
+
+Result<std::unique_ptr<SegmentReader>> SegmentReader::open_compressed(std::unique_ptr<File> file,
+                                                                      SegmentHeader header) {
+  auto segment = TRY(CompressedSegment::open(std::move(file), header));
+  auto points = segment->points();
+  auto reader = TRY(open(std::move(segment)));
+  reader->points_ = std::move(points);
+  reader->compressed_ = true;
+  return reader;
 }
 
 SegmentReader::SegmentReader(std::unique_ptr<File> file, SegmentHeader header, const SegmentState& state,

@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/disk.h"
 #include "journal/batch.h"
@@ -37,6 +38,10 @@ class SegmentReader {
   // What has been read so far: after a frame that is no frame, where that is.
   const SegmentState& state() const { return state_; }
   uint64_t limit() const { return limit_; }
+  // Is it compressed? Then offsets are those it had before.
+  bool compressed() const { return compressed_; }
+  // Where frames can be read from, as the index of a compressed one says; bytes_before within this segment.
+  const std::vector<ReadPoint>& points() const { return points_; }
   // Up to where the file may be read; at first, its size.
   void set_limit(uint64_t bytes);
   // Goes on at a frame whose place is known; the chain is not followed from there on.
@@ -51,11 +56,15 @@ class SegmentReader {
   Result<Batch> batch(const Frame& frame);
   // The first frame after `offset` whose header verifies: to find out what lies behind damage.
   Result<std::optional<Frame>> find_frame_after(uint64_t offset);
+  // Bytes as they lie there, up to the limit; how many there are.
+  Result<size_t> read_bytes(ByteSpan into, uint64_t offset) const { return file_->pread(into, offset); }
   // The error to give when this, and not the next frame, is what was found.
   std::unexpected<Error> damaged(const char* found) const;
 
  private:
   SegmentReader(std::unique_ptr<File> file, SegmentHeader header, const SegmentState& state, uint64_t limit);
+  static Result<std::unique_ptr<SegmentReader>> open_compressed(std::unique_ptr<File> file,
+                                                                SegmentHeader header);
   Result<std::optional<Frame>> read_frame(bool with_payload);
   const char* check_frame(const Frame& frame) const;
   const char* check_payload(const Frame& frame, ByteView payload) const;
@@ -66,6 +75,8 @@ class SegmentReader {
   SegmentHeader header_;
   SegmentState state_;
   bool chain_known_ = true;
+  bool compressed_ = false;
+  std::vector<ReadPoint> points_;
   uint64_t limit_;
   OriginId last_origin_;  // of the last batch passed, for messages
   Lsn last_lsn_ = 0;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "journal/recovery.h"
 
 namespace reprise::journal {
@@ -40,6 +42,10 @@ Result<std::unique_ptr<SegmentsCursor>> SegmentsCursor::open(Directory& director
 Status SegmentsCursor::open_next_segment() {
   reader_ = TRY(open_own_segment(directory_, rest_.front(), identity_));
   rest_.pop_front();
+  // Past what is not asked for, if the segment has an index.
+  const std::vector<ReadPoint>& points = reader_->points();
+  auto after = std::ranges::upper_bound(points, from_, {}, &ReadPoint::index);
+  if (after != points.begin()) reader_->seek(std::prev(after)->offset, std::prev(after)->index);
   return {};
 }
 

@@ -48,8 +48,8 @@ class Walker {
       break;
     }
     for (uint64_t sequence : walk_.sequences) {
-      auto file = TRY(directory_.open(segment_name(sequence), OpenMode::kRead));
-      all_bytes_ += TRY(file->size());
+      // One that cannot be opened is reported when it is its turn.
+      if (auto reader = open_own_segment(directory_, sequence, identity_)) all_bytes_ += (*reader)->limit();
     }
     return {};
   }
@@ -100,8 +100,15 @@ class Walker {
 
   Status pass_frames(size_t i, SegmentReader& reader) {
     bool sealed = false;
+    size_t points = 0;  // of the index, passed
     while (!walk_.report.problem) {
       uint64_t offset = reader.state().offset;
+      if (points < reader.points().size() && reader.points()[points].offset <= offset) {
+        if (auto wrong = check_point(reader, reader.points()[points++])) {
+          found(i, offset, *wrong);
+          return {};
+        }
+      }
       auto frame = reader.next();
       if (!frame && frame.error().code() != Code::kCorrupt) return std::unexpected(frame.error());
       if (!frame) {
@@ -124,6 +131,17 @@ class Walker {
       if (progress_) progress_(done_bytes_ + reader.state().offset, all_bytes_);
     }
     return {};
+  }
+
+  // Does an entry of a compressed segment's index say where this frame is?
+  static std::optional<Error> check_point(const SegmentReader& reader, const ReadPoint& point) {
+    const SegmentState& state = reader.state();
+    if (point.offset == state.offset && point.index == state.next_index &&
+        point.bytes_before == state.summary.batch_bytes)
+      return std::nullopt;
+    return Error(Code::kCorrupt,
+                 fmt::format("{}: expected an index that names log index {} at offset {}, found {} at {}",
+                             reader.path(), state.next_index, state.offset, point.index, point.offset));
   }
 
   Status pass_batch(size_t i, SegmentReader& reader, const Frame& frame) {
@@ -167,23 +185,49 @@ Status keep_whole(Directory& directory, uint64_t sequence, JournalRepair& repair
   return {};
 }
 
+// Copies [begin, end) of what `read` reads, or up to its end, and syncs it. Where it ended.
+template <class Read>
+Result<uint64_t> copy_bytes(const Read& read, uint64_t begin, uint64_t end, File& to) {
+  Bytes piece;
+  uint64_t at = begin;
+  do {
+    piece.resize(std::min<uint64_t>(1 << 20, end - at));
+    piece.resize(TRY(read(piece, at)));
+    TRY(to.pwrite(piece, at - begin));
+    at += piece.size();
+  } while (!piece.empty());
+  TRY(to.sync_data());
+  return at;
+}
+
 Status keep_rest(Directory& directory, uint64_t sequence, uint64_t offset, JournalRepair& repair) {
   std::string kept = TRY(unused_name(directory, sequence));
   auto file = TRY(directory.open(segment_name(sequence), OpenMode::kReadWrite));
   auto copy = TRY(directory.open(kept, OpenMode::kCreate));
-  Bytes piece;
-  uint64_t at = offset;
-  do {
-    piece.resize(1 << 20);
-    piece.resize(TRY(file->pread(piece, at)));
-    TRY(copy->pwrite(piece, at - offset));
-    at += piece.size();
-  } while (!piece.empty());
-  TRY(copy->sync_data());
+  auto read = [&](ByteSpan into, uint64_t at) { return file->pread(into, at); };
+  uint64_t end = TRY(copy_bytes(read, offset, UINT64_MAX, *copy));
   TRY(directory.sync());
   TRY(file->resize(offset));
   TRY(file->sync_data());
-  repair.cut_bytes += at - offset;
+  repair.cut_bytes += end - offset;
+  repair.kept.push_back(std::move(kept));
+  return {};
+}
+
+// Of a compressed segment all is kept, and what is good becomes a plain one in its place.
+Status keep_compressed(Directory& directory, SegmentReader& reader, uint64_t offset, JournalRepair& repair) {
+  uint64_t sequence = reader.header().sequence;
+  std::string kept = TRY(unused_name(directory, sequence));
+  auto file = TRY(directory.open(segment_name(sequence), OpenMode::kRead));
+  auto copy = TRY(directory.open(kept, OpenMode::kCreate));
+  TRY(copy_bytes([&](ByteSpan into, uint64_t at) { return file->pread(into, at); }, 0, UINT64_MAX, *copy));
+  std::string plain_name = segment_name(sequence) + ".new";
+  auto plain = TRY(directory.open(plain_name, OpenMode::kCreateOrOpen));
+  TRY(plain->resize(0));
+  TRY(copy_bytes([&](ByteSpan into, uint64_t at) { return reader.read_bytes(into, at); }, 0, offset, *plain));
+  TRY(directory.rename(plain_name, segment_name(sequence)));
+  TRY(directory.sync());
+  repair.cut_bytes += reader.limit() - offset;
   repair.kept.push_back(std::move(kept));
   return {};
 }
@@ -205,8 +249,14 @@ Result<JournalRepair> repair_journal(Directory& directory, const JournalIdentity
   size_t whole_from = walk.damaged_offset == 0 ? walk.damaged : walk.damaged + 1;
   for (size_t i = walk.sequences.size(); i-- > whole_from;)
     TRY(keep_whole(directory, walk.sequences[i], repair));
-  if (walk.damaged_offset != 0)
-    TRY(keep_rest(directory, walk.sequences[walk.damaged], walk.damaged_offset, repair));
+  if (walk.damaged_offset != 0) {
+    auto damaged = TRY(open_own_segment(directory, walk.sequences[walk.damaged], identity));
+    if (damaged->compressed()) {
+      TRY(keep_compressed(directory, *damaged, walk.damaged_offset, repair));
+    } else {
+      TRY(keep_rest(directory, walk.sequences[walk.damaged], walk.damaged_offset, repair));
+    }
+  }
   return repair;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "journal/compressed_segment.h"
 #include "journal/recovery.h"
 #include "journal/segments_cursor.h"
 #include "journal/verify.h"
@@ -72,6 +73,7 @@ struct Form {
   const char* name;
   FrameKind end;  // its last frame: a batch, a close, a seal
   bool followed;  // by another segment
+  bool compressed = false;
 };
 
 // The files of a journal of `kBatches` batches in its first segment.
@@ -94,6 +96,10 @@ Bytes write_segment(FakeDirectory& directory, const Form& form) {
     header.previous = writer->state().summary.chain;
     header.covered.set(kOriginA, kBatches);
     EXPECT_TRUE(SegmentWriter::create(directory, header));
+  }
+  if (form.compressed) {
+    EXPECT_TRUE(compress_segment(directory, 1, [] { return false; }));
+    EXPECT_TRUE(replace_by_compressed(directory, 1));
   }
   return *directory.read_file(kFirst, 1 << 20);
 }
@@ -178,11 +184,13 @@ INSTANTIATE_TEST_SUITE_P(Forms, Damaged,
                          testing::Values(Form{"Open", FrameKind::kBatch, false},
                                          Form{"Closed", FrameKind::kClose, false},
                                          Form{"Sealed", FrameKind::kSeal, false},
-                                         Form{"Followed", FrameKind::kSeal, true}),
+                                         Form{"Followed", FrameKind::kSeal, true},
+                                         Form{"Compressed", FrameKind::kSeal, false, true},
+                                         Form{"CompressedAndFollowed", FrameKind::kSeal, true, true}),
                          [](const auto& parameter) { return parameter.param.name; });
 
 TEST_P(Damaged, EveryBitOfEveryByte) {
-  ASSERT_GT(original_.size(), 2500u);
+  ASSERT_GT(original_.size(), GetParam().compressed ? 600u : 2500u);
   for (size_t at = 0; at < original_.size(); ++at) {
     for (int mask : {1, 2, 4, 8, 16, 32, 64, 128, 255}) {
       Bytes bytes = original_;

@@ -28,8 +28,8 @@ constexpr Lsn kBatches = 24;
 Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<CrashDisk>& disk, LogIndex durable_hint,
                                          Recovery* recovery = nullptr) {
   return Journal::open(std::make_unique<CrashDirectory>(disk), kIdentity,
-                       {.segment_bytes = 1500, .recent_bytes = 0}, fake_clock, fake_random, durable_hint,
-                       recovery);
+                       {.segment_bytes = 1500, .recent_bytes = 0, .compress = false}, fake_clock, fake_random,
+                       durable_hint, recovery);
 }
 
 // Appends up to batch `to` and syncs every third, until something is refused.

@@ -176,8 +176,9 @@ TEST(Recovery, AFrameOfAnotherSegmentIsNoFrameHere) {
 TEST(Recovery, DamageInASealedSegmentIsAnErrorForWhoeverReadsIt) {
   auto disk = FakeDisk::create();
   {
-    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.segment_bytes = 2000},
-                                  fake_clock, fake_random, 0, nullptr);
+    auto journal =
+        *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
+                       {.segment_bytes = 2000, .compress = false}, fake_clock, fake_random, 0, nullptr);
     for (LogIndex i = 1; i <= 20; ++i) ASSERT_TRUE(journal->append(make_batch(kOriginA, i)));
     ASSERT_TRUE(journal->close());
   }
@@ -283,8 +284,9 @@ TEST(Recovery, ADamagedCloseInTheMiddleIsNotATornTail) {
 TEST(Recovery, AMissingSegmentIsRefused) {
   auto disk = FakeDisk::create();
   {
-    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.segment_bytes = 1000},
-                                  fake_clock, fake_random, 0, nullptr);
+    auto journal =
+        *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
+                       {.segment_bytes = 1000, .compress = false}, fake_clock, fake_random, 0, nullptr);
     for (LogIndex i = 1; i <= 20; ++i) ASSERT_TRUE(journal->append(make_batch(kOriginA, i)));
     ASSERT_TRUE(journal->close());
   }

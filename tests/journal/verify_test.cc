@@ -21,8 +21,9 @@ FakeClock fake_clock;
 FakeRandom fake_random;
 
 Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<FakeDisk>& disk, LogIndex durable_hint = 0) {
-  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.segment_bytes = 1500}, fake_clock,
-                       fake_random, durable_hint, nullptr);
+  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
+                       {.segment_bytes = 1500, .compress = false}, fake_clock, fake_random, durable_hint,
+                       nullptr);
 }
 
 constexpr LogIndex kBatches = 12;

@@ -1,0 +1,305 @@
+#include "journal/compressed_segment.h"
+
+#include <fmt/format.h>
+#include <zstd.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "journal/segment_reader.h"
+
+namespace reprise::journal {
+namespace {
+
+constexpr uint64_t kTrailerMagic = 0x0a58444953525052;  // "RPRSIDX\n"
+constexpr size_t kTrailerBytes = 48;
+constexpr size_t kEntryBytes = 48;
+constexpr int kLevel = 3;
+
+uint64_t trailer_seed(SegmentId id) {
+  return placement_seed(id, 0);
+}
+
+size_t blocks_in(uint64_t frames_bytes) {
+  return (frames_bytes + CompressedSegment::kBlockBytes - 1) / CompressedSegment::kBlockBytes;
+}
+
+// The header that a segment has once it is compressed, and the one it had.
+SegmentHeader with_feature(SegmentHeader header, bool compressed) {
+  header.features.incompat = compressed ? kCompressedFeature : 0;
+  return header;
+}
+
+std::unexpected<Error> stopped() {
+  return fail(Code::kCancelled, "compressing a segment was stopped");
+}
+
+struct Decompressor {
+  ZSTD_DCtx* context = ZSTD_createDCtx();
+  ~Decompressor() { ZSTD_freeDCtx(context); }
+};
+
+}  // namespace
+
+// --- reading
+
+Result<std::unique_ptr<CompressedSegment>> CompressedSegment::open(std::unique_ptr<File> file,
+                                                                   const SegmentHeader& header) {
+  Bytes plain_header = encode_segment_header(with_feature(header, false));
+  std::unique_ptr<CompressedSegment> segment(new CompressedSegment(std::move(file), std::move(plain_header)));
+  TRY(segment->read_index(header));
+  return segment;
+}
+
+std::unexpected<Error> CompressedSegment::damaged(std::string what) const {
+  return fail(Code::kCorrupt, fmt::format("{}: compressed segment: {}", file_->path(), what));
+}
+
+Status CompressedSegment::read_index(const SegmentHeader& header) {
+  uint64_t size = TRY(file_->size());
+  std::byte trailer[kTrailerBytes];
+  if (size < plain_header_.size() + kTrailerBytes)
+    return damaged("expected an index, found the end of the file");
+  if (TRY(file_->pread(trailer, size - kTrailerBytes)) != kTrailerBytes)
+    return damaged("expected an index, found the end of the file");
+  if (load_value<uint64_t>(trailer + 40) != hash64(ByteView(trailer).first(40), trailer_seed(header.id)))
+    return damaged(
+        fmt::format("expected the end of an index at offset {}, found none", size - kTrailerBytes));
+  ByteReader in(trailer);
+  auto magic = in.value<uint64_t>();
+  plain_bytes_ = in.value<uint64_t>();
+  auto index_offset = in.value<uint64_t>();
+  auto entries = in.value<uint32_t>();
+  auto block_bytes = in.value<uint32_t>();
+  auto checksum = in.value<uint64_t>();
+  bool fits = magic == kTrailerMagic && block_bytes == kBlockBytes && plain_bytes_ > plain_header_.size() &&
+              entries == blocks_in(frames_bytes()) && index_offset >= plain_header_.size() &&
+              index_offset <= size - kTrailerBytes &&
+              size - kTrailerBytes - index_offset == uint64_t{entries} * kEntryBytes;
+  if (!fits) return damaged("expected an index that fits the file, found another");
+  Bytes index(uint64_t{entries} * kEntryBytes);
+  index.resize(TRY(file_->pread(index, index_offset)));
+  if (hash64(index) != checksum) return damaged("expected a matching checksum of the index, found another");
+  blocks_.reserve(entries);
+  for (size_t at = 0; at < index.size(); at += kEntryBytes)
+    TRY(add_block(ByteView(index).subspan(at, kEntryBytes), index_offset));
+  if (blocks_.back().offset + blocks_.back().bytes != index_offset)
+    return damaged("expected blocks up to the index, found a gap");
+  return {};
+}
+
+Status CompressedSegment::add_block(ByteView entry, uint64_t index_offset) {
+  ByteReader in(entry);
+  Block block{.offset = in.value<uint64_t>(), .bytes = in.value<uint32_t>()};
+  auto reserved = in.value<uint32_t>();
+  block.checksum = in.value<uint64_t>();
+  block.point = {
+      .index = in.value<uint64_t>(), .offset = in.value<uint64_t>(), .bytes_before = in.value<uint64_t>()};
+  uint64_t expected = blocks_.empty() ? plain_header_.size() : blocks_.back().offset + blocks_.back().bytes;
+  if (reserved != 0 || block.offset != expected || block.bytes == 0 ||
+      block.bytes > ZSTD_compressBound(kBlockBytes) || block.bytes > index_offset - block.offset) {
+    return damaged(fmt::format("expected block {} at offset {}, found {} bytes at {}", blocks_.size(),
+                               expected, block.bytes, block.offset));
+  }
+  uint64_t begin = plain_header_.size() + blocks_.size() * uint64_t{kBlockBytes};
+  bool inside =
+      block.point.offset >= begin && block.point.offset < std::min(plain_bytes_, begin + kBlockBytes);
+  if (block.point.index != 0 && !inside)
+    return damaged(fmt::format("block {}: expected a frame that begins in it, found {}", blocks_.size(),
+                               block.point.offset));
+  blocks_.push_back(block);
+  return {};
+}
+
+std::vector<ReadPoint> CompressedSegment::points() const {
+  std::vector<ReadPoint> points;
+  for (const Block& block : blocks_)
+    if (block.point.index != 0) points.push_back(block.point);
+  return points;
+}
+
+// Puts a block's bytes into plain_.
+Status CompressedSegment::load(size_t n) const {
+  if (loaded_ == n) return {};
+  loaded_ = SIZE_MAX;
+  const Block& block = blocks_[n];
+  stored_.resize(block.bytes);
+  stored_.resize(TRY(file_->pread(stored_, block.offset)));
+  if (hash64(stored_) != block.checksum)
+    return damaged(
+        fmt::format("block {} at offset {}: expected a matching checksum, found another", n, block.offset));
+  uint64_t left = frames_bytes() - n * uint64_t{kBlockBytes};
+  plain_.resize(std::min<uint64_t>(left, kBlockBytes));
+  static thread_local Decompressor decompressor;
+  size_t bytes =
+      ZSTD_decompressDCtx(decompressor.context, plain_.data(), plain_.size(), stored_.data(), stored_.size());
+  if (ZSTD_isError(bytes) || bytes != plain_.size())
+    return damaged(fmt::format("block {} at offset {}: expected {} bytes in it, found others", n,
+                               block.offset, plain_.size()));
+  loaded_ = n;
+  return {};
+}
+
+Result<size_t> CompressedSegment::pread(ByteSpan into, uint64_t offset) const {
+  size_t done = 0;
+  while (done < into.size() && offset + done < plain_bytes_) {
+    uint64_t at = offset + done;
+    ByteView from;
+    if (at < plain_header_.size()) {
+      from = ByteView(plain_header_).subspan(at);
+    } else {
+      at -= plain_header_.size();
+      TRY(load(at / kBlockBytes));
+      from = ByteView(plain_).subspan(at % kBlockBytes);
+    }
+    size_t n = std::min(from.size(), into.size() - done);
+    std::copy_n(from.begin(), n, into.begin() + static_cast<ptrdiff_t>(done));
+    done += n;
+  }
+  return done;
+}
+
+Status CompressedSegment::pwrite(ByteView, uint64_t) {
+  return fail(Code::kReadOnly, file_->path() + ": a compressed segment is not written to");
+}
+Status CompressedSegment::resize(uint64_t) {
+  return fail(Code::kReadOnly, file_->path() + ": a compressed segment is not written to");
+}
+Status CompressedSegment::sync_data() {
+  return file_->sync_data();
+}
+
+// --- writing
+
+class SegmentCompressor {
+ public:
+  SegmentCompressor(File& to, const std::function<bool()>& cancelled) : to_(to), cancelled_(cancelled) {}
+  ~SegmentCompressor() { ZSTD_freeCCtx(context_); }
+
+  Status write(SegmentReader& from) {
+    TRY(to_.resize(0));
+    Bytes header = encode_segment_header(with_feature(from.header(), true));
+    header_bytes_ = from.state().offset;
+    CHECK(header.size() == header_bytes_);
+    TRY(put(header));
+    TRY(note_frames(from));
+    for (size_t n = 0; n < blocks_.size(); ++n) TRY(write_block(from, n));
+    TRY(write_index(from));
+    return to_.sync_data();
+  }
+
+ private:
+  // Checks every frame, and notes where those lie with which the blocks begin.
+  Status note_frames(SegmentReader& from) {
+    blocks_.resize(blocks_in(from.limit() - header_bytes_));
+    bool sealed = false;
+    for (;;) {
+      ReadPoint point{.index = from.state().next_index,
+                      .offset = from.state().offset,
+                      .bytes_before = from.state().summary.batch_bytes};
+      auto frame = TRY(from.next());
+      if (!frame) break;
+      sealed = frame->header.kind == FrameKind::kSeal;
+      auto& block = blocks_[(point.offset - header_bytes_) / CompressedSegment::kBlockBytes];
+      if (block.point.index == 0) block.point = point;
+      if (cancelled_()) return stopped();
+    }
+    if (sealed) return {};
+    return fail(Code::kCorrupt, from.path() + ": expected a seal at its end, found none");
+  }
+
+  Status write_block(SegmentReader& from, size_t n) {
+    if (cancelled_()) return stopped();
+    uint64_t begin = header_bytes_ + n * uint64_t{CompressedSegment::kBlockBytes};
+    plain_.resize(std::min<uint64_t>(CompressedSegment::kBlockBytes, from.limit() - begin));
+    if (TRY(from.read_bytes(plain_, begin)) != plain_.size())
+      return fail(Code::kCorrupt, from.path() + ": expected as many bytes as before, found fewer");
+    stored_.resize(ZSTD_compressBound(plain_.size()));
+    size_t bytes =
+        ZSTD_compressCCtx(context_, stored_.data(), stored_.size(), plain_.data(), plain_.size(), kLevel);
+    CHECK(!ZSTD_isError(bytes));
+    stored_.resize(bytes);
+    blocks_[n].offset = written_;
+    blocks_[n].bytes = static_cast<uint32_t>(bytes);
+    blocks_[n].checksum = hash64(stored_);
+    return put(stored_);
+  }
+
+  Status write_index(const SegmentReader& from) {
+    Bytes index;
+    for (const auto& block : blocks_) {
+      append_value(index, block.offset);
+      append_value(index, block.bytes);
+      append_value(index, uint32_t{0});
+      append_value(index, block.checksum);
+      append_value(index, block.point.index);
+      append_value(index, block.point.offset);
+      append_value(index, block.point.bytes_before);
+    }
+    Bytes trailer;
+    append_value(trailer, kTrailerMagic);
+    append_value(trailer, from.limit());
+    append_value(trailer, written_);
+    append_value(trailer, static_cast<uint32_t>(blocks_.size()));
+    append_value(trailer, CompressedSegment::kBlockBytes);
+    append_value(trailer, hash64(index));
+    append_value(trailer, hash64(trailer, trailer_seed(from.header().id)));
+    CHECK(index.size() == blocks_.size() * kEntryBytes && trailer.size() == kTrailerBytes);
+    TRY(put(index));
+    return put(trailer);
+  }
+
+  Status put(ByteView bytes) {
+    TRY(to_.pwrite(bytes, written_));
+    written_ += bytes.size();
+    return {};
+  }
+
+  File& to_;
+  const std::function<bool()>& cancelled_;
+  ZSTD_CCtx* context_ = ZSTD_createCCtx();
+  uint64_t header_bytes_ = 0, written_ = 0;
+  std::vector<CompressedSegment::Block> blocks_;
+  Bytes plain_, stored_;
+};
+
+namespace {
+
+// Does the copy say all that the segment says? The chain at its end covers every byte.
+Result<std::vector<ReadPoint>> check_copy(Directory& directory, const SegmentReader& original,
+                                          const std::string& name, const std::function<bool()>& cancelled) {
+  auto copy = TRY(SegmentReader::open(TRY(directory.open(name, OpenMode::kRead))));
+  while (TRY(copy->next()))
+    if (cancelled()) return stopped();
+  if (copy->state().offset == original.state().offset && copy->state().summary == original.state().summary)
+    return copy->points();
+  return fail(Code::kCorrupt,
+              fmt::format("{}: expected the frames of {}, found others", copy->path(), original.path()));
+}
+
+}  // namespace
+
+std::string compressed_copy_name(uint64_t sequence) {
+  return segment_name(sequence) + ".new";
+}
+
+Result<std::vector<ReadPoint>> compress_segment(Directory& directory, uint64_t sequence,
+                                                const std::function<bool()>& cancelled) {
+  auto original = TRY(SegmentReader::open(TRY(directory.open(segment_name(sequence), OpenMode::kRead))));
+  std::string name = compressed_copy_name(sequence);
+  auto copy = [&]() -> Result<std::vector<ReadPoint>> {
+    auto file = TRY(directory.open(name, OpenMode::kCreateOrOpen));
+    TRY(SegmentCompressor(*file, cancelled).write(*original));
+    return check_copy(directory, *original, name, cancelled);
+  }();
+  if (!copy) static_cast<void>(directory.unlink(name));  // why there is none matters more
+  return copy;
+}
+
+Status replace_by_compressed(Directory& directory, uint64_t sequence) {
+  TRY(directory.rename(compressed_copy_name(sequence), segment_name(sequence)));
+  return directory.sync();
+}
+
+}  // namespace reprise::journal

@@ -1,0 +1,110 @@
+// The part of FileJournal that compresses segments which have ended.
+#include <algorithm>
+
+#include "journal/compressed_segment.h"
+#include "journal/file_journal.h"
+
+namespace reprise::journal {
+
+void FileJournal::wake_compressor() {
+  if (!options_.compress || !compresses_ || compressor_ends_ || next_to_compress() == nullptr) return;
+  if (!compressor_.joinable()) compressor_ = std::thread([this] { run_compressor(); });
+  ended_.notify_one();
+}
+
+// The oldest, but never the last, which is being written.
+Segment* FileJournal::next_to_compress() {
+  auto end = segments_.empty() ? segments_.end() : segments_.end() - 1;
+  auto found =
+      std::find_if(segments_.begin(), end, [](const Segment& s) { return !s.compressed && !s.stays; });
+  return found == end ? nullptr : &*found;
+}
+
+Segment* FileJournal::find_segment(uint64_t sequence) {
+  auto found = std::ranges::find(segments_, sequence, &Segment::sequence);
+  return found == segments_.end() ? nullptr : &*found;
+}
+
+void FileJournal::run_compressor() {
+  Lock lock(mutex_);
+  while (!compressor_ends_ && compresses_) {
+    Segment* next = next_to_compress();
+    if (next == nullptr) {
+      ended_.wait(lock);
+      continue;
+    }
+    uint64_t sequence = next->sequence;
+    if (Status status = compress(lock, sequence); !status) {
+      note_compression(sequence, status.error());
+      // Without space it is tried again when another has ended: something may have been trimmed by then.
+      if (status.error().code() == Code::kNoSpace && !compressor_ends_) ended_.wait(lock);
+    }
+  }
+}
+
+Status FileJournal::compress(Lock& lock, uint64_t sequence) {
+  lock.unlock();
+  auto points = compress_segment(*directory_, sequence, [&] { return compressor_ends_.load(); });
+  lock.lock();
+  if (!points) return std::unexpected(points.error());
+  Segment* segment = find_segment(sequence);
+  if (segment == nullptr) {  // trimmed meanwhile
+    lock.unlock();
+    Status removed = directory_->unlink(compressed_copy_name(sequence));
+    lock.lock();
+    return removed;
+  }
+  replacing_ = true;
+  lock.unlock();
+  Status replaced = replace_by_compressed(*directory_, sequence);
+  lock.lock();
+  replacing_ = false;
+  settled_.notify_all();
+  TRY(std::move(replaced));
+  segment = find_segment(sequence);
+  segment->compressed = true;
+  uint64_t bytes_before = segment->points.front().bytes_before;
+  for (ReadPoint point : *points) {
+    point.bytes_before += bytes_before;
+    segment->note_point(point);
+  }
+  return {};
+}
+
+void FileJournal::note_compression(uint64_t sequence, const Error& failure) {
+  if (failure.code() == Code::kCancelled) return;
+  if (failure.code() != Code::kNotFound) compression_failure_ = failure;
+  Segment* segment = find_segment(sequence);
+  if (failure.code() == Code::kCorrupt) {
+    if (segment != nullptr) segment->stays = true;
+  } else if (failure.code() != Code::kNoSpace && (segment != nullptr || failure.code() != Code::kNotFound)) {
+    compresses_ = false;
+  }
+}
+
+void FileJournal::wait_until_nothing_is_replaced(Lock& lock) {
+  settled_.wait(lock, [&] { return !replacing_; });
+}
+
+Result<JournalFiles> FileJournal::files() const {
+  JournalFiles files;
+  std::vector<uint64_t> sequences;
+  {
+    Lock lock(mutex_);
+    files.compression_failure = compression_failure_;
+    for (const Segment& segment : segments_) {
+      sequences.push_back(segment.sequence);
+      files.compressed += segment.compressed ? 1 : 0;
+    }
+  }
+  for (uint64_t sequence : sequences) {
+    auto file = directory_->open(segment_name(sequence), OpenMode::kRead);
+    if (!file && file.error().code() == Code::kNotFound) continue;  // trimmed meanwhile
+    if (!file) return std::unexpected(file.error());
+    files.bytes += TRY((*file)->size());
+    ++files.segments;
+  }
+  return files;
+}
+
+}  // namespace reprise::journal
