@@ -230,6 +230,9 @@ Result<store::MarkRecord> Instance::mark(std::string_view name, std::string_view
     return fail(Code::kReadOnly,
                 fmt::format("cannot set the mark {}: {}", name, fs::errno_text(room.error())));
   }
+  // Until the catalogue has it, nobody pins: a snapshot of a moment after the mark would go without it, and
+  // whom it overwrites would wait for the mark forever.
+  std::lock_guard applying(applying_);
   // The position is that of the mark itself: nobody writes in between.
   Result<replay::Pinned> pinned;
   filesystem_->replay([&](fs::Head& head) {

@@ -2,11 +2,13 @@
 // marks, history.
 #include "instance/instance.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "fs/guest.h"
 #include "instance/control.h"
@@ -308,6 +310,31 @@ TEST_F(InstanceTest, MarksSurviveACrashInTheMiddleOfAnOverwrite) {
   EXPECT_EQ(read(*follower, "/file"), "text");
   EXPECT_EQ(follower->settle()->position, leader->settle()->position);
   EXPECT_TRUE(follower->wait_for_mark("here", 0));
+}
+
+TEST_F(InstanceTest, AMomentAfterAMarkKnowsTheMark) {
+  auto leader = open(create_store("leader"));
+  constexpr int kMarks = 50;
+  std::thread marking([&] {
+    for (int i = 0; i < kMarks; i++) EXPECT_TRUE(leader->mark(fmt::format("m{}", i), ""));
+  });
+  // What a snapshot is sent with: the tree of a moment, and then the marks.
+  std::vector<std::pair<journal::Vector, size_t>> sent;
+  while (sent.empty() || sent.back().second < kMarks) {
+    auto pinned = leader->pin();
+    auto marks = leader->marks();
+    if (!pinned || !marks) break;
+    sent.emplace_back(pinned->moment.position.vector, marks->size());
+  }
+  marking.join();
+  auto marks = leader->marks();
+  ASSERT_TRUE(marks);
+  for (const auto& [vector, known] : sent) {
+    auto later = std::find_if(marks->begin(), marks->end(), [&](const replay::Mark& mark) {
+      return !vector.covers(journal::Position::parse_token(mark.token)->vector);
+    });
+    ASSERT_GE(known, static_cast<size_t>(later - marks->begin()));
+  }
 }
 
 TEST_F(InstanceTest, AMarkIsOnTheDiskInEveryModeAndItsLossIsNoticed) {
