@@ -20,8 +20,7 @@
 
 namespace reprise::journal {
 
-inline constexpr size_t kBatchSoftLimit = 64 * 1024;   // bytes at which a batch that gathers is asked for
-inline constexpr size_t kBatchHardLimit = 512 * 1024;  // at which it closes at the end of the call
+inline constexpr size_t kBatchSoftLimit = 64 * 1024;  // bytes at which a batch closes at the end of the call
 inline constexpr size_t kBatchMessageLimit = 16 * 1024 * 1024;  // refused by readers beyond this
 inline constexpr size_t kBatchBodyLimit = 64 * 1024 * 1024;     // likewise
 inline constexpr size_t kLabelLimit = 255;                      // bytes
@@ -66,17 +65,25 @@ class Batch {
   std::shared_ptr<const Shared> bytes_;
 };
 
+// Memory of batches that are gone, for those to come.
+class MemoryPool;
+
 // Collects operations and encodes them. Reusable: finish() leaves it empty with its memory kept. Not
-// thread-safe.
+// thread-safe; one thread may collect and another, later, finish.
 class BatchBuilder {
  public:
   BatchBuilder();
+  // Takes the memory of its batches from this pool, which they return it to: others may share it.
+  explicit BatchBuilder(std::shared_ptr<MemoryPool> pool);
   ~BatchBuilder();
-  // Copies what the operation points to, file bytes once. It must be one that parse() accepts.
-  void add(const fs::Operation& operation);
-  // May it be added without the batch growing past what readers accept? To an empty builder everything may,
-  // up to kBatchBodyLimit of file bytes.
-  bool fits(const fs::Operation& operation) const;
+  BatchBuilder(BatchBuilder&&) noexcept;
+  BatchBuilder& operator=(BatchBuilder&&) noexcept;
+
+  // Copies what the operation points to, file bytes once. False, and nothing added, if the batch would grow
+  // past what readers accept: to an empty builder everything may be added, up to kBatchBodyLimit of file
+  // bytes. It must be an operation that parse() accepts.
+  [[nodiscard]] bool try_add(const fs::Operation& operation);
+  void add(const fs::Operation& operation);  // the same, where there is room
   bool empty() const;
   size_t operation_count() const;
   size_t bytes() const;  // about what finish() will encode; 0 if it is empty
@@ -86,5 +93,7 @@ class BatchBuilder {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+std::shared_ptr<MemoryPool> make_memory_pool();
 
 }  // namespace reprise::journal

@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #include "base/check.h"
 #include "journal/batch.h"
@@ -9,48 +12,29 @@
 namespace reprise::journal {
 namespace {
 
-constexpr size_t kChunkBytes = 16 * 1024;  // longer than any name or link target
+constexpr size_t kUsualBody = 2 * kBatchSoftLimit;    // room for what one that gathers comes to
+constexpr size_t kKeptEntries = 8 * kBatchSoftLimit;  // beyond this a builder gives memory back
 
-size_t words_for(size_t bytes) {
+constexpr size_t words_for(size_t bytes) {
   return (bytes + 7) / 8;
 }
 
-// Keeps copies of names until the batch is encoded; chunks are reused, so nothing is allocated once it is
-// warm.
-class TextArena {
- public:
-  std::string_view copy(std::string_view text) {
-    if (text.empty()) return {};
-    if (chunks_.empty() || used_ + text.size() > kChunkBytes) next_chunk();
-    char* to = chunks_[chunk_].get() + used_;
-    std::memcpy(to, text.data(), text.size());
-    used_ += text.size();
-    return {to, text.size()};
+// Calls visit(text) for every name and target of an operation, in an order that is always the same.
+template <class Op, class Visit>
+void for_each_text(Op& operation, const Visit& visit) {
+  if constexpr (requires { operation.name; }) visit(operation.name);
+  if constexpr (requires { operation.target; }) visit(operation.target);
+  if constexpr (requires { operation.old_name; }) {
+    visit(operation.old_name);
+    visit(operation.new_name);
   }
-  void clear() {
-    chunk_ = 0;
-    used_ = 0;
-  }
-
- private:
-  void next_chunk() {
-    chunk_ = chunks_.empty() ? 0 : chunk_ + 1;
-    used_ = 0;
-    if (chunk_ == chunks_.size()) chunks_.push_back(std::make_unique<char[]>(kChunkBytes));
-  }
-
-  std::vector<std::unique_ptr<char[]>> chunks_;
-  size_t chunk_ = 0, used_ = 0;
-};
+}
 
 template <class Op>
-void keep_text(Op& operation, TextArena& arena) {
-  if constexpr (requires { operation.name; }) operation.name = arena.copy(operation.name);
-  if constexpr (requires { operation.target; }) operation.target = arena.copy(operation.target);
-  if constexpr (requires { operation.old_name; }) {
-    operation.old_name = arena.copy(operation.old_name);
-    operation.new_name = arena.copy(operation.new_name);
-  }
+ByteView file_bytes_of(const Op& operation) {
+  if constexpr (requires { operation.data; }) return operation.data;
+  if constexpr (requires { operation.value; }) return operation.value;
+  return {};
 }
 
 void put_id(OriginId id, schema::Id128::Builder to) {
@@ -58,57 +42,172 @@ void put_id(OriginId id, schema::Id128::Builder to) {
   to.setLo(id.lo);
 }
 
+// Words that an operation takes in the message besides its names, and a bound for each of these.
+template <class Op>
+constexpr size_t kOperationWords =
+    capnp::sizeInWords<schema::Operation>() +
+    (std::is_same_v<Op, fs::SetAttributes> ? 1 + 3 * capnp::sizeInWords<schema::Timestamp>()
+                                           : capnp::sizeInWords<schema::Timestamp>());
+constexpr size_t kHeaderWords =
+    1 + capnp::sizeInWords<schema::Batch>() + 2 * capnp::sizeInWords<schema::Id128>() +
+    capnp::sizeInWords<schema::Timestamp>() + 2;  // tags of the lists of dependencies and operations
+
+// A message in one segment of memory that is there already.
+class MessageInPlace final : public capnp::MessageBuilder {
+ public:
+  explicit MessageInPlace(kj::ArrayPtr<capnp::word> zeroed) : zeroed_(zeroed) {}
+  kj::ArrayPtr<capnp::word> allocateSegment(unsigned minimum_words) override {
+    CHECK(minimum_words <= zeroed_.size());
+    return std::exchange(zeroed_, nullptr);
+  }
+
+ private:
+  kj::ArrayPtr<capnp::word> zeroed_;
+};
+
 }  // namespace
 
-Bytes BodyPool::take() {
-  std::lock_guard lock(mutex_);
-  if (kept_.empty()) return {};
-  Bytes bytes = std::move(kept_.back());
-  kept_.pop_back();
-  kept_bytes_ -= bytes.capacity();
+std::shared_ptr<MemoryPool> make_memory_pool() {
+  return std::make_shared<MemoryPool>();
+}
+
+Bytes MemoryPool::take(size_t capacity) {
+  Bytes bytes;
+  if (capacity < size_t{1} << kSmallest) {
+    bytes.reserve(capacity);
+    return bytes;
+  }
+  auto size = static_cast<size_t>(std::bit_width(capacity - 1));
+  if (size - kSmallest < kSizes) {
+    std::lock_guard lock(mutex_);
+    std::vector<Bytes>& kept = kept_[size - kSmallest];
+    if (!kept.empty()) {
+      bytes = std::move(kept.back());
+      kept.pop_back();
+      kept_bytes_ -= bytes.capacity();
+      return bytes;
+    }
+  }
+  bytes.reserve(size_t{1} << size);
   return bytes;
 }
 
-void BodyPool::give_back(Bytes&& bytes) {
+void MemoryPool::give_back(Bytes&& bytes) {
+  size_t capacity = bytes.capacity();
+  if (!std::has_single_bit(capacity)) return;  // none, or not from here
+  size_t size = static_cast<size_t>(std::countr_zero(capacity));
+  if (size < kSmallest || size - kSmallest >= kSizes) return;
   std::lock_guard lock(mutex_);
-  if (kept_bytes_ + bytes.capacity() > kKeptBytes) return;
+  if (kept_bytes_ + capacity > kKeptBytes) return;
   bytes.clear();
-  kept_bytes_ += bytes.capacity();
-  kept_.push_back(std::move(bytes));
+  kept_bytes_ += capacity;
+  kept_[size - kSmallest].push_back(std::move(bytes));
 }
 
+// Operations lie one behind the other in `entries`, each as an Entry, the fs:: struct and its names, so that
+// adding one is little more than copying it. Everything else is left to finish().
 struct BatchBuilder::State {
-  struct Pending {
-    fs::Operation operation;  // its text in `text`; its file bytes only as `body`
-    BodyRange range;
+  struct Entry {
+    uint32_t bytes;  // of all three, a multiple of 8
+    uint32_t kind;   // index in fs::Operation
   };
-  std::vector<Pending> pending;
-  TextArena text;
-  std::shared_ptr<BodyPool> pool = std::make_shared<BodyPool>();
+  std::shared_ptr<MemoryPool> pool;
+  std::unique_ptr<std::byte[]> entries;
+  size_t entries_bytes = 0, entries_capacity = 0;
+  size_t count = 0;
+  size_t words = 0;  // of the message, for the operations: an upper bound
   Bytes body;
-  size_t text_words = 0;          // of the names, each rounded up
-  std::vector<uint64_t> scratch;  // words; all zero between two batches
+  size_t body_before = 0;  // size that the body had the time before
 
-  // Of the message: without operations, and for each besides its names.
-  static constexpr size_t kFixedWords = 8 + capnp::sizeInWords<schema::Batch>() +
-                                        2 * capnp::sizeInWords<schema::Id128>() +
-                                        capnp::sizeInWords<schema::Timestamp>();
-  static constexpr size_t kTimesWords = 3 * (capnp::sizeInWords<schema::Timestamp>() + 1) + 1;
-  static constexpr size_t kOperationWords = capnp::sizeInWords<schema::Operation>() + kTimesWords;
+  explicit State(std::shared_ptr<MemoryPool> from) : pool(std::move(from)) {}
 
-  size_t operation_words() const { return pending.size() * kOperationWords + text_words; }
-  size_t message_words(const BatchHeader& header) const;
+  template <class Op>
+  bool try_add(const Op& operation, size_t kind);
+  std::byte* grow_entries(size_t by);
+  void add_to_body(ByteView bytes);
+  template <size_t kKind>
+  fs::Operation load(const std::byte* from) const;
+  fs::Operation load(const Entry& entry, const std::byte* from) const;
   void fill(const BatchHeader& header, schema::Batch::Builder to) const;
-  void encode(const BatchHeader& header, Batch::Shared& to);
+  void encode(const BatchHeader& header, Batch::Shared& to) const;
   void give_body(Batch::Shared& to);
+  void clear();
 };
 
-// An upper bound, so that the message stays in one segment.
-size_t BatchBuilder::State::message_words(const BatchHeader& header) const {
-  constexpr size_t kDependency =
-      capnp::sizeInWords<schema::VectorEntry>() + capnp::sizeInWords<schema::Id128>();
-  return kFixedWords + words_for(header.label.size()) + header.dependencies.size() * kDependency +
-         operation_words();
+template <class Op>
+bool BatchBuilder::State::try_add(const Op& operation, size_t kind) {
+  static_assert(std::is_trivially_copyable_v<Op> && sizeof(Op) % 8 == 0);
+  constexpr size_t kMessageRoom = kBatchMessageLimit / 2 / sizeof(capnp::word);  // half is for the header
+  size_t text_bytes = 0, text_words = 0;
+  for_each_text(operation, [&](std::string_view text) {
+    text_bytes += text.size();
+    text_words += words_for(text.size());
+  });
+  ByteView bytes = file_bytes_of(operation);
+  size_t more_words = kOperationWords<Op> + text_words;
+  if (bytes.size() > kBatchBodyLimit - body.size() || words + more_words > kMessageRoom) return false;
+
+  size_t entry_bytes = sizeof(Entry) + sizeof(Op) + words_for(text_bytes) * 8;
+  std::byte* to = grow_entries(entry_bytes);
+  store_value(to, Entry{static_cast<uint32_t>(entry_bytes), static_cast<uint32_t>(kind)});
+  to += sizeof(Entry);
+  std::memcpy(to, &operation, sizeof(Op));
+  to += sizeof(Op);
+  for_each_text(operation, [&](std::string_view text) {
+    if (text.empty()) return;
+    std::memcpy(to, text.data(), text.size());
+    to += text.size();
+  });
+  if (!bytes.empty()) add_to_body(bytes);
+  words += more_words;
+  ++count;
+  return true;
+}
+
+std::byte* BatchBuilder::State::grow_entries(size_t by) {
+  if (entries_bytes + by > entries_capacity) [[unlikely]] {
+    size_t capacity = std::max(2 * entries_capacity, std::bit_ceil(entries_bytes + by));
+    auto larger = std::make_unique_for_overwrite<std::byte[]>(capacity);
+    if (entries_bytes > 0) std::memcpy(larger.get(), entries.get(), entries_bytes);
+    entries = std::move(larger);
+    entries_capacity = capacity;
+  }
+  return entries.get() + std::exchange(entries_bytes, entries_bytes + by);
+}
+
+// A batch of one call takes little memory; one that gathers is given what it will need, so that bytes are
+// copied once.
+void BatchBuilder::State::add_to_body(ByteView bytes) {
+  size_t needed = body.size() + bytes.size();
+  if (needed > body.capacity()) [[unlikely]] {
+    size_t capacity = body.empty() ? std::max(needed, body_before) : std::max(2 * needed, kUsualBody);
+    Bytes larger = pool->take(std::min(capacity, std::max(needed, kBatchBodyLimit)));
+    append_bytes(larger, body);
+    std::swap(body, larger);
+    pool->give_back(std::move(larger));
+  }
+  append_bytes(body, bytes);
+}
+
+template <size_t kKind>
+fs::Operation BatchBuilder::State::load(const std::byte* from) const {
+  using Op = std::variant_alternative_t<kKind, fs::Operation>;
+  Op operation;
+  std::memcpy(&operation, from, sizeof operation);
+  const char* text = reinterpret_cast<const char*>(from) + sizeof operation;
+  for_each_text(operation, [&](std::string_view& its) {
+    its = {text, its.size()};
+    text += its.size();
+  });
+  return operation;
+}
+
+fs::Operation BatchBuilder::State::load(const Entry& entry, const std::byte* from) const {
+  return [&]<size_t... kKinds>(std::index_sequence<kKinds...>) {
+    using Load = fs::Operation (State::*)(const std::byte*) const;
+    static constexpr Load kLoads[] = {&State::load<kKinds>...};
+    return (this->*kLoads[entry.kind])(from);
+  }(std::make_index_sequence<std::variant_size_v<fs::Operation>>());
 }
 
 void BatchBuilder::State::fill(const BatchHeader& header, schema::Batch::Builder to) const {
@@ -128,96 +227,108 @@ void BatchBuilder::State::fill(const BatchHeader& header, schema::Batch::Builder
       dependencies[i].setLsn(header.dependencies[i].second);
     }
   }
-  auto operations = to.initOperations(static_cast<uint32_t>(pending.size()));
-  for (uint32_t i = 0; i < operations.size(); ++i) {
-    encode_operation(pending[i].operation, pending[i].range, operations[i]);
+  auto operations = to.initOperations(static_cast<uint32_t>(count));
+  const std::byte* at = entries.get();
+  BodyRange range;
+  for (auto builder : operations) {
+    Entry entry = load_value<Entry>(at);
+    fs::Operation operation = load(entry, at + sizeof entry);
+    // What readers would refuse must never be written.
+    CHECK(check_operation(operation) == nullptr);
+    range.length = static_cast<uint32_t>(body_bytes_of(operation).size());
+    encode_operation(operation, range, builder);
+    range.offset += range.length;
+    at += entry.bytes;
   }
 }
 
-void BatchBuilder::State::encode(const BatchHeader& header, Batch::Shared& to) {
-  size_t words = message_words(header);
-  if (scratch.size() < words) scratch.assign(std::max(words, scratch.size() * 2), 0);
-  capnp::MallocMessageBuilder builder(
-      kj::arrayPtr(reinterpret_cast<capnp::word*>(scratch.data()), scratch.size()));
-  auto root = builder.initRoot<schema::Batch>();
+void BatchBuilder::State::encode(const BatchHeader& header, Batch::Shared& to) const {
+  constexpr size_t kTableBytes = 8;
+  constexpr size_t kDependencyWords =
+      capnp::sizeInWords<schema::VectorEntry>() + capnp::sizeInWords<schema::Id128>();
+  size_t room =
+      kHeaderWords + words_for(header.label.size()) + header.dependencies.size() * kDependencyWords + words;
+  to.built_message = pool->take(kTableBytes + room * sizeof(capnp::word));
+  to.built_message.resize(kTableBytes + room * sizeof(capnp::word));
+  MessageInPlace message(
+      kj::arrayPtr(reinterpret_cast<capnp::word*>(to.built_message.data() + kTableBytes), room));
+  auto root = message.initRoot<schema::Batch>();
   fill(header, root);
-  auto segments = builder.getSegmentsForOutput();
+  auto segments = message.getSegmentsForOutput();
   CHECK(segments.size() == 1);
-  auto encoded = segments[0].asBytes();
-  CHECK(8 + encoded.size() <= kBatchMessageLimit && body.size() <= kBatchBodyLimit);
-
-  to.built_message.reserve(8 + encoded.size());
-  append_value(to.built_message, uint32_t{0});                                // one segment …
-  append_value(to.built_message, static_cast<uint32_t>(encoded.size() / 8));  // … of so many words
-  append_bytes(to.built_message, {reinterpret_cast<const std::byte*>(encoded.begin()), encoded.size()});
+  size_t bytes = kTableBytes + segments[0].asBytes().size();
+  CHECK(bytes <= kBatchMessageLimit && body.size() <= kBatchBodyLimit);
   auto label = root.asReader().getLabel();
-  if (label.size() != 0) {
-    size_t offset = 8 + static_cast<size_t>(label.begin() - encoded.begin());
-    to.header.label = {reinterpret_cast<const char*>(to.built_message.data()) + offset, label.size()};
-  }
+  if (label.size() != 0) to.header.label = {reinterpret_cast<const char*>(label.begin()), label.size()};
+
+  store_value(to.built_message.data(), uint32_t{0});  // one segment, of so many words
+  store_value(to.built_message.data() + 4, static_cast<uint32_t>((bytes - kTableBytes) / 8));
+  to.built_message.resize(bytes);
 }
 
 // A batch does not hold much more memory than it has bytes.
 void BatchBuilder::State::give_body(Batch::Shared& to) {
-  if (body.size() < body.capacity() / 2) {
-    to.built_body = Bytes(body.begin(), body.end());
+  body_before = body.size();
+  if (body.empty()) return;
+  body.resize(words_for(body.size()) * 8);
+  if (body.size() < body.capacity() / 4) {
+    to.built_body = pool->take(body.size());
+    append_bytes(to.built_body, body);
     body.clear();
   } else {
-    to.built_body = std::exchange(body, pool->take());
-    to.pool = pool;
+    to.built_body = std::exchange(body, {});
   }
 }
 
-BatchBuilder::BatchBuilder() : state_(std::make_unique<State>()) {}
-BatchBuilder::~BatchBuilder() = default;
-
-void BatchBuilder::add(const fs::Operation& operation) {
-  // What readers would refuse must never be written.
-  CHECK(check_operation(operation) == nullptr);
-  State& state = *state_;
-  ByteView bytes = body_bytes_of(operation);
-  CHECK(bytes.size() <= kBatchBodyLimit - state.body.size());
-  State::Pending& added = state.pending.emplace_back(
-      operation, BodyRange{static_cast<uint32_t>(state.body.size()), static_cast<uint32_t>(bytes.size())});
-  if (!bytes.empty() && state.body.capacity() == 0) state.body.reserve(2 * kBatchSoftLimit);
-  append_bytes(state.body, bytes);
-  std::visit([&](auto& o) { keep_text(o, state.text); }, added.operation);
-  state.text_words += words_for(text_bytes_of(operation)) + 1;
+void BatchBuilder::State::clear() {
+  if (entries_capacity > kKeptEntries) {
+    entries.reset();
+    entries_capacity = 0;
+  }
+  entries_bytes = count = words = 0;
+  body.clear();
 }
 
-bool BatchBuilder::fits(const fs::Operation& operation) const {
-  constexpr size_t kMessageRoom = kBatchMessageLimit / 2;  // the other half is for what finish() adds
-  return body_bytes_of(operation).size() <= kBatchBodyLimit - state_->body.size() &&
-         state_->operation_words() * sizeof(capnp::word) + text_bytes_of(operation) <= kMessageRoom;
+BatchBuilder::BatchBuilder() : BatchBuilder(make_memory_pool()) {}
+BatchBuilder::BatchBuilder(std::shared_ptr<MemoryPool> pool)
+    : state_(std::make_unique<State>(std::move(pool))) {}
+BatchBuilder::~BatchBuilder() = default;
+BatchBuilder::BatchBuilder(BatchBuilder&&) noexcept = default;
+BatchBuilder& BatchBuilder::operator=(BatchBuilder&&) noexcept = default;
+
+bool BatchBuilder::try_add(const fs::Operation& operation) {
+  return std::visit([&](const auto& o) { return state_->try_add(o, operation.index()); }, operation);
+}
+
+void BatchBuilder::add(const fs::Operation& operation) {
+  bool added = try_add(operation);
+  CHECK(added);
 }
 
 bool BatchBuilder::empty() const {
-  return state_->pending.empty();
+  return state_->count == 0;
 }
 size_t BatchBuilder::operation_count() const {
-  return state_->pending.size();
+  return state_->count;
 }
 size_t BatchBuilder::bytes() const {
   if (empty()) return 0;
-  return (State::kFixedWords + state_->operation_words()) * sizeof(capnp::word) + state_->body.size();
+  return (kHeaderWords + state_->words) * sizeof(capnp::word) + state_->body.size();
 }
 
 Batch BatchBuilder::finish(const BatchHeader& header) {
   CHECK(header.kind != BatchKind::kCompacted && check_batch_header(header) == nullptr);
   State& state = *state_;
   auto shared = std::make_shared<Batch::Shared>();
-  state.body.resize(words_for(state.body.size()) * 8);
+  shared->pool = state.pool;
   shared->header = header;
   shared->header.label = {};
   state.encode(header, *shared);
   state.give_body(*shared);
   shared->message = shared->built_message;
   shared->body = shared->built_body;
-  shared->operation_count = static_cast<uint32_t>(state.pending.size());
-
-  state.pending.clear();
-  state.text.clear();
-  state.text_words = 0;
+  shared->operation_count = static_cast<uint32_t>(state.count);
+  state.clear();
   Batch batch;
   batch.bytes_ = std::move(shared);
   return batch;

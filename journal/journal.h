@@ -40,7 +40,8 @@ struct JournalOptions {
   uint32_t lazy_interval_ms = 100;
   uint64_t segment_bytes = 64 << 20;  // a new segment begins past this
   uint64_t backlog_bytes = 64 << 20;  // appended and not yet written; reserve() waits beyond it
-  uint64_t recent_bytes = 8 << 20;    // written batches kept in memory for readers at the head
+  uint64_t recent_bytes = 512 << 10;  // written batches kept in memory for readers at the head: few, so that
+                                      // what comes next uses memory that is still in the processor's cache
   bool compress = true;               // segments that have ended, in the background, by a thread of its own
 };
 

@@ -3,17 +3,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "base/check.h"
+#include "journal/call_gate.h"
 
 namespace reprise::journal {
 namespace {
+
+constexpr size_t kMuch = 256 << 10;  // bytes gathered that the journal is told of at once
+constexpr size_t kIdleBuilders = kGatherLimit / kBatchSoftLimit;
 
 uint64_t draw_prefix(Random& random) {
   uint64_t prefix;
@@ -30,35 +34,48 @@ std::unexpected<fs::Errno> errno_of(const Error& error, int otherwise) {
 
 struct Recorder::State {
   using Lock = std::unique_lock<std::mutex>;
+  struct Closed {
+    BatchBuilder builder;
+    BatchHeader header;  // without its label
+    std::string label;
+  };
 
   Journal& journal;
   Clock& clock;
   Random& random;
   const OriginId origin, previous;
-  const bool always;   // every call waits for the disk
-  bool begun = false;  // the stream has its first batch; of the recording thread
+  const bool always;  // every call waits for the disk
 
-  std::mutex closing;  // one batch closes and is appended at a time
-  mutable std::mutex mutex;
-  std::array<BatchBuilder, 2> builders;  // one gathers; the other belongs to who holds `closing`
-  size_t gathering = 0;
-  std::string label;          // of what is gathered
-  bool labelled = false;      // it has operations of a call, not only claims of prefixes
-  bool expected = false;      // the journal knows that something is gathered …
-  bool expected_now = false;  // … and that it is much
-  bool in_call = false;       // between the first record of a call and its end
-  bool wanted = false;        // somebody asked for the batch in the middle of the call
-  int flushes_waiting = 0;    // for the end of the call
-  uint64_t flushed_calls = 0;
-  std::condition_variable call_ended;
+  // Of the recording thread.
+  bool begun = false;    // the stream has its first batch
+  bool in_call = false;  // between the first record of a call and its end
+  uint64_t prefix = 0;   // of the inode ids handed out; 0 before the first
+  uint64_t used = 0;     // ids handed out of it
 
+  // Of who has entered or taken the gate: the open batch.
+  CallGate gate;
+  std::shared_ptr<MemoryPool> pool = make_memory_pool();
+  BatchBuilder open{pool};
+  std::string label;
+  bool labelled = false;                 // it has operations of a call, not only claims of prefixes
+  bool told = false, told_much = false;  // the journal knows that something is gathered; that it is much
+  bool asks = false;                     // then it will ask for it
+
+  std::mutex appending;         // closed batches are encoded and appended in their order
+  std::vector<Closed> leaving;  // of who holds `appending`
+
+  mutable std::mutex mutex;  // all below
+  std::vector<Closed> closed;
+  std::vector<BatchBuilder> idle;
+  std::atomic<size_t> closed_bytes{0};  // changed with the mutex held
+  std::atomic<int> flushes_waiting{0};  // likewise; for the end of a call
+  uint64_t flushes_done = 0;
+  std::condition_variable flush_done;
   Vector applied;  // own batches in the journal included
   Vector unsaid;   // what was observed since the last own batch: its successor's dependencies
   uint64_t lamport = 0;
   Lsn lsn = 0;
   LogIndex newest = 0;  // log index of the newest own batch
-  uint64_t prefix = 0;  // of the inode ids handed out; 0 before the first
-  uint64_t used = 0;    // ids handed out of it
   std::optional<Error> failure;
   std::atomic<bool> failed{false};
 
@@ -70,90 +87,140 @@ struct Recorder::State {
         previous(before),
         always(to.durability() == Durability::kAlways) {}
 
-  BatchBuilder& open() { return builders[gathering]; }
-  Status close();
-  Status close(BatchKind kind, Lock& lock);
-  void fail_with(const Error& error);  // with mutex held
-  // By the recording thread, which `lock` lets others in between.
+  // With the gate.
+  void close_open(BatchKind kind = BatchKind::kOrdinary);
   void begin_stream();
-  void collect(const fs::Operation& operation, Lock& lock);
-  void collect_parts(const fs::Write& write, Lock& lock);
+  void collect(const fs::Operation& operation);
+  // With `appending`.
+  bool append_all();
+  void append_closed();
+  Result<LogIndex> append(Closed& batch);
+  // By the recording thread: it leaves the gate.
+  void leave();
+  void append_at_once();
+  void claim_prefix();
+  fs::Outcome<void> outcome() const;
 };
 
-// Closes what is gathered, encodes it with `mutex` released, and appends it. What the tree has and the
-// journal refuses is lost to peers: recording ends here, and reserve() lets no further call through.
-// `closing` is held, and `mutex` by `lock`.
-Status Recorder::State::close(BatchKind kind, Lock& lock) {
-  if (failure) return std::unexpected(*failure);
-  expected = expected_now = false;
-  if (open().empty()) return {};
-  BatchBuilder& full = open();
-  std::string its_label = std::exchange(label, {});
+// The open batch, if it has anything in it, gets its place in the stream and waits to be appended.
+void Recorder::State::close_open(BatchKind kind) {
+  if (open.empty()) return;
   labelled = false;
-  gathering ^= 1;
-  BatchHeader header{.kind = kind,
-                     .origin = origin,
-                     .lsn = ++lsn,
-                     .lamport = ++lamport,
-                     .time = clock.realtime(),
-                     .label = its_label,
-                     .dependencies = std::exchange(unsaid, {}).entries()};
-  if (kind == BatchKind::kOriginStart) header.previous_origin = previous;
-  lock.unlock();
-  auto index = journal.append(full.finish(header));
-  lock.lock();
-  if (!index) {
-    fail_with(index.error());
-    return std::unexpected(*failure);
+  Closed batch{.builder = std::move(open), .header = {}, .label = std::exchange(label, {})};
+  batch.header = {.kind = kind, .origin = origin, .time = clock.realtime()};
+  if (kind == BatchKind::kOriginStart) batch.header.previous_origin = previous;
+  std::lock_guard lock(mutex);
+  batch.header.lsn = ++lsn;
+  batch.header.lamport = ++lamport;
+  if (!unsaid.empty()) batch.header.dependencies = std::exchange(unsaid, {}).entries();
+  closed_bytes.store(closed_bytes.load(std::memory_order_relaxed) + batch.builder.bytes(),
+                     std::memory_order_relaxed);
+  closed.push_back(std::move(batch));
+  if (idle.empty()) {
+    open = BatchBuilder(pool);
+  } else {
+    open = std::move(idle.back());
+    idle.pop_back();
   }
-  newest = *index;
-  applied.set(origin, header.lsn);
+}
+
+// Everything there is, but for the call that is under way: false if there is one.
+bool Recorder::State::append_all() {
+  bool all = gate.take();
+  if (all) {
+    close_open();
+    told = told_much = false;
+    gate.give_back();
+  }
+  append_closed();
+  return all;
+}
+
+// What the tree has and the journal refuses is lost to peers: recording ends there, and reserve() lets no
+// further call through.
+void Recorder::State::append_closed() {
+  Lock lock(mutex);
+  std::swap(closed, leaving);
+  closed_bytes.store(0, std::memory_order_relaxed);
+  for (Closed& batch : leaving) {
+    if (!failure) {
+      lock.unlock();
+      auto index = append(batch);
+      lock.lock();
+      if (index) {
+        newest = *index;
+        applied.set(origin, batch.header.lsn);
+      } else {
+        failure = index.error();
+        failed.store(true, std::memory_order_release);
+      }
+    }
+    if (!failure && idle.size() < kIdleBuilders) idle.push_back(std::move(batch.builder));
+  }
+  leaving.clear();
+}
+
+Result<LogIndex> Recorder::State::append(Closed& batch) {
+  batch.header.label = batch.label;
+  return journal.append(batch.builder.finish(batch.header));
+}
+
+// Who asked during the call went without what the call records.
+void Recorder::State::leave() {
+  in_call = false;
+  if (!gate.leave()) return;
+  if (flushes_waiting == 0 && !journal.reader_waits() && journal.expect(true)) return;
+  append_at_once();
+}
+
+void Recorder::State::append_at_once() {
+  std::lock_guard one(appending);
+  CHECK(append_all());  // no call is under way but this thread's, which has left
+  if (flushes_waiting == 0) return;
+  std::lock_guard lock(mutex);
+  ++flushes_done;
+  flush_done.notify_all();
+}
+
+fs::Outcome<void> Recorder::State::outcome() const {
+  if (failed.load(std::memory_order_acquire)) [[unlikely]]
+    return errno_of(*failure, EIO);
   return {};
 }
 
-void Recorder::State::fail_with(const Error& error) {
-  if (failure) return;
-  failure = error;
-  failed.store(true, std::memory_order_release);
-}
-
-Status Recorder::State::close() {
-  std::lock_guard one(closing);
-  Lock lock(mutex);
-  return close(BatchKind::kOrdinary, lock);
-}
-
-// The first batch of the stream, in a journal that it must be in before any other.
+// The first batch of the stream.
 void Recorder::State::begin_stream() {
-  std::lock_guard one(closing);
-  Lock lock(mutex);
   begun = true;
   if (prefix == 0) prefix = draw_prefix(random);
-  open().add(fs::ClaimPrefix{prefix});
-  static_cast<void>(close(BatchKind::kOriginStart, lock));  // kept in failure
+  open.add(fs::ClaimPrefix{prefix});
+  close_open(BatchKind::kOriginStart);
 }
 
-void Recorder::State::collect(const fs::Operation& operation, Lock& lock) {
+void Recorder::State::claim_prefix() {
+  if (in_call) return open.add(fs::ClaimPrefix{prefix});
+  gate.enter();
+  open.add(fs::ClaimPrefix{prefix});
+  leave();
+}
+
+// What the open batch has no room for goes into the next, and a write that no batch can hold into several,
+// which together do the same.
+void Recorder::State::collect(const fs::Operation& operation) {
+  if (open.try_add(operation)) [[likely]]
+    return;
   const auto* write = std::get_if<fs::Write>(&operation);
-  if (write != nullptr && write->data.size() > kBatchBodyLimit) return collect_parts(*write, lock);
-  if (!open().fits(operation)) {
+  if (write == nullptr || write->data.size() <= kBatchBodyLimit) {
     std::string kept = label;
-    lock.unlock();
-    static_cast<void>(close());  // kept in failure
-    lock.lock();
+    close_open();
     label = std::move(kept);
     labelled = true;
+    return open.add(operation);
   }
-  open().add(operation);
-}
-
-// A write that no batch can hold is recorded as several, which together do the same.
-void Recorder::State::collect_parts(const fs::Write& write, Lock& lock) {
-  for (size_t done = 0; done < write.data.size(); done += kBatchBodyLimit) {
-    fs::Write part = write;
+  for (size_t done = 0; done < write->data.size(); done += kBatchBodyLimit) {
+    fs::Write part = *write;
     part.offset += done;
-    part.data = write.data.subspan(done, std::min(kBatchBodyLimit, write.data.size() - done));
-    collect(part, lock);
+    part.data = write->data.subspan(done, std::min(kBatchBodyLimit, write->data.size() - done));
+    collect(part);
   }
 }
 
@@ -163,7 +230,7 @@ Recorder::Recorder(std::unique_ptr<State> state) : state_(std::move(state)) {
 
 Recorder::~Recorder() {
   state_->journal.set_gatherer(nullptr);
-  static_cast<void>(state_->close());
+  hand_over();
 }
 
 std::unique_ptr<Recorder> Recorder::create(Journal& journal, Clock& clock, Random& random,
@@ -204,29 +271,23 @@ void Recorder::observe(const BatchHeader& header) {
 
 Result<LogIndex> Recorder::flush() {
   State& state = *state_;
-  std::unique_lock one(state.closing);
+  std::unique_lock one(state.appending);
   State::Lock lock(state.mutex);
-  if (!state.in_call) {
-    TRY(state.close(BatchKind::kOrdinary, lock));
-    return state.newest;
-  }
+  ++state.flushes_waiting;  // the call that is under way, if any, looks at it when it ends
+  uint64_t done_before = state.flushes_done;
+  lock.unlock();
+  bool all = state.append_all();
   one.unlock();  // the call may need it
-  state.wanted = true;
-  ++state.flushes_waiting;
-  state.call_ended.wait(lock, [&, before = state.flushed_calls] { return state.flushed_calls != before; });
+  lock.lock();
+  if (!all) state.flush_done.wait(lock, [&] { return state.flushes_done != done_before; });
   --state.flushes_waiting;
   if (state.failure) return std::unexpected(*state.failure);
   return state.newest;
 }
 
 void Recorder::hand_over() {
-  State& state = *state_;
-  std::lock_guard one(state.closing);
-  State::Lock lock(state.mutex);
-  if (state.in_call)
-    state.wanted = true;
-  else
-    static_cast<void>(state.close(BatchKind::kOrdinary, lock));  // kept in failure
+  std::lock_guard one(state_->appending);
+  static_cast<void>(state_->append_all());  // what a call has kept, it will tell the journal of
 }
 
 fs::Outcome<void> Recorder::reserve(size_t bytes) {
@@ -238,52 +299,43 @@ fs::Outcome<void> Recorder::reserve(size_t bytes) {
 }
 
 void Recorder::record(const fs::Operation& operation, std::string_view label) {
-  label = label.substr(0, kLabelLimit);
   State& state = *state_;
-  if (!state.begun) state.begin_stream();
-  State::Lock lock(state.mutex);
-  if (state.labelled && state.label != label) {
-    lock.unlock();
-    static_cast<void>(state.close());  // kept in failure
-    lock.lock();
+  if (!state.in_call) {
+    state.gate.enter();
+    state.in_call = true;
   }
-  if (state.failure) return;  // the call was let in before the journal failed
+  if (state.failed.load(std::memory_order_relaxed)) [[unlikely]]
+    return;  // the call was let in before the journal failed
+  if (!state.begun) [[unlikely]]
+    state.begin_stream();
+  label = label.substr(0, kLabelLimit);
+  if (state.labelled && state.label != label) state.close_open();
   if (!state.labelled) {
     state.label = label;
     state.labelled = true;
   }
-  state.in_call = true;
-  state.collect(operation, lock);
-  if (!std::holds_alternative<fs::Barrier>(operation)) return;
-  lock.unlock();
-  static_cast<void>(state.close());  // kept in failure
+  state.collect(operation);
+  if (std::holds_alternative<fs::Barrier>(operation)) state.close_open();
 }
 
 fs::Outcome<void> Recorder::end_call() {
   State& state = *state_;
-  State::Lock lock(state.mutex);
-  state.in_call = false;
-  size_t bytes = state.open().bytes();
-  bool much = bytes >= kBatchSoftLimit;
-  bool close = std::exchange(state.wanted, false) || state.always || bytes >= kBatchHardLimit ||
-               state.journal.reader_waits();
-  bool tell = !close && bytes > 0 && (!state.expected || (much && !state.expected_now));
-  if (tell) {
-    state.expected = true;
-    state.expected_now = much;
+  if (!state.in_call) return state.outcome();
+  size_t open_bytes = state.open.bytes();
+  bool closes = open_bytes >= kBatchSoftLimit;
+  if (closes) state.close_open();
+  size_t gathered = open_bytes + state.closed_bytes.load(std::memory_order_relaxed);
+  bool much = gathered >= kMuch;
+  bool at_once = state.always || gathered >= kGatherLimit || state.journal.reader_waits();
+  if (!at_once && gathered > 0 && (!state.told || (much && !state.told_much))) {
+    state.told = true;
+    state.told_much = much;
+    state.asks = state.journal.expect(much);
   }
-  bool flush_waits = state.flushes_waiting > 0;
-  if (!close && !tell && !flush_waits && !state.failure) return {};
-  lock.unlock();
-  if (tell) close = !state.journal.expect(much) && much;
-  if (close) static_cast<void>(state.close());  // kept in failure
-  lock.lock();
-  if (flush_waits) {
-    ++state.flushed_calls;
-    state.call_ended.notify_all();
-  }
-  if (state.failure) return errno_of(*state.failure, EIO);
-  return {};
+  at_once |= closes && !state.asks;
+  state.leave();
+  if (at_once) state.append_at_once();
+  return state.outcome();
 }
 
 fs::Outcome<void> Recorder::commit() {
@@ -303,12 +355,11 @@ fs::Outcome<void> Recorder::commit() {
 
 InodeId Recorder::next() {
   State& state = *state_;
-  std::lock_guard lock(state.mutex);
   bool used_up = state.used > (uint64_t{1} << InodeId::kCounterBits) - 1;
-  if (state.prefix == 0 || used_up) {
+  if (state.prefix == 0 || used_up) [[unlikely]] {
     state.prefix = draw_prefix(state.random);
     state.used = 0;
-    if (state.begun) state.open().add(fs::ClaimPrefix{state.prefix});
+    if (state.begun) state.claim_prefix();
   }
   return InodeId::make(state.prefix, static_cast<uint32_t>(state.used++));
 }

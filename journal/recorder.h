@@ -2,16 +2,17 @@
 // into batches, and appends each closed batch to the journal.
 //
 // A batch never closes inside a call, unless the call records more than a batch may hold (kBatchBodyLimit):
-// only then is it cut. It closes at the end of a call when a reader of the journal waits, with durability
-// `always`, or past kBatchHardLimit; before another label; at a barrier and at flush(); and otherwise when
-// the journal asks for it (journal.h, Gatherer): soon, at kBatchSoftLimit at once, and whenever a reader has
-// come to the end. Encoding then happens on the asking thread, not on the guest's.
+// only then is it cut. It closes at the end of a call when it has kBatchSoftLimit bytes, when a reader of the
+// journal waits, or with durability `always`; before another label; at a barrier and at flush(); and when the
+// journal asks for it (journal.h, Gatherer): soon, or at once when much is gathered. Closed batches wait in
+// order to be encoded and appended: by the thread that asks, not the guest's, unless a reader waits, or
+// nobody has asked by the time kGatherLimit is reached.
 //
 // The origin begins with its first operation: until then nothing is written. Lamport time and dependencies
 // come from `observe`, which the replayer calls for every batch of another origin.
 //
 // Threads: record, end_call and next under the filesystem's write lock; the rest from any thread, flush with
-// that lock or outside of it. reserve, commit and flush may wait. Lock order: closing, then mutex.
+// that lock or outside of it. reserve, commit and flush may wait. Lock order: appending, gate, mutex.
 #pragma once
 
 #include <memory>
@@ -20,6 +21,9 @@
 #include "journal/journal.h"
 
 namespace reprise::journal {
+
+// Bytes that wait to be encoded and appended, besides those of one call.
+inline constexpr size_t kGatherLimit = 4 << 20;
 
 class Recorder final : public fs::OperationSink, public fs::InodeIdSource, private Gatherer {
  public:

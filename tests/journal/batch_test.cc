@@ -37,8 +37,7 @@ RC_GTEST_PROP(Batch, ParseGivesTheOperationsThatWereAdded, ()) {
   }
   BatchBuilder builder;
   for (const auto& owned : operations) {
-    RC_ASSERT(builder.fits(owned.operation));
-    builder.add(owned.operation);
+    RC_ASSERT(builder.try_add(owned.operation));
     expected += "\n" + show(owned.operation);
   }
   std::string label = "request 42, whose label is longer than a short string";

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "tests/journal/batches.h"
 #include "tests/journal/fake_world.h"
@@ -369,6 +370,88 @@ TEST_F(RecorderTest, AWaitingGuestDoesNotHoldTheRecorderBack) {
   disk->stands_still = false;
   disk->stands_still.notify_all();
   guest.join();
+  recorder.reset();
+  EXPECT_TRUE(journal->close());
+}
+
+// Whoever asks, and whenever: each call is in the journal once, whole, and in its place.
+TEST_F(RecorderTest, NothingIsLostOrReorderedWhileManyAsk) {
+  constexpr int kCalls = 20'000;
+  auto journal = *Journal::open(std::make_unique<FakeDirectory>(FakeDisk::create()), kIdentity,
+                                {.backlog_bytes = 1 << 20}, clock_, random_, 0, nullptr);
+  auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
+  std::atomic<bool> done{false};
+  std::vector<std::thread> askers;
+  askers.emplace_back([&] {
+    while (!done) EXPECT_TRUE(recorder->flush());
+  });
+  askers.emplace_back([&] {
+    auto cursor = journal->read(1);
+    while (!done) {
+      auto logged = cursor->next();
+      ASSERT_TRUE(logged);
+      if (!*logged) cursor->wait(1);
+    }
+  });
+  const Bytes data(3000);
+  const char* const labels[] = {"one", "two"};
+  for (int i = 0; i < kCalls; ++i) {
+    ASSERT_TRUE(recorder->reserve(data.size()));
+    std::string_view label = labels[i / 1000 % 2];
+    recorder->record(fs::Truncate{.inode = {9}, .size = static_cast<uint64_t>(i), .time = {}}, label);
+    if (i % 4 == 0)
+      recorder->record(fs::Write{.inode = {9}, .offset = static_cast<uint64_t>(i), .data = data, .time = {}},
+                       label);
+    ASSERT_TRUE(recorder->end_call());
+  }
+  LogIndex last = *recorder->flush();
+  done = true;
+  for (std::thread& asker : askers) asker.join();
+  EXPECT_EQ(recorder->vector().get(recorder->origin()), last);
+
+  auto cursor = journal->read(2);  // behind the origin's start
+  uint64_t next = 0;
+  bool write_follows = false;
+  for (LogIndex index = 2; index <= last; ++index) {
+    auto logged = cursor->next();
+    ASSERT_TRUE(logged && *logged);
+    const Batch& batch = (*logged)->batch;
+    EXPECT_EQ(batch.header().lsn, index);
+    EXPECT_EQ(batch.header().label, labels[next / 1000 % 2]);
+    batch.for_each([&](const fs::Operation& operation) {
+      if (const auto* write = std::get_if<fs::Write>(&operation)) {
+        EXPECT_TRUE(std::exchange(write_follows, false));
+        EXPECT_EQ(write->offset, next - 1);
+        EXPECT_EQ(write->data.size(), data.size());
+        return;
+      }
+      EXPECT_EQ(std::get<fs::Truncate>(operation).size, next);
+      write_follows = next % 4 == 0;
+      ++next;
+    });
+    EXPECT_FALSE(write_follows) << "a call was cut";
+  }
+  EXPECT_EQ(next, static_cast<uint64_t>(kCalls));
+  recorder.reset();
+  EXPECT_TRUE(journal->close());
+}
+
+TEST_F(RecorderTest, WhatIsGatheredIsBoundedThoughTheJournalIsBusy) {
+  auto disk = FakeDisk::create();
+  auto journal =
+      *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {}, clock_, random_, 0, nullptr);
+  auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
+  disk->stands_still = true;
+  const Bytes data(100'000);
+  size_t recorded = 0;
+  for (int i = 0; i < 200; ++i) {
+    recorder->record(fs::Write{.inode = {9}, .data = data, .time = {}}, "");
+    ASSERT_TRUE(recorder->end_call());
+    recorded += data.size();
+    EXPECT_GE(*journal->bytes_from(1) + kGatherLimit + data.size(), recorded);
+  }
+  disk->stands_still = false;
+  disk->stands_still.notify_all();
   recorder.reset();
   EXPECT_TRUE(journal->close());
 }
