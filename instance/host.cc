@@ -58,7 +58,7 @@ Json journal_json(const journal::Journal& journal) {
     json["files_failure"] = files.error().message();
     return json;
   }
-  json["segments"] = files->segments;
+  json["segments"] = files->segments.size();
   json["compressed_segments"] = files->compressed;
   json["bytes_on_disk"] = files->bytes;
   if (files->compression_failure) json["compression_failure"] = files->compression_failure->message();
@@ -125,7 +125,17 @@ Status Host::connect(uint32_t contact_timeout_ms, const std::function<bool()>& c
       ControlServer::listen(network_, path, [this](const Json& question, const std::atomic<bool>& stopping) {
         return answer(question, stopping);
       }));
+  keeper_ = std::make_unique<Keeper>(*instance_, [this] { return positions_of_peers(); });
   return {};
+}
+
+std::vector<journal::Vector> Host::positions_of_peers() const {
+  std::vector<journal::Vector> positions;
+  if (leader_ == nullptr) return positions;
+  for (replay::PeerStatus& peer : leader_->peers()) {
+    if (peer.connected && peer.greeted) positions.push_back(std::move(peer.acked));
+  }
+  return positions;
 }
 
 // An instance with a history of its own may begin with that while its leader is away, but not if the leader
@@ -270,6 +280,7 @@ void Host::say_farewell(uint32_t timeout_ms) {
 }
 
 void Host::stop() {
+  keeper_.reset();
   if (control_ != nullptr) control_->stop();
   if (leader_ != nullptr) leader_->stop();
   if (follower_ != nullptr) follower_->stop();

@@ -14,6 +14,7 @@
 #include "base/socket.h"
 #include "instance/control.h"
 #include "instance/instance.h"
+#include "instance/keeper.h"
 #include "replay/follower.h"
 #include "replay/leader.h"
 
@@ -55,6 +56,7 @@ class Host {
   Result<Json> wait_for(const Json& question, const std::atomic<bool>& stopping);
   Status meet_leader(const std::function<bool()>& cancelled);
   Status check_not_detached() const;
+  std::vector<journal::Vector> positions_of_peers() const;
 
   HostOptions options_;
   Network& network_;
@@ -63,6 +65,7 @@ class Host {
   std::unique_ptr<replay::Follower> follower_;
   std::unique_ptr<replay::Leader> leader_;
   std::unique_ptr<ControlServer> control_;
+  std::unique_ptr<Keeper> keeper_;
   std::function<void(Json&)> more_statistics_;
   std::function<Status()> flush_;
 };

@@ -63,6 +63,8 @@ Status Instance::open_journal() {
   auto branch = TRY(store_->catalogue().branch(options_.branch));
   LogIndex durable_hint = branch ? branch->durable_hint : 0;
   auto directory = TRY(store_->journal_directory(options_.branch));
+  if (uint64_t limit = options_.retention.journal_bytes; limit != 0)
+    options_.journal.segment_bytes = std::min(options_.journal.segment_bytes, limit / 4);
   journal_ = TRY(journal::Journal::open(std::move(directory), identity, options_.journal, options_.clock,
                                         options_.random, durable_hint, &open_report_.recovery));
   return {};
@@ -393,6 +395,7 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
                          std::span<const replay::Mark> marks) {
   if (journal_ == nullptr) return fail(Code::kInvalidArgument, "a snapshot before the volume is known");
   std::vector<store::MarkRecord> passed_marks = TRY(passed(marks));
+  std::lock_guard keeping(keeping_);
   std::lock_guard applying(applying_);
   if (!in_memory() && !position.vector.covers(replayer_.applied())) TRY(keep_overwritten());
   auto swap = [&]() -> Result<fs::View> { return filesystem_->install(tree); };
@@ -477,6 +480,7 @@ Status Instance::drop_older_checkpoints(uint64_t newest) {
 }
 
 Result<Trimmed> Instance::trim() {
+  std::lock_guard keeping(keeping_);
   auto record = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
   if (!record)
     return fail(Code::kNotFound, fmt::format("{}: no snapshot to trim the journal to", store_->path()));

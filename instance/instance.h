@@ -34,8 +34,20 @@
 
 namespace reprise::instance {
 
+// What tend() sees to.
+struct Retention {
+  // A checkpoint is made when an opening would have to replay more than this: about a second's worth.
+  uint64_t reopen_bytes = 256 << 20;  // of encoded batches
+  uint64_t reopen_batches = 500'000;
+  // The journal is trimmed, behind a checkpoint, where its files are larger or its batches older. 0: never.
+  // At least the segment that is being written stays; Instance makes segments a quarter of `journal_bytes`.
+  uint64_t journal_bytes = 0;
+  uint64_t journal_age_s = 0;
+};
+
 struct InstanceOptions {
   std::string branch = "main";
+  Retention retention;
   bool follower = false;
   journal::JournalOptions journal;
   store::LockHolder holder;
@@ -87,6 +99,10 @@ class Instance final : public replay::Member {
   Result<store::SnapshotRecord> snapshot(std::string_view label);
   // Drops the journal before the newest snapshot. kNotFound if there is none.
   Result<Trimmed> trim();
+  // Keeps the next opening short and the journal within its limits (Retention); to be called now and then,
+  // and soon after much was written. `peers`: what each connected follower has. Batches that one of them
+  // lacks are not too old, but they do not make room beyond `journal_bytes`. Guests are not held up.
+  Status tend(std::span<const journal::Vector> peers);
 
   // Returns when everything in `wanted` is applied; kTimeout.
   Status wait_for(const journal::Vector& wanted, uint32_t timeout_ms);
@@ -133,6 +149,11 @@ class Instance final : public replay::Member {
   Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint,
                                         const std::vector<store::MarkRecord>& marks = {});
   Status drop_older_checkpoints(uint64_t newest);
+  Result<LogIndex> checkpoint();
+  Result<bool> wants_checkpoint(LogIndex covered);
+  Result<LogIndex> oldest_to_keep(std::span<const journal::Vector> peers);
+  Result<LogIndex> oldest_by_age(const journal::JournalFiles& files, std::span<const journal::Vector> peers);
+  bool is_older_than_limit(LogIndex index);
   void publish_vector();
 
   InstanceOptions options_;
@@ -147,6 +168,7 @@ class Instance final : public replay::Member {
   OpenReport open_report_;
   bool closed_ = false;
 
+  std::mutex keeping_;         // one at a time replaces checkpoints or trims; before applying_
   std::mutex applying_;        // applying and journaling remote batches; taking a moment between them
   replay::Replayer replayer_;  // of a follower; guarded by applying_ (and only used by open() in a writer)
 

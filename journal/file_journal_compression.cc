@@ -94,15 +94,16 @@ Result<JournalFiles> FileJournal::files() const {
     files.compression_failure = compression_failure_;
     for (const Segment& segment : segments_) {
       sequences.push_back(segment.sequence);
+      files.segments.push_back({.first_index = segment.first_index, .compressed = segment.compressed});
       files.compressed += segment.compressed ? 1 : 0;
     }
   }
-  for (uint64_t sequence : sequences) {
-    auto file = directory_->open(segment_name(sequence), OpenMode::kRead);
-    if (!file && file.error().code() == Code::kNotFound) continue;  // trimmed meanwhile
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    auto file = directory_->open(segment_name(sequences[i]), OpenMode::kRead);
+    if (!file && file.error().code() == Code::kNotFound) continue;  // trimmed meanwhile: it takes nothing
     if (!file) return std::unexpected(file.error());
-    files.bytes += TRY((*file)->size());
-    ++files.segments;
+    files.segments[i].bytes = TRY((*file)->size());
+    files.bytes += files.segments[i].bytes;
   }
   return files;
 }

@@ -51,9 +51,15 @@ struct JournalIdentity {
 };
 
 // What a journal takes on the disk.
+struct JournalFile {
+  LogIndex first_index = 0;  // of the first batch in it, or to come
+  uint64_t bytes = 0;
+  bool compressed = false;
+};
 struct JournalFiles {
-  uint64_t segments = 0, compressed = 0;     // files; how many of them are
+  std::vector<JournalFile> segments;         // ascending, the last is being written
   uint64_t bytes = 0;                        // of all
+  uint64_t compressed = 0;                   // how many of them are
   std::optional<Error> compression_failure;  // why no more are
 };
 

@@ -415,6 +415,112 @@ TEST_F(InstanceTest, TrimmingGoesNoFurtherThanTheNewestSnapshot) {
   EXPECT_EQ(read(*open(store), "/file"), "two");
 }
 
+std::string random_bytes(size_t count) {
+  std::string bytes(count, '\0');
+  for (char& c : bytes) c = static_cast<char>(system_random().next());
+  return bytes;
+}
+
+TEST_F(InstanceTest, TendingKeepsTheNextOpeningShort) {
+  InstanceOptions tended = options();
+  tended.retention.reopen_batches = 20;
+  auto store = create_store("s");
+  auto instance = std::move(*Instance::open(store, tended));
+  auto write_and_tend = [&](int from, int to) {
+    for (int i = from; i < to; ++i) {
+      write(*instance, fmt::format("/{}", i), "x");
+      ASSERT_TRUE(instance->sync());
+    }
+    auto done = instance->tend({});
+    ASSERT_TRUE(done) << done.error().message();
+  };
+  write_and_tend(0, 10);
+  EXPECT_TRUE(store->catalogue().snapshots()->empty()) << "little to replay so far";
+  write_and_tend(10, 40);
+  EXPECT_EQ(store->catalogue().snapshots()->size(), 1u);
+  write_and_tend(40, 90);
+  EXPECT_EQ(store->catalogue().snapshots()->size(), 1u) << "one checkpoint takes the place of the last";
+  write_and_tend(90, 95);
+  Digest128 digest = instance->filesystem().digest();
+  instance.reset();  // as a crash
+  store.reset();
+  auto again = open(open_store("s"));
+  EXPECT_LE(again->open_report().batches_replayed, 20u);
+  EXPECT_GE(again->open_report().batches_replayed, 5u);
+  EXPECT_EQ(again->filesystem().digest(), digest);
+}
+
+TEST_F(InstanceTest, TendingKeepsTheJournalWithinItsLimit) {
+  constexpr uint64_t kLimit = 4 << 20;
+  InstanceOptions tended = options();
+  tended.retention.journal_bytes = kLimit;
+  auto store = create_store("s");
+  auto instance = std::move(*Instance::open(store, tended));
+  uint64_t largest = 0;
+  for (int i = 0; i < 60; ++i) {
+    write(*instance, fmt::format("/{}", i % 7), random_bytes(300'000));
+    ASSERT_TRUE(instance->sync());
+    if (i == 10) {
+      ASSERT_TRUE(instance->snapshot("early"));
+    }
+    auto done = instance->tend({});
+    ASSERT_TRUE(done) << done.error().message();
+    largest = std::max(largest, instance->journal().files()->bytes);
+  }
+  EXPECT_LE(largest, kLimit);
+  EXPECT_GT(largest, kLimit / 2) << "no more is dropped than has to be";
+  EXPECT_GT(instance->journal().first(), 20u);
+  Digest128 digest = instance->filesystem().digest();
+  instance.reset();  // as a crash
+  EXPECT_EQ(open(store)->filesystem().digest(), digest);
+  auto early = state_at(*store, "main", store->catalogue().snapshots()->front().log_index);
+  EXPECT_TRUE(early) << early.error().message();
+}
+
+class SetClock final : public Clock {
+ public:
+  Timestamp realtime() override { return {.sec = now_s, .nsec = 0}; }
+  uint64_t monotonic_ns() override { return system_clock().monotonic_ns(); }
+  void sleep_ns(uint64_t ns) override { system_clock().sleep_ns(ns); }
+  std::atomic<int64_t> now_s = 1'000'000;
+};
+
+TEST_F(InstanceTest, OldBatchesGoUnlessAPeerNeedsThem) {
+  SetClock clock;
+  InstanceOptions tended{.holder = {getpid(), "instance_test"}, .clock = clock};
+  tended.retention.journal_age_s = 3600;
+  tended.journal.segment_bytes = 10'000;
+  auto instance = std::move(*Instance::open(create_store("s"), tended));
+  auto write_some = [&] {
+    for (int i = 0; i < 20; ++i) {
+      write(*instance, "/file", std::string(2000, static_cast<char>('a' + i)));
+      ASSERT_TRUE(instance->sync());
+    }
+  };
+  write_some();
+  LogIndex young = instance->journal().last() + 1;
+  journal::Vector peer = instance->vector();
+  clock.now_s += 3000;
+  write_some();
+  ASSERT_TRUE(instance->tend({}));
+  EXPECT_EQ(instance->journal().first(), 1u) << "nothing is an hour old";
+  clock.now_s += 1000;
+  journal::Vector behind;  // which has nothing yet
+  ASSERT_TRUE(instance->tend(std::vector{peer, behind}));
+  EXPECT_EQ(instance->journal().first(), 1u) << "a peer needs it all";
+  ASSERT_TRUE(instance->tend(std::vector{peer}));
+  LogIndex first = instance->journal().first();
+  EXPECT_GT(first, 1u);
+  EXPECT_LE(first, young);
+  EXPECT_TRUE(instance->journal().position_of(peer));
+  clock.now_s += 10'000;
+  ASSERT_TRUE(instance->tend({}));
+  EXPECT_GT(instance->journal().first(), young);
+  Digest128 digest = instance->filesystem().digest();
+  instance.reset();  // as a crash
+  EXPECT_EQ(open(open_store("s"))->filesystem().digest(), digest);
+}
+
 TEST_F(InstanceTest, ASecondSnapshotStoresOnlyWhatChanged) {
   auto instance = open(create_store("s"));
   std::string noise(3'000'000, '\0');

@@ -62,7 +62,7 @@ void append(Journal& journal, OriginId origin, Lsn from, Lsn to) {
 void wait_until_compressed(Journal& journal) {
   for (int i = 0; i < 2000; ++i) {
     JournalFiles files = journal.files().value();
-    if (files.compressed + 1 == files.segments) return;
+    if (files.compressed + 1 == files.segments.size()) return;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   FAIL() << "not compressed in time";
@@ -161,7 +161,7 @@ TEST(Compression, AJournalThatEndsWithACompressedSegmentGoesOn) {
     auto journal = *open_on(std::make_unique<FakeDirectory>(disk), true);
     append(*journal, kOriginA, 1, 60);
     wait_until_compressed(*journal);
-    ASSERT_GT(journal->files()->segments, 1u);
+    ASSERT_GT(journal->files()->segments.size(), 1u);
     ASSERT_TRUE(journal->close());
   }
   disk->files.erase(std::prev(disk->files.end()));
@@ -210,7 +210,7 @@ TEST(Compression, TrimmingAndRestartingMeetItAtAnyTime) {
 std::shared_ptr<CrashDisk> two_segments() {
   auto disk = std::make_shared<CrashDisk>();
   auto journal = *open_on(std::make_unique<CrashDirectory>(disk), false, 4000);
-  for (Lsn lsn = 1; journal->files()->segments < 3; ++lsn) {
+  for (Lsn lsn = 1; journal->files()->segments.size() < 3; ++lsn) {
     EXPECT_TRUE(journal->append(make_batch(kOriginA, lsn, 300)));
     EXPECT_TRUE(journal->sync(lsn));
   }
@@ -277,11 +277,11 @@ TEST(Compression, ADamagedSegmentStaysAsItIs) {
   auto journal = *open_on(std::make_unique<FakeDirectory>(disk), true);
   for (int i = 0; i < 2000; ++i) {
     JournalFiles files = journal->files().value();
-    if (files.compressed + 2 == files.segments) break;
+    if (files.compressed + 2 == files.segments.size()) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   JournalFiles files = journal->files().value();
-  EXPECT_EQ(files.compressed + 2, files.segments) << "all but the damaged one and the last";
+  EXPECT_EQ(files.compressed + 2, files.segments.size()) << "all but the damaged one and the last";
   ASSERT_TRUE(files.compression_failure);
   EXPECT_EQ(files.compression_failure->code(), Code::kCorrupt);
   EXPECT_NE(files.compression_failure->message().find("0000000002.seg"), std::string::npos);

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
+#include <span>
 
 #include "tools/cli/command.h"
 
@@ -22,6 +24,31 @@ Result<journal::Durability> durability_of(const std::string& name) {
   if (name == "lazy") return journal::Durability::kLazy;
   if (name == "fsync") return journal::Durability::kFsync;
   return journal::Durability::kAlways;
+}
+
+struct Unit {
+  char letter;
+  uint64_t size;
+};
+constexpr Unit kSizeUnits[] = {{'M', 1 << 20}, {'G', 1 << 30}, {'T', uint64_t{1} << 40}};
+constexpr Unit kTimeUnits[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+
+// A whole number and a unit, at least `least`, which is a few of the first.
+Result<uint64_t> quantity(const char* option, const std::string& text, std::span<const Unit> units,
+                          uint64_t least) {
+  uint64_t number = 0;
+  const char* end = text.data() + text.size();
+  auto [rest, error] = std::from_chars(text.data(), end, number);
+  auto unit =
+      std::ranges::find_if(units, [&](const Unit& u) { return rest + 1 == end && u.letter == *rest; });
+  if (error == std::errc() && unit != units.end() && number <= UINT64_MAX / unit->size &&
+      number * unit->size >= least)
+    return number * unit->size;
+  std::string letters;
+  for (const Unit& u : units) letters += fmt::format("{}{}", letters.empty() ? "" : ", ", u.letter);
+  return fail(Code::kInvalidArgument,
+              fmt::format("{}: expected a whole number and one of {}, at least {}{}, found \"{}\"", option,
+                          letters, least / units[0].size, units[0].letter, printable(text)));
 }
 
 // A signal that asks to end and waits to be taken: they are blocked.
@@ -106,6 +133,11 @@ void add_live_options(Command& command, LiveOptions& options) {
   command.choice("--durability", options.durability, {"none", "lazy", "fsync", "always"},
                  "when the disk has what was written: none (at the end), lazy (ten times a second), fsync "
                  "(when asked), always");
+  command.option(
+      "--journal-limit", options.journal_limit,
+      "drop old batches where the journal's files take more than this, as 500M or 2G; at least 4M");
+  command.option("--journal-age", options.journal_age,
+                 "drop batches older than this, as 90s, 30m, 12h or 7d, that no connected follower needs");
 }
 
 Status check_apart(const Target& target, const std::string& mountpoint) {
@@ -140,6 +172,11 @@ Result<instance::HostOptions> host_options(const LiveOptions& options, const Tar
   host.instance.branch = target.branch;
   host.instance.journal.durability = TRY(durability_of(options.durability));
   host.instance.holder = {getpid(), command_line};
+  instance::Retention& retention = host.instance.retention;
+  if (!options.journal_limit.empty())
+    retention.journal_bytes = TRY(quantity("--journal-limit", options.journal_limit, kSizeUnits, 4 << 20));
+  if (!options.journal_age.empty())
+    retention.journal_age_s = TRY(quantity("--journal-age", options.journal_age, kTimeUnits, 1));
   if (!options.listen.empty()) host.listen = TRY(Endpoint::parse(options.listen));
   if (!options.follow.empty()) host.follow = TRY(Endpoint::parse(options.follow));
   return host;

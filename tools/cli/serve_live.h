@@ -17,10 +17,10 @@
 namespace reprise::cli {
 
 struct LiveOptions {
-  std::string store, listen, follow, label, durability = "fsync";
+  std::string store, listen, follow, label, durability = "fsync", journal_limit, journal_age;
 };
 
-// --listen, --follow, --label and --durability.
+// --listen, --follow, --label, --durability, --journal-limit and --journal-age.
 void add_live_options(Command& command, LiveOptions& options);
 
 // The branch of the store; `option` is what the user calls it in errors.

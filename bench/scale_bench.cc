@@ -1,0 +1,166 @@
+// A long journal: what it takes on the disk, and what opening it, finding one batch in it and checking all of
+// it cost. The history is of a small tree that is changed over and over: files are created, written, renamed
+// and removed.
+//
+// 200,000 operations, or as many as REPRISE_BENCH_OPERATIONS says.
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+#include <malloc.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <thread>
+
+#include "bench/paired.h"
+#include "fs/guest.h"
+#include "instance/instance.h"
+#include "journal/segments_cursor.h"
+#include "journal/verify.h"
+
+namespace reprise::bench {
+namespace {
+
+constexpr int kSeeks = 2000;
+
+uint64_t operations_wanted() {
+  const char* asked = std::getenv("REPRISE_BENCH_OPERATIONS");
+  return asked != nullptr ? std::strtoull(asked, nullptr, 10) : 200'000;
+}
+
+double file_bytes(const std::string& folder) {
+  double bytes = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) bytes += static_cast<double>(entry.file_size());
+  return bytes;
+}
+
+// In bytes, "VmRSS" or "VmHWM".
+double memory_of_process(const std::string& which) {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    double kilobytes;
+    if (word == which + ":" && status >> kilobytes) return kilobytes * 1024;
+  }
+  return 0;
+}
+
+// What `work` takes at its peak, besides what was there.
+double peak_of(const std::function<void()>& work) {
+  malloc_trim(0);
+  std::ofstream("/proc/self/clear_refs") << 5;  // the peak begins anew
+  double before = memory_of_process("VmRSS");
+  work();
+  return memory_of_process("VmHWM") - before;
+}
+
+class LongJournal {
+ public:
+  LongJournal() {
+    char name[] = "/tmp/reprise-scale-XXXXXX";
+    CHECK(mkdtemp(name) != nullptr);
+    folder_ = name;
+    store_path_ = folder_ + "/store";
+  }
+  ~LongJournal() { std::filesystem::remove_all(folder_); }
+
+  void measure(Rows& rows) {
+    CHECK(store::Store::create(store_path_, system_random().next_id<VolumeId>()));
+    add(rows, "record", timed(1, [&] { record(); }));
+    Row& record_row = rows["record"];
+    record_row.counters["operations"] = static_cast<double>(operations_);
+    record_row.counters["journal_bytes"] = journal_bytes_;
+    record_row.counters["files_bytes"] = file_bytes(journal_folder());
+    record_row.counters["segments"] = segments_;
+    open_and_seek(rows);
+    verify(rows);
+  }
+
+ private:
+  static void add(Rows& rows, const std::string& row, double ns) { rows[row].ns.push_back(ns); }
+
+  std::unique_ptr<instance::Instance> open() {
+    auto instance = instance::Instance::open(*store::Store::open(store_path_), {});
+    CHECK(instance);
+    return std::move(*instance);
+  }
+
+  void record() {
+    auto instance = open();
+    fs::Guest guest(instance->filesystem());
+    const uint64_t wanted = operations_wanted();
+    std::mt19937 chance(1);
+    constexpr uint64_t kNames = 5000;
+    for (uint64_t i = 0; operations_ < wanted; ++i) {
+      std::string path = fmt::format("/file-{}", chance() % kNames), other = path + ".old";
+      CHECK(guest.write_file(path, fmt::format("version {} of it", i)));
+      CHECK(guest.rename(path, other));
+      CHECK(guest.write_file(path, "little"));
+      CHECK(guest.chmod(path, 0600));
+      CHECK(guest.unlink(other));
+      operations_ += 7;
+    }
+    CHECK(instance->sync());
+    for (auto files = instance->journal().files(); files->compressed + 1 < files->segments.size();
+         files = instance->journal().files())
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    segments_ = static_cast<double>(instance->journal().files()->segments.size());
+    journal_bytes_ = static_cast<double>(instance->journal().bytes_from(1).value());
+    volume_ = instance->volume();
+    CHECK(instance->close());
+  }
+
+  void open_and_seek(Rows& rows) {
+    std::unique_ptr<instance::Instance> instance;
+    double peak = peak_of([&] { add(rows, "open", timed(1, [&] { instance = open(); })); });
+    rows["open"].counters["peak_bytes"] = peak;
+    journal::Journal& journal = instance->journal();
+    std::mt19937_64 chance(2);
+    double sought = 0;
+    peak = peak_of([&] {
+      sought = timed(kSeeks, [&] {
+        for (int i = 0; i < kSeeks; ++i) {
+          LogIndex index = 1 + chance() % journal.last();
+          auto logged = journal.read(index)->next();
+          CHECK(logged && *logged && (*logged)->index == index);
+        }
+      });
+    });
+    add(rows, "seek", sought);
+    rows["seek"].counters["peak_bytes"] = peak;
+  }
+
+  void verify(Rows& rows) {
+    auto directory = *open_host_directory(journal_folder());
+    double peak = peak_of([&] {
+      add(rows, "verify", timed(1, [&] {
+            auto report = journal::verify_journal(*directory, {volume_, "main"}, 0);
+            CHECK(report && !report->problem && report->first == 1);
+          }));
+    });
+    rows["verify"].counters["peak_bytes"] = peak;
+  }
+
+  std::string journal_folder() const {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(store_path_))
+      if (entry.path().extension() == ".seg") return entry.path().parent_path();
+    CHECK(false);
+    return {};
+  }
+
+  std::string folder_, store_path_;
+  VolumeId volume_;
+  uint64_t operations_ = 0;
+  double journal_bytes_ = 0, segments_ = 0;
+};
+
+const bool registered = [] {
+  register_rows("long_journal", {"record", "open", "seek", "verify"}, 1,
+                [](Rows& rows) { LongJournal().measure(rows); });
+  return true;
+}();
+
+}  // namespace
+}  // namespace reprise::bench

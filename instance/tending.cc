@@ -1,0 +1,77 @@
+// The part of Instance that keeps the next opening short and the journal small.
+#include <algorithm>
+
+#include "instance/instance.h"
+#include "instance/snapshots.h"
+
+namespace reprise::instance {
+
+Status Instance::tend(std::span<const journal::Vector> peers) {
+  if (journal_ == nullptr || in_memory() || journal_->failure()) return {};
+  std::lock_guard keeping(keeping_);
+  auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
+  LogIndex covered = newest ? newest->log_index : 0;
+  LogIndex keep = TRY(oldest_to_keep(peers));
+  if (keep > covered + 1 || TRY(wants_checkpoint(covered))) covered = TRY(checkpoint());
+  if (keep > journal_->first()) TRY(journal_->trim(std::min(keep, covered + 1)));
+  return {};
+}
+
+Result<LogIndex> Instance::checkpoint() {
+  replay::Pinned pinned = TRY(pin());
+  TRY(journal_->sync(pinned.moment.log_index));
+  auto record = TRY(capture(pinned, "", true));
+  TRY(drop_older_checkpoints(record.id));
+  TRY(store_->catalogue().put_branch({.name = options_.branch, .durable_hint = record.log_index}));
+  return record.log_index;
+}
+
+Result<bool> Instance::wants_checkpoint(LogIndex covered) {
+  LogIndex last = journal_->last();
+  if (last <= covered) return false;
+  if (last - covered > options_.retention.reopen_batches) return true;
+  return TRY(journal_->bytes_from(std::max(covered + 1, journal_->first()))) >
+         options_.retention.reopen_bytes;
+}
+
+// Batches before it may go, once a snapshot covers them.
+Result<LogIndex> Instance::oldest_to_keep(std::span<const journal::Vector> peers) {
+  const Retention& retention = options_.retention;
+  LogIndex keep = journal_->first();
+  if (retention.journal_bytes == 0 && retention.journal_age_s == 0) return keep;
+  journal::JournalFiles files = TRY(journal_->files());
+  if (retention.journal_age_s != 0) keep = TRY(oldest_by_age(files, peers));
+  if (retention.journal_bytes == 0) return keep;
+  for (size_t i = 0; i + 1 < files.segments.size() && files.bytes > retention.journal_bytes; ++i) {
+    files.bytes -= files.segments[i].bytes;
+    keep = std::max(keep, files.segments[i + 1].first_index);
+  }
+  return keep;
+}
+
+Result<LogIndex> Instance::oldest_by_age(const journal::JournalFiles& files,
+                                         std::span<const journal::Vector> peers) {
+  LogIndex keep = journal_->first(), needed = journal_->last() + 1;
+  for (const journal::Vector& peer : peers) {
+    auto position = journal_->position_of(peer);
+    if (!position && position.error().code() == Code::kGap) continue;  // the journal serves it no more
+    needed = std::min(needed, TRY(std::move(position)));
+  }
+  for (size_t i = 1; i < files.segments.size(); ++i) {
+    LogIndex first = files.segments[i].first_index;
+    if (first > needed || !is_older_than_limit(first)) break;
+    keep = std::max(keep, first);
+  }
+  return keep;
+}
+
+// By the clock of who wrote it. A batch that cannot be read is not known to be old.
+bool Instance::is_older_than_limit(LogIndex index) {
+  if (index > journal_->last()) return false;
+  auto logged = journal_->read(index)->next();
+  if (!logged || !*logged) return false;
+  int64_t age_s = options_.clock.realtime().sec - (*logged)->batch.header().time.sec;
+  return age_s > 0 && static_cast<uint64_t>(age_s) > options_.retention.journal_age_s;
+}
+
+}  // namespace reprise::instance
