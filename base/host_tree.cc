@@ -274,7 +274,7 @@ Status remove_tree(int at, const std::string& name, const std::string& shown) {
   Descriptor listed(::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (listed.get() < 0) return failed(shown, "list");
   for (const std::string& entry : TRY(list_descriptor(std::move(listed), shown))) {
-    TRY(remove_tree(directory.get(), entry, shown + "/" + entry));
+    TRY(remove_tree(directory.get(), entry, fmt::format("{}/{}", shown, entry)));
   }
   if (::unlinkat(at, name.c_str(), AT_REMOVEDIR) != 0) return failed(shown, "remove");
   return {};
@@ -330,7 +330,8 @@ std::string canonical_host_path(const std::string& path) {
     }
     size_t slash = existing.rfind('/');
     if (errno != ENOENT || existing.empty() || slash == 0) return path;
-    rest = "/" + existing.substr(slash == std::string::npos ? 0 : slash + 1) + rest;
+    rest.insert(0, existing, slash == std::string::npos ? 0 : slash + 1);
+    rest.insert(0, 1, '/');
     existing.resize(slash == std::string::npos ? 0 : slash);
   }
 }

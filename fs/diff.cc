@@ -275,7 +275,7 @@ bool xattrs_differ(const Inode* before, const Inode* after) {
   const Xattrs* b = after == nullptr ? nullptr : after->xattrs;
   if (a == b) return false;
   if (a == nullptr || b == nullptr) return true;
-  return a->length != b->length || std::memcmp(a + 1, b + 1, a->length) != 0;
+  return a->length != b->length || std::memcmp(a->view().data(), b->view().data(), a->length) != 0;
 }
 
 bool attributes_differ(const Inode& a, const Inode& b) {

@@ -375,6 +375,7 @@ Result<std::vector<replay::Mark>> Instance::marks() {
   std::erase_if(records, [&](const store::MarkRecord& record) { return record.branch != options_.branch; });
   std::sort(records.begin(), records.end(), [](auto& a, auto& b) { return a.log_index < b.log_index; });
   std::vector<replay::Mark> marks;
+  marks.reserve(records.size());
   for (store::MarkRecord& record : records)
     marks.push_back({std::move(record.name), std::move(record.token)});
   return marks;

@@ -102,7 +102,7 @@ void FollowerSession::handle(Incoming message) {
 
 void FollowerSession::handle_hello(const Hello& hello) {
   const SessionOptions& ours = channel_.options();
-  auto refuse = [&](Code code, std::string reason) {
+  auto refuse = [&](Code code, const std::string& reason) {
     hopeless_ = true;
     channel_.close(Error(code, reason), Control(Refuse{.code = code, .reason = reason}));
   };

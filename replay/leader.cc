@@ -158,6 +158,7 @@ void Leader::reap() {
 std::vector<PeerStatus> Leader::peers() const {
   std::lock_guard lock(mutex_);
   std::vector<PeerStatus> out;
+  out.reserve(peers_.size() + ended_.size());
   for (const auto& peer : peers_) out.push_back(peer->status());
   out.insert(out.end(), ended_.begin(), ended_.end());
   return out;

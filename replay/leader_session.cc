@@ -43,7 +43,7 @@ void LeaderSession::handle(const Incoming& message) {
 
 void LeaderSession::handle_hello(const Hello& hello) {
   const SessionOptions& ours = channel_.options();
-  auto refuse = [&](Code code, std::string reason) {
+  auto refuse = [&](Code code, const std::string& reason) {
     channel_.close(Error(code, "refused: " + reason), Control(Refuse{.code = code, .reason = reason}));
   };
   if (greeted_) return channel_.close_malformed(Error(Code::kCorrupt, "a second greeting"));

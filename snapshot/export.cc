@@ -64,7 +64,7 @@ class Exporter {
     fs::Attributes attributes;
   };
 
-  Status fill(std::string directory, InodeId id) {
+  Status fill(const std::string& directory, InodeId id) {
     std::vector<Entry> entries;
     auto read = tree_.read_directory(id, 0, [&](const fs::Dentry& entry) {
       entries.push_back({std::string(entry.name), entry.inode});

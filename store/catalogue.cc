@@ -231,6 +231,7 @@ class MemoryCatalogue final : public Catalogue {
   std::vector<typename Map::mapped_type> values(const Map& map) {
     std::lock_guard lock(mutex_);
     std::vector<typename Map::mapped_type> out;
+    out.reserve(map.size());
     for (const auto& [key, value] : map) out.push_back(value);
     return out;
   }

@@ -25,8 +25,9 @@ std::string pack_name(uint32_t number) {
 uint32_t pack_number(std::string_view name) {
   uint32_t number = 0;
   if (name.size() != 13 || !name.ends_with(".pack")) return 0;
-  auto [end, error] = std::from_chars(name.data(), name.data() + 8, number);
-  return error == std::errc{} && end == name.data() + 8 ? number : 0;
+  const char *begin = name.data(), *dot = begin + 8;
+  auto [end, error] = std::from_chars(begin, dot, number);
+  return error == std::errc{} && end == dot ? number : 0;
 }
 
 struct CompressorDeleter {

@@ -58,9 +58,9 @@ class Reader {
     return out;
   }
   template <class Record>
-  std::optional<Record> done(Record&& record) {
+  std::optional<Record> done(Record record) {
     if (!ok_ || !in_.at_end()) return std::nullopt;
-    return std::forward<Record>(record);
+    return record;
   }
 
  private:
@@ -155,7 +155,7 @@ std::optional<BlobPlace> decode(ByteView bytes) {
   place.pack = in.value<uint32_t>();
   place.offset = in.value<uint64_t>();
   place.stored_bytes = in.value<uint32_t>();
-  return in.done(std::move(place));
+  return in.done(place);
 }
 
 Status check(const SnapshotRecord& record) {

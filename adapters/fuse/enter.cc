@@ -71,6 +71,7 @@ Status enter(pid_t pid, const std::string& mountpoint) {
 
 Error become(const std::vector<std::string>& command, int& exit_status) {
   std::vector<char*> argv;
+  argv.reserve(command.size() + 1);
   for (const std::string& argument : command) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   ::signal(SIGPIPE, SIG_DFL);  // what this program ignores, the command shall not

@@ -150,13 +150,15 @@ class Child {
 
   [[noreturn]] void become_command() {
     if (::chdir(options_.mountpoint.c_str()) != 0) give_up(Step::kDirectory);
-    for (const auto& [name, value] : options_.environment) ::setenv(name.c_str(), value.c_str(), 1);
+    for (const auto& [name, value] : options_.environment)
+      ::setenv(name.c_str(), value.c_str(), 1);  // NOLINT(concurrency-mt-unsafe): forked just now
     std::vector<char*> argv;
+    argv.reserve(options_.command.size() + 1);
     for (const std::string& argument : options_.command) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
     die_with_parent();
     ::signal(SIGPIPE, SIG_DFL);  // what this program ignores, the command shall not
-    ::sigprocmask(SIG_SETMASK, &signals_, nullptr);
+    ::pthread_sigmask(SIG_SETMASK, &signals_, nullptr);
     ::execvp(argv[0], argv.data());
     give_up(Step::kExec, errno == ENOENT ? Launch::kNotFound : Launch::kNotExecutable);
   }
@@ -172,7 +174,7 @@ class Child {
 
 // What stopped the child, and what can be done about it.
 Error explain(const Report& report, const LaunchOptions& options) {
-  auto because = [&](std::string what) { return Error::from_errno(report.error, what); };
+  auto because = [&](const std::string& what) { return Error::from_errno(report.error, what); };
   switch (report.step) {
     case Step::kUserNamespace:
       return Error(
@@ -263,7 +265,7 @@ Result<std::unique_ptr<Launch>> Launch::prepare(LaunchOptions options) {
   launch->mountpoint_ = options.mountpoint;
   launch->channel_ = channel[0];
   sigset_t signals = signals_of_wait();
-  ::sigprocmask(SIG_BLOCK, &signals, &launch->signals_before_);
+  ::pthread_sigmask(SIG_BLOCK, &signals, &launch->signals_before_);
   ::signal(SIGCHLD, SIG_DFL);  // ignored, it would take the exit status with it
 
   pid_t self = ::getpid();
@@ -323,7 +325,7 @@ Launch::~Launch() {
     ::kill(pid_, SIGKILL);
     ::waitpid(pid_, nullptr, 0);
   }
-  ::sigprocmask(SIG_SETMASK, &signals_before_, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &signals_before_, nullptr);
 }
 
 }  // namespace reprise::fuse

@@ -21,8 +21,6 @@
 // Declared in <fuse.h>, libfuse's other interface, which does not go together with the one used here.
 extern "C" int fuse_open_channel(const char* mountpoint, const char* options);
 
-extern char** environ;
-
 namespace reprise::fuse {
 namespace {
 
@@ -54,7 +52,7 @@ uint64_t mount_id_at(const std::string& path) {
   ::setsid();  // what ends the server's group or terminal is not meant
   sigset_t all;
   sigfillset(&all);
-  ::sigprocmask(SIG_SETMASK, &all, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
   ::dup2(served, 0);
   ::close_range(1, ~0U, 0);  // the device above all, or the mount would live on
   if (::chdir("/") != 0) ::_exit(1);

@@ -57,6 +57,7 @@ std::vector<Line> edit_script(const Lines& a, const Lines& b) {
   if (middle_a.size() + middle_b.size() > kChangedLinesMax) return {};
 
   std::vector<Line> script;
+  script.reserve(a.size() + middle_b.size());
   for (size_t i = 0; i < head; i++) script.push_back({' ', a[i]});
   dtl::Diff<std::string_view, Lines> diff(middle_a, middle_b, true);
   diff.compose();
