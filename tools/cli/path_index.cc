@@ -44,7 +44,7 @@ std::string PathIndex::path_of(InodeId inode) const {
   for (int depth = 0; depth < 4096; depth++) {
     auto place = places_.find(inode);
     if (place == places_.end()) return fmt::format("#{}{}", inode.value, path);
-    path = "/" + printable(place->second.name) + path;
+    path.insert(0, "/" + printable(place->second.name));
     inode = place->second.parent;
     if (inode == kRootInode) return path;
   }
