@@ -153,7 +153,7 @@ TEST(Snapshot, TheSecondCaptureCostsWhatChanged) {
   for (int d = 0; d < 30; d++) {
     InodeId directory = tree.directory(kRootInode, "d" + std::to_string(d));
     for (int f = 0; f < 100; f++)
-      tree.file(directory, "f" + std::to_string(f), random_bytes(20'000, static_cast<uint64_t>(d * 100 + f)));
+      tree.file(directory, "f" + std::to_string(f), random_bytes(20'000, static_cast<uint64_t>(d) * 100 + f));
   }
   BlobMap blobs;
   auto first = capture(tree.head.view(), blobs);
