@@ -16,7 +16,7 @@
 namespace reprise::journal {
 namespace {
 
-constexpr size_t kMuch = 256 << 10;  // bytes gathered that the journal is told of at once
+constexpr size_t kMuch = 512 << 10;  // bytes gathered that the journal is told of at once
 constexpr size_t kIdleBuilders = kGatherLimit / kBatchSoftLimit;
 
 uint64_t draw_prefix(Random& random) {
