@@ -264,8 +264,7 @@ TEST(Journal, ReopeningFindsEverythingAndSaysHowItWasClosed) {
 TEST(Journal, ASegmentIsOnDiskBeforeTheNextOneExists) {
   auto disk = FakeDisk::create();
   // Not compressed: a copy that is being made is synced when it is complete.
-  auto journal =
-      *open_on(disk, {.durability = Durability::kNone, .segment_bytes = 2048, .compress = false});
+  auto journal = *open_on(disk, {.durability = Durability::kNone, .segment_bytes = 2048, .compress = false});
   append_range(*journal, 1, 60);
   ASSERT_TRUE(journal->sync(60));
   std::lock_guard lock(disk->mutex);
