@@ -1,9 +1,11 @@
 #include "bench/paired.h"
 
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "base/check.h"
 
@@ -46,10 +48,12 @@ double timed(size_t count, const std::function<void()>& body) {
 
 void register_pairs(const std::string& group, const std::vector<std::string>& rows, int rounds,
                     std::function<void(Pairs&, bool)> measure) {
-  auto shared = std::make_shared<Group<Pairs>>(Group<Pairs>{
-      .rounds = rounds, .measure = [measure](Pairs& found, int round) { measure(found, round % 2 == 0); }});
+  auto shared = std::make_shared<Group<Pairs>>(
+      Group<Pairs>{.rounds = rounds, .measure = [measure = std::move(measure)](Pairs& found, int round) {
+                     measure(found, round % 2 == 0);
+                   }});
   for (const std::string& row : rows) {
-    benchmark::RegisterBenchmark((group + "/" + row).c_str(),
+    benchmark::RegisterBenchmark(fmt::format("{}/{}", group, row).c_str(),
                                  [shared, row](benchmark::State& state) {
                                    const Pair& pair = shared->result()[row];
                                    double ours = median(pair.ours), other = median(pair.other);
@@ -65,10 +69,10 @@ void register_pairs(const std::string& group, const std::vector<std::string>& ro
 
 void register_rows(const std::string& group, const std::vector<std::string>& rows, int rounds,
                    std::function<void(Rows&)> measure) {
-  auto shared = std::make_shared<Group<Rows>>(
-      Group<Rows>{.rounds = rounds, .measure = [measure](Rows& found, int) { measure(found); }});
+  auto shared = std::make_shared<Group<Rows>>(Group<Rows>{
+      .rounds = rounds, .measure = [measure = std::move(measure)](Rows& found, int) { measure(found); }});
   for (const std::string& row : rows) {
-    benchmark::RegisterBenchmark((group + "/" + row).c_str(),
+    benchmark::RegisterBenchmark(fmt::format("{}/{}", group, row).c_str(),
                                  [shared, row](benchmark::State& state) {
                                    const Row& found = shared->result()[row];
                                    report(state, median(found.ns));

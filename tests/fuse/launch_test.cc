@@ -101,7 +101,7 @@ TEST(Launch, WhatOutlivesTheCommandLosesTheMount) {
       "{ while test ! -e $OUT/stopped; do sleep 0.01; done; cat f 2> $OUT/left || :; : > $OUT/end; } "
       ">/dev/null & echo x > f");
   EXPECT_EQ(ran.status, 0);
-  std::ofstream(mounted.outside() / "stopped");
+  std::ofstream stopped(mounted.outside() / "stopped");
   while (::access((mounted.outside() / "end").c_str(), F_OK) != 0) ::usleep(1000);
   EXPECT_NE(read_host_file(mounted.outside() / "left").find("Transport endpoint is not connected"),
             std::string::npos);
