@@ -27,6 +27,7 @@ template <class Work>
 double in_threads(int threads, const Work& work) {
   return timed(kOperations, [&] {
     std::vector<std::jthread> running;
+    running.reserve(static_cast<size_t>(threads));
     for (int thread = 0; thread < threads; ++thread)
       running.emplace_back([&, thread] { work(thread, kOperations / threads); });
   });
