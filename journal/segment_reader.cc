@@ -31,7 +31,7 @@ Result<std::unique_ptr<SegmentReader>> SegmentReader::open(std::unique_ptr<File>
   bytes.resize(TRY(file->pread(bytes, 0)));
   auto header = decode_segment_header(bytes);
   if (!header) return in_file(header.error());
-  if (header->features.incompat != 0) return open_compressed(std::move(file), *std::move(header));
+  if (header->features.incompat != 0) return open_compressed(std::move(file), *header);
   SegmentState state{.offset = bytes.size(),
                      .next_index = header->first_index,
                      .summary = {.chain = segment_header_checksum(bytes)}};
@@ -39,7 +39,7 @@ Result<std::unique_ptr<SegmentReader>> SegmentReader::open(std::unique_ptr<File>
 }
 
 Result<std::unique_ptr<SegmentReader>> SegmentReader::open_compressed(std::unique_ptr<File> file,
-                                                                      SegmentHeader header) {
+                                                                      const SegmentHeader& header) {
   auto segment = TRY(CompressedSegment::open(std::move(file), header));
   auto points = segment->points();
   auto reader = TRY(open(std::move(segment)));

@@ -64,7 +64,7 @@ class SegmentReader {
  private:
   SegmentReader(std::unique_ptr<File> file, SegmentHeader header, const SegmentState& state, uint64_t limit);
   static Result<std::unique_ptr<SegmentReader>> open_compressed(std::unique_ptr<File> file,
-                                                                SegmentHeader header);
+                                                                const SegmentHeader& header);
   Result<std::optional<Frame>> read_frame(bool with_payload);
   const char* check_frame(const Frame& frame) const;
   const char* check_payload(const Frame& frame, ByteView payload) const;
