@@ -292,13 +292,20 @@ class BadInput(EndToEnd):
     def test_usage(self):
         store = self.work / "S"
         self.run_inside(store, "echo x > file")
-        for words in ([], ["no-such-command"], ["run"], ["run", "--store", store], ["run", "--no-such-option"], ["digest"],
-                      ["replay", store], ["wait-for", store, "m", "--timeout", "soon"], ["snapshot"],
-                      ["run", "--store", store, "--durability", "perhaps", "--", "true"]):
-            with self.subTest(words=words):
-                done = execute([REPRISE, *words])
-                self.assertEqual((done.status, done.out), (2, ""), done)
-                self.assertNotEqual(done.err, "")
+        run = ["run", "--store", store]
+        endpoint = f"unix:{self.work}/s"
+        for status, usages in ((2, ([], ["no-such-command"], ["digest"], ["replay", store], ["snapshot"],
+                                    ["wait-for", store, "m", "--timeout", "soon"], ["log", store, "--origin", "zz"])),
+                               (RUN_FAILS, (["run"], run, ["run", "--no-such-option"], ["exec"],
+                                            [*run, "--durability", "perhaps", "--", "true"],
+                                            [*run, "--journal-limit", "3M", "--", "true"], [*run, "--journal-limit", "big", "--", "true"],
+                                            [*run, "--journal-age", "1w", "--", "true"],
+                                            [*run, "--journal-age", "99999999999999999999d", "--", "true"],
+                                            [*run, "--listen", endpoint, "--follow", endpoint, "--", "true"]))):
+            for words in usages:
+                with self.subTest(words=words):
+                    done = execute([REPRISE, *words])
+                    self.assertEqual((done.status, done.out, done.err.count("\n")), (status, "", 1), done)
         for words, status, said in ((["cat", f"{store}:/absent"], 3, "/absent"), (["cat", f"{store}:/"], 3, "/"),
                                     (["ls", f"{store}:/absent"], 3, "/absent"), (["ls", f"{store}@999"], 3, "999"),
                                     (["ls", f"{store}@no-such-mark"], 3, "no-such-mark"), (["mark", store, "not good"], 2, "not good"),
@@ -318,6 +325,9 @@ class BadInput(EndToEnd):
         self.check_unharmed(full, ["snapshot", "export", store, full], 3, full)
         for words in (["--help"], ["run", "--help"], ["log", "--help"], ["snapshot", "create", "--help"], ["--version"]):
             self.assertNotEqual(self.reprise(*words), "")
+            with open("/dev/full", "w") as nowhere:
+                done = subprocess.run([REPRISE, *words], stdout=nowhere, stderr=subprocess.PIPE)
+            self.assertEqual((done.returncode, done.stderr.count(b"\n")), (3, 1), done)
 
     def test_a_full_disk(self):
         """In a mount namespace of its own: full_disk.py, which says on its standard output what went wrong, if anything."""

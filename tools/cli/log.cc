@@ -202,7 +202,12 @@ void add_log(Command& reprise) {
   command.required("store", options->what, "STORE[:BRANCH][@POSITION], or segment files");
   command.option("--path", options->path,
                  "only what touches paths that match this glob ('*' matches '/' too)");
-  command.option("--origin", options->origin, "only this origin; the beginning of its id is enough");
+  command.option("--origin", options->origin, "only this origin; the beginning of its id is enough",
+                 [](const std::string& origin) {
+                   bool good = !origin.empty() && origin.size() <= 32 &&
+                               origin.find_first_not_of("0123456789abcdef") == std::string::npos;
+                   return good ? "" : "expected 1 to 32 of the digits 0 to 9 and a to f";
+                 });
   command.option("--label", options->label, "only what was recorded under this label");
   command.option("--since", options->since, "only what came after this position");
   command.option("--until", options->until, "only up to this position");

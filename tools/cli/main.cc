@@ -7,8 +7,11 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <iostream>
+#include <string_view>
 #include <system_error>
 
+#include "adapters/fuse/mount.h"
 #include "base/bytes.h"
 #include "tools/cli/command.h"
 
@@ -30,6 +33,20 @@ reprise::Result<int> run(const reprise::cli::Body& body) {
     if (error.code().value() == EPIPE) return reprise::cli::kDone;
     return std::unexpected(reprise::Error::from_errno(error.code().value(), "standard output"));
   }
+}
+
+// --help and --version.
+int print_help(const CLI::App& app, const CLI::ParseError& answer) {
+  app.exit(answer);
+  std::cout.flush();
+  if (std::cout || errno == EPIPE) return reprise::cli::kDone;
+  reprise::cli::complain("standard output: cannot write what was asked for");
+  return reprise::cli::kFailed;
+}
+
+// `run` and `exec` keep the small numbers for their command, as env(1) does.
+int usage_status(std::string_view command) {
+  return command == "run" || command == "exec" ? reprise::fuse::Launch::kOwnFailure : reprise::cli::kUsage;
 }
 
 }  // namespace
@@ -66,12 +83,12 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    if (error.get_exit_code() == 0) return print_help(app, error);
     std::string asked;
     for (const CLI::App* at = &app; !at->get_subcommands().empty(); asked += at->get_name() + " ")
       at = at->get_subcommands().front();
     complain(fmt::format("{}; `reprise {}--help` says what is expected", error.what(), asked));
-    return kUsage;
+    return usage_status(argv[1]);
   }
   auto status = run(body);
   if (status) return *status;

@@ -179,6 +179,11 @@ Result<instance::HostOptions> host_options(const LiveOptions& options, const Tar
     retention.journal_age_s = TRY(quantity("--journal-age", options.journal_age, kTimeUnits, 1));
   if (!options.listen.empty()) host.listen = TRY(Endpoint::parse(options.listen));
   if (!options.follow.empty()) host.follow = TRY(Endpoint::parse(options.follow));
+  if (host.listen && host.follow && host.listen->to_string() == host.follow->to_string()) {
+    return fail(Code::kInvalidArgument,
+                fmt::format("--follow {}: expected another instance's endpoint, found the one to listen on",
+                            options.follow));
+  }
   return host;
 }
 
