@@ -45,8 +45,10 @@ class Exporter {
       return fail(Code::kInvalidArgument, "expected a directory to export, found something else");
     directories_.push_back({"", attributes});
     // Directories found on the way are appended; by the end they stand in an order with parents first.
-    for (size_t i = 0; i < directories_.size(); i++)
-      TRY(fill(directories_[i].path, directories_[i].attributes.inode));
+    for (size_t i = 0; i < directories_.size(); i++) {
+      const Directory directory = directories_[i];  // which may move as others are appended
+      TRY(fill(directory.path, directory.attributes.inode));
+    }
     // Permissions and times once nothing in them changes any more, children first.
     for (auto it = directories_.rbegin(); it != directories_.rend(); ++it)
       TRY(finish(it->path, it->attributes));
