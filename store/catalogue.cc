@@ -86,12 +86,7 @@ class LmdbCatalogue final : public Catalogue {
   Status put_mark(const MarkRecord& mark, LogIndex durable) override {
     TRY(check(mark));
     return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
-      BranchRecord branch{mark.branch, durable};
-      auto known = TRY(txn.get(kBranches, as_bytes(branch.name)));
-      auto before = known ? decode<BranchRecord>(*known) : std::nullopt;
-      if (known && !before) return damaged("branch");
-      if (durable > (before ? before->durable_hint : 0))
-        TRY(txn.put(kBranches, as_bytes(branch.name), encode(branch)));
+      TRY(raise_in(txn, {mark.branch, durable}));
       return txn.put(kMarks, as_bytes(mark_key(mark.branch, mark.name)), encode(mark));
     });
   }
@@ -109,6 +104,11 @@ class LmdbCatalogue final : public Catalogue {
   Status put_branch(const BranchRecord& branch) override {
     TRY(check(branch));
     return put(kBranches, as_bytes(branch.name), encode(branch));
+  }
+  Status raise_durable_hint(std::string_view branch, LogIndex durable) override {
+    BranchRecord record{std::string(branch), durable};
+    TRY(check(record));
+    return lmdb_->write([&](Lmdb::Transaction& txn) { return raise_in(txn, record); });
   }
   Result<std::optional<BranchRecord>> branch(std::string_view name) override {
     return one<BranchRecord>(kBranches, as_bytes(name), "branch");
@@ -132,6 +132,13 @@ class LmdbCatalogue final : public Catalogue {
     if (value && value->size() != 4) return damaged("version");
     if (value) found = load_value<uint32_t>(value->data());
     return {};
+  }
+  Status raise_in(Lmdb::Transaction& txn, const BranchRecord& branch) {
+    auto known = TRY(txn.get(kBranches, as_bytes(branch.name)));
+    auto before = known ? decode<BranchRecord>(*known) : std::nullopt;
+    if (known && !before) return damaged("branch");
+    if (branch.durable_hint <= (before ? before->durable_hint : 0)) return {};
+    return txn.put(kBranches, as_bytes(branch.name), encode(branch));
   }
   Status put(Table table, ByteView key, const Bytes& value) {
     return lmdb_->write([&](Lmdb::Transaction& txn) { return txn.put(table, key, value); });
@@ -194,9 +201,7 @@ class MemoryCatalogue final : public Catalogue {
     TRY(check(mark));
     std::lock_guard lock(mutex_);
     marks_[mark_key(mark.branch, mark.name)] = mark;
-    if (durable == 0) return {};
-    BranchRecord& branch = branches_.try_emplace(mark.branch, BranchRecord{mark.branch, 0}).first->second;
-    branch.durable_hint = std::max(branch.durable_hint, durable);
+    raise_locked(mark.branch, durable);
     return {};
   }
   Status remove_mark(std::string_view branch, std::string_view name) override {
@@ -215,6 +220,13 @@ class MemoryCatalogue final : public Catalogue {
     branches_[branch.name] = branch;
     return {};
   }
+  Status raise_durable_hint(std::string_view branch, LogIndex durable) override {
+    std::string name(branch);
+    TRY(check(BranchRecord{name, durable}));
+    std::lock_guard lock(mutex_);
+    raise_locked(name, durable);
+    return {};
+  }
   Result<std::optional<BranchRecord>> branch(std::string_view name) override {
     return one(branches_, std::string(name));
   }
@@ -227,6 +239,11 @@ class MemoryCatalogue final : public Catalogue {
   }
 
  private:
+  void raise_locked(const std::string& name, LogIndex durable) {
+    if (durable == 0) return;
+    BranchRecord& branch = branches_.try_emplace(name, BranchRecord{name, 0}).first->second;
+    branch.durable_hint = std::max(branch.durable_hint, durable);
+  }
   template <class Map>
   std::vector<typename Map::mapped_type> values(const Map& map) {
     std::lock_guard lock(mutex_);

@@ -87,6 +87,8 @@ class Catalogue {
   virtual Result<std::optional<MarkRecord>> mark(std::string_view branch, std::string_view name) = 0;
   virtual Result<std::vector<MarkRecord>> marks() = 0;
   virtual Status put_branch(const BranchRecord& branch) = 0;
+  // Makes the branch's durable hint `durable`, if it is less.
+  virtual Status raise_durable_hint(std::string_view branch, LogIndex durable) = 0;
   virtual Result<std::optional<BranchRecord>> branch(std::string_view name) = 0;
   virtual Result<std::vector<BranchRecord>> branches() = 0;
   virtual Result<std::optional<BlobPlace>> blob(BlobId id) = 0;

@@ -30,6 +30,12 @@ uint32_t pack_number(std::string_view name) {
   return error == std::errc{} && end == dot ? number : 0;
 }
 
+// Of a sync, that there was no space does not mean that trying again helps: the bytes may be gone.
+Status synced(Status status) {
+  if (status || status.error().code() != Code::kNoSpace) return status;
+  return std::unexpected(Error(Code::kIo, status.error().message(), status.error().sys_errno()));
+}
+
 struct CompressorDeleter {
   void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
 };
@@ -60,8 +66,9 @@ class Packs final : public BlobStore {
       return id;
     }
     if (Status appended = append(id, bytes); !appended) {
-      failure_ = appended.error();
-      return std::unexpected(*failure_);
+      // What found no space is still in memory, and written when there is some.
+      if (appended.error().code() != Code::kNoSpace) failure_ = appended.error();
+      return std::unexpected(appended.error());
     }
     return id;
   }
@@ -77,10 +84,11 @@ class Packs final : public BlobStore {
   Status sync() override {
     std::lock_guard lock(mutex_);
     if (failure_) return std::unexpected(*failure_);
-    Status synced = write_out();
-    if (synced) synced = flush_to_disk();
-    if (!synced) failure_ = synced.error();
-    return synced;
+    Status written = write_out();
+    if (!written && written.error().code() == Code::kNoSpace) return written;
+    Status done = written ? flush_to_disk() : written;
+    if (!done) failure_ = done.error();
+    return done;
   }
 
   uint64_t stored_bytes() const override {
@@ -137,7 +145,7 @@ class Packs final : public BlobStore {
   Status begin_pack() {
     if (pack_ != nullptr) {
       TRY(write_out());
-      TRY(pack_->sync_data());
+      TRY(synced(pack_->sync_data()));
     }
     uint32_t number = pack_number_ + 1;
     for (const std::string& name : TRY(directory_->list())) number = std::max(number, pack_number(name) + 1);

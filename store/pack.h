@@ -4,7 +4,8 @@
 // A writer has pack files of its own: the next free number, created when it first puts something. So several
 // processes write one store without a lock between them. What a crash leaves behind a pack's last synced blob
 // is never pointed to, and nobody appends to a pack after its writer has gone. After a failed write or sync
-// every later put and sync answers the first error: it is not known what is on the disk. Threads: any.
+// every later put and sync answers the first error: it is not known what is on the disk. A write for which
+// there is no space (kNoSpace) is tried again by the next call. Threads: any.
 #pragma once
 
 #include <memory>
