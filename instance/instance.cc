@@ -360,7 +360,10 @@ Status Instance::apply(std::span<const journal::Batch> group) {
     CoherenceHook* hook = hook_.load();
     Status status = hook != nullptr ? hook->apply_remotely(operations, run) : run();
     // Not before the hook is done: who has waited for a mark sees nothing older than it.
-    if (status && passes_mark) status = note_marks(group[size - 1]);
+    if (passes_mark && replayer_.applied().get(last.origin) >= last.lsn) {
+      Status noted = note_marks(group[size - 1]);
+      if (status) status = noted;
+    }
     if (status && options_.journal.durability == journal::Durability::kAlways)
       status = journal_->sync(journal_->last());
     publish_vector();
@@ -464,7 +467,7 @@ Result<store::SnapshotRecord> Instance::snapshot(std::string_view label) {
   replay::Pinned pinned = TRY(pin());
   TRY(journal_->sync(pinned.moment.log_index));
   auto record = TRY(capture(pinned, label, false));
-  TRY(store_->catalogue().put_branch({.name = options_.branch, .durable_hint = record.log_index}));
+  TRY(store_->catalogue().raise_durable_hint(options_.branch, record.log_index));
   return record;
 }
 
@@ -475,6 +478,8 @@ Status Instance::drop_older_checkpoints(uint64_t newest) {
   for (const store::SnapshotRecord& record : TRY(store_->catalogue().snapshots())) {
     if (!record.checkpoint || record.branch != options_.branch) continue;
     if (record.id == newest || (base && record.id == base->id)) continue;
+    // Where the journal is trimmed, what is left of it is read from the checkpoints that lie in it.
+    if (options_.retention.trims() && record.log_index + 1 >= journal_->first()) continue;
     TRY(store_->catalogue().remove_snapshot(record.id));
   }
   return {};
@@ -503,8 +508,7 @@ Status Instance::close() {
                    store_->path(), record.error().message());
     }
   }
-  auto hinted =
-      store_->catalogue().put_branch({.name = options_.branch, .durable_hint = pinned.moment.log_index});
+  auto hinted = store_->catalogue().raise_durable_hint(options_.branch, pinned.moment.log_index);
   if (!hinted) spdlog::warn("{}: {}", store_->path(), hinted.error().message());
   if (recorder_ != nullptr) filesystem_->set_sink(nullptr);
   filesystem_->set_read_only(true);

@@ -43,6 +43,7 @@ struct Retention {
   // At least the segment that is being written stays; Instance makes segments a quarter of `journal_bytes`.
   uint64_t journal_bytes = 0;
   uint64_t journal_age_s = 0;
+  bool trims() const { return journal_bytes != 0 || journal_age_s != 0; }
 };
 
 struct InstanceOptions {
@@ -150,6 +151,7 @@ class Instance final : public replay::Member {
                                         const std::vector<store::MarkRecord>& marks = {});
   Status drop_older_checkpoints(uint64_t newest);
   Result<LogIndex> checkpoint();
+  Status trim_to(LogIndex keep);
   Result<bool> wants_checkpoint(LogIndex covered);
   Result<LogIndex> oldest_to_keep(std::span<const journal::Vector> peers);
   Result<LogIndex> oldest_by_age(const journal::JournalFiles& files, std::span<const journal::Vector> peers);

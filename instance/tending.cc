@@ -1,5 +1,6 @@
 // The part of Instance that keeps the next opening short and the journal small.
 #include <algorithm>
+#include <limits>
 
 #include "instance/instance.h"
 #include "instance/snapshots.h"
@@ -7,14 +8,16 @@
 namespace reprise::instance {
 
 Status Instance::tend(std::span<const journal::Vector> peers) {
-  if (journal_ == nullptr || in_memory() || journal_->failure()) return {};
+  if (journal_ == nullptr || in_memory()) return {};
+  auto failure = journal_->failure();
+  if (failure && failure->code() != Code::kNoSpace) return {};
   std::lock_guard keeping(keeping_);
   auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
   LogIndex covered = newest ? newest->log_index : 0;
   LogIndex keep = TRY(oldest_to_keep(peers));
-  if (keep > covered + 1 || TRY(wants_checkpoint(covered))) covered = TRY(checkpoint());
-  if (keep > journal_->first()) TRY(journal_->trim(std::min(keep, covered + 1)));
-  return {};
+  // On a full disk only what makes room is done.
+  if (!failure && (keep > covered + 1 || TRY(wants_checkpoint(covered)))) covered = TRY(checkpoint());
+  return keep > journal_->first() ? trim_to(keep) : Status{};
 }
 
 Result<LogIndex> Instance::checkpoint() {
@@ -22,16 +25,33 @@ Result<LogIndex> Instance::checkpoint() {
   TRY(journal_->sync(pinned.moment.log_index));
   auto record = TRY(capture(pinned, "", true));
   TRY(drop_older_checkpoints(record.id));
-  TRY(store_->catalogue().put_branch({.name = options_.branch, .durable_hint = record.log_index}));
+  TRY(store_->catalogue().raise_durable_hint(options_.branch, record.log_index));
   return record.log_index;
 }
 
+// Drops what lies before `keep`, and what lies between that and the next snapshot, from which the rest can be
+// read.
+Status Instance::trim_to(LogIndex keep) {
+  std::optional<LogIndex> behind;
+  for (const store::SnapshotRecord& record : TRY(store_->catalogue().snapshots())) {
+    if (record.branch != options_.branch || record.log_index + 1 < keep) continue;
+    if (!behind || record.log_index < *behind) behind = record.log_index;
+  }
+  if (!behind) return {};
+  TRY(journal_->trim(*behind + 1));
+  auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
+  return newest ? drop_older_checkpoints(newest->id) : Status{};
+}
+
 Result<bool> Instance::wants_checkpoint(LogIndex covered) {
+  const Retention& retention = options_.retention;
   LogIndex last = journal_->last();
   if (last <= covered) return false;
-  if (last - covered > options_.retention.reopen_batches) return true;
-  return TRY(journal_->bytes_from(std::max(covered + 1, journal_->first()))) >
-         options_.retention.reopen_bytes;
+  if (last - covered > retention.reopen_batches) return true;
+  uint64_t bytes = TRY(journal_->bytes_from(std::max(covered + 1, journal_->first())));
+  // As often as a segment ends, so that trimming finds one near.
+  return bytes > (retention.trims() ? std::min(retention.reopen_bytes, options_.journal.segment_bytes)
+                                    : retention.reopen_bytes);
 }
 
 // Batches before it may go, once a snapshot covers them.
@@ -70,8 +90,10 @@ bool Instance::is_older_than_limit(LogIndex index) {
   if (index > journal_->last()) return false;
   auto logged = journal_->read(index)->next();
   if (!logged || !*logged) return false;
-  int64_t age_s = options_.clock.realtime().sec - (*logged)->batch.header().time.sec;
-  return age_s > 0 && static_cast<uint64_t>(age_s) > options_.retention.journal_age_s;
+  auto age_s = static_cast<int64_t>(
+      std::min<uint64_t>(options_.retention.journal_age_s, std::numeric_limits<int64_t>::max()));
+  int64_t now_s = options_.clock.realtime().sec;
+  return now_s >= age_s && (*logged)->batch.header().time.sec < now_s - age_s;
 }
 
 }  // namespace reprise::instance

@@ -200,6 +200,27 @@ for reader in readers: reader.start()
         self.assertEqual(follow["overwrites"], overwrites)
         self.assertGreater(follow["digests_compared"], 10)
 
+    def test_a_journal_with_a_limit(self):
+        a, b = self.instance(self.a, "--listen", f"unix:{self.a}.sock", "--journal-limit", "4M"), self.follower()
+        a.do("write('first', 'kept')")
+        for turn in range(12):
+            a.do(f"open('noise', 'wb').write(os.urandom(2_000_000)); write('turn', '{turn}')")
+            self.in_step()
+            time.sleep(0.2)
+        journal = self.stat(self.a)["journal"]
+        deadline = time.monotonic() + 20
+        while journal["bytes_on_disk"] > 4 << 20 and time.monotonic() < deadline:
+            time.sleep(0.1)
+            journal = self.stat(self.a)["journal"]
+        self.assertLessEqual(journal["bytes_on_disk"], 4 << 20)
+        self.assertGreater(journal["first"], 1)
+        self.assertEqual(b.do("result = [read('first'), read('turn')]"), ["kept", "11"])
+        self.assert_in_step(self.a, self.b)
+        a.kill()
+        self.reprise("verify", self.a)
+        c = self.instance(self.a)
+        self.assertEqual(c.do("result = [read('first'), read('turn'), os.stat('noise').st_size]"), ["kept", "11", 2_000_000])
+
     # --- coming back
 
     def test_a_killed_follower_catches_up_by_the_journal(self):

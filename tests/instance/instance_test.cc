@@ -470,6 +470,17 @@ TEST_F(InstanceTest, TendingKeepsTheJournalWithinItsLimit) {
   EXPECT_LE(largest, kLimit);
   EXPECT_GT(largest, kLimit / 2) << "no more is dropped than has to be";
   EXPECT_GT(instance->journal().first(), 20u);
+  // What is left of the journal can be looked at.
+  auto kept = store->catalogue().snapshots().value();
+  std::erase_if(kept, [](const store::SnapshotRecord& record) { return !record.checkpoint; });
+  ASSERT_GT(kept.size(), 1u);
+  ASSERT_LT(kept.size(), 8u);
+  EXPECT_LE(kept.front().log_index, instance->journal().first() + 3);
+  for (LogIndex index = kept.front().log_index; index <= instance->journal().last(); ++index) {
+    auto state = state_at(*store, "main", index);
+    ASSERT_TRUE(state) << state.error().message();
+    EXPECT_EQ(state->log_index, index);
+  }
   Digest128 digest = instance->filesystem().digest();
   instance.reset();  // as a crash
   EXPECT_EQ(open(store)->filesystem().digest(), digest);
