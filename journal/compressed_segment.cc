@@ -22,7 +22,8 @@ uint64_t trailer_seed(SegmentId id) {
 }
 
 size_t blocks_in(uint64_t frames_bytes) {
-  return (frames_bytes + CompressedSegment::kBlockBytes - 1) / CompressedSegment::kBlockBytes;
+  constexpr uint64_t kBlock = CompressedSegment::kBlockBytes;
+  return frames_bytes / kBlock + (frames_bytes % kBlock != 0 ? 1 : 0);
 }
 
 // The header that a segment has once it is compressed, and the one it had.
@@ -74,7 +75,7 @@ Status CompressedSegment::read_index(const SegmentHeader& header) {
   auto block_bytes = in.value<uint32_t>();
   auto checksum = in.value<uint64_t>();
   bool fits = magic == kTrailerMagic && block_bytes == kBlockBytes && plain_bytes_ > plain_header_.size() &&
-              entries == blocks_in(frames_bytes()) && index_offset >= plain_header_.size() &&
+              entries != 0 && entries == blocks_in(frames_bytes()) && index_offset >= plain_header_.size() &&
               index_offset <= size - kTrailerBytes &&
               size - kTrailerBytes - index_offset == uint64_t{entries} * kEntryBytes;
   if (!fits) return damaged("expected an index that fits the file, found another");

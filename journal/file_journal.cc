@@ -399,7 +399,7 @@ Result<LogIndex> FileJournal::trim(LogIndex index) {
   LogIndex first;
   {
     Lock lock(mutex_);
-    wait_until_nothing_is_replaced(lock);
+    settled_.wait(lock, [&] { return !replacing_; });
     if (failure_) return std::unexpected(*failure_);
     while (segments_.size() > 1 && segments_[1].first_index <= index) {
       dropped.push_back(segments_.front().sequence);
@@ -418,8 +418,8 @@ Status FileJournal::restart_at(LogIndex next, const Vector& covered) {
   std::vector<uint64_t> dropped;
   {
     Lock lock(mutex_);
-    wait_until_nothing_is_replaced(lock);
-    wait_until_idle(lock);
+    // Both at once: waiting for the one lets the other go on.
+    settled_.wait(lock, [&] { return !replacing_ && (!writing_ || failure_); });
     if (failure_) return std::unexpected(*failure_);
     if (next < tail_.end() || closed_) {
       return fail(Code::kInvalidArgument,

@@ -87,7 +87,6 @@ class FileJournal final : public TailedJournal {
   Status compress(Lock& lock, uint64_t sequence);
   void note_compression(uint64_t sequence, const Error& failure);
   void wait_until_idle(Lock& lock);
-  void wait_until_nothing_is_replaced(Lock& lock);
   void fail_with(const Error& error);
   void note_outcome(const Status& status);      // of a round
   const std::optional<Error>& refusal() const;  // why nothing more is taken

@@ -1,10 +1,17 @@
 // The part of FileJournal that compresses segments which have ended.
 #include <algorithm>
+#include <chrono>
 
+#include "base/check.h"
 #include "journal/compressed_segment.h"
 #include "journal/file_journal.h"
 
 namespace reprise::journal {
+namespace {
+
+constexpr auto kRetryTime = std::chrono::seconds(1);  // without space
+
+}  // namespace
 
 void FileJournal::wake_compressor() {
   if (!options_.compress || !compresses_ || compressor_ends_ || next_to_compress() == nullptr) return;
@@ -27,7 +34,7 @@ Segment* FileJournal::find_segment(uint64_t sequence) {
 
 void FileJournal::run_compressor() {
   Lock lock(mutex_);
-  while (!compressor_ends_ && compresses_) {
+  while (!compressor_ends_ && compresses_ && !failure_) {
     Segment* next = next_to_compress();
     if (next == nullptr) {
       ended_.wait(lock);
@@ -36,19 +43,21 @@ void FileJournal::run_compressor() {
     uint64_t sequence = next->sequence;
     if (Status status = compress(lock, sequence); !status) {
       note_compression(sequence, status.error());
-      // Without space it is tried again when another has ended: something may have been trimmed by then.
-      if (status.error().code() == Code::kNoSpace && !compressor_ends_) ended_.wait(lock);
+      // Without space it is tried again: something may have been trimmed by then.
+      bool later = status.error().code() == Code::kNoSpace || status.error().code() == Code::kCancelled;
+      if (later) ended_.wait_for(lock, kRetryTime, [&] { return compressor_ends_.load(); });
     }
   }
 }
 
 Status FileJournal::compress(Lock& lock, uint64_t sequence) {
   lock.unlock();
-  auto points = compress_segment(*directory_, sequence, [&] { return compressor_ends_.load(); });
+  auto points = compress_segment(*directory_, sequence, [&] {
+    return compressor_ends_.load() || refuses_.load();  // nothing is written after a failure
+  });
   lock.lock();
   if (!points) return std::unexpected(points.error());
-  Segment* segment = find_segment(sequence);
-  if (segment == nullptr) {  // trimmed meanwhile
+  if (find_segment(sequence) == nullptr) {  // trimmed meanwhile
     lock.unlock();
     Status removed = directory_->unlink(compressed_copy_name(sequence));
     lock.lock();
@@ -61,7 +70,8 @@ Status FileJournal::compress(Lock& lock, uint64_t sequence) {
   replacing_ = false;
   settled_.notify_all();
   TRY(std::move(replaced));
-  segment = find_segment(sequence);
+  Segment* segment = find_segment(sequence);
+  CHECK(segment != nullptr);  // nobody drops it while replacing_ is set
   segment->compressed = true;
   uint64_t bytes_before = segment->points.front().bytes_before;
   for (ReadPoint point : *points) {
@@ -73,17 +83,14 @@ Status FileJournal::compress(Lock& lock, uint64_t sequence) {
 
 void FileJournal::note_compression(uint64_t sequence, const Error& failure) {
   if (failure.code() == Code::kCancelled) return;
-  if (failure.code() != Code::kNotFound) compression_failure_ = failure;
   Segment* segment = find_segment(sequence);
+  if (failure.code() == Code::kNotFound && segment == nullptr) return;  // trimmed meanwhile
+  compression_failure_ = failure;
   if (failure.code() == Code::kCorrupt) {
     if (segment != nullptr) segment->stays = true;
-  } else if (failure.code() != Code::kNoSpace && (segment != nullptr || failure.code() != Code::kNotFound)) {
+  } else if (failure.code() != Code::kNoSpace) {
     compresses_ = false;
   }
-}
-
-void FileJournal::wait_until_nothing_is_replaced(Lock& lock) {
-  settled_.wait(lock, [&] { return !replacing_; });
 }
 
 Result<JournalFiles> FileJournal::files() const {

@@ -120,6 +120,8 @@ Result<std::optional<Error>> pass_last(SegmentReader& reader, RecoveredLog& log,
     }
   }
   log.batch_bytes = bytes_before + reader.state().summary.batch_bytes;
+  if (reader.compressed() && !log.sealed)
+    return std::optional(reader.damaged("the end of a compressed segment without a seal").error());
   if (log.sealed && reader.state().offset < reader.limit()) {
     return std::optional(
         Error(Code::kCorrupt, fmt::format("{}: expected its end after the seal at offset {}, found {} bytes",

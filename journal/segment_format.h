@@ -12,7 +12,7 @@
 
 namespace reprise::journal {
 
-inline constexpr uint16_t kSegmentVersion = 0;
+inline constexpr uint16_t kSegmentVersion = 1;
 inline constexpr size_t kSegmentFixedBytes = 104;        // header up to the branch name
 inline constexpr size_t kSegmentHeaderLimit = 64 << 20;  // refused by readers beyond this
 inline constexpr size_t kFrameHeaderBytes = 80;

@@ -155,7 +155,13 @@ Result<ByteView> SegmentReader::fetch(uint64_t offset, size_t bytes) {
   if (!inside) {
     window_.resize(std::min<uint64_t>(std::max(bytes, kWindowBytes), limit_ - offset));
     window_offset_ = offset;
-    window_.resize(TRY(file_->pread(window_, offset)));
+    auto got = file_->pread(window_, offset);
+    if (!got && window_.size() > bytes) {  // what is wrong may lie behind what is asked for
+      window_.resize(bytes);
+      got = file_->pread(window_, offset);
+    }
+    window_.resize(got.value_or(0));
+    if (!got) return std::unexpected(got.error());
     if (window_.size() < bytes) return damaged("a file that ends early");
   }
   return ByteView(window_).subspan(offset - window_offset_, bytes);

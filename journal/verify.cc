@@ -117,6 +117,13 @@ class Walker {
         found(i, offset, worse ? *worse : frame.error());
         walk_.report.torn_tail = torn && !worse;
       } else if (!*frame) {
+        if (reader.compressed() && (!sealed || points != reader.points().size())) {
+          found(
+              i, offset,
+              Error(Code::kCorrupt,
+                    fmt::format("{}: expected a seal at its end and an index of what is in it, found another",
+                                reader.path())));
+        }
         return {};
       } else if (sealed) {
         found(i, offset,
@@ -221,6 +228,7 @@ Status keep_compressed(Directory& directory, SegmentReader& reader, uint64_t off
   auto file = TRY(directory.open(segment_name(sequence), OpenMode::kRead));
   auto copy = TRY(directory.open(kept, OpenMode::kCreate));
   TRY(copy_bytes([&](ByteSpan into, uint64_t at) { return file->pread(into, at); }, 0, UINT64_MAX, *copy));
+  TRY(directory.sync());
   std::string plain_name = segment_name(sequence) + ".new";
   auto plain = TRY(directory.open(plain_name, OpenMode::kCreateOrOpen));
   TRY(plain->resize(0));

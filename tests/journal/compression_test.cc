@@ -188,6 +188,9 @@ TEST(Compression, TrimmingAndRestartingMeetItAtAnyTime) {
     LogIndex first = journal->trim(20).value();
     append(*journal, kOriginA, 41, 60);
     if (round % 2 == 0) {
+      if (round % 8 == 0) {  // with the writer at work
+        for (Lsn lsn = 61; lsn <= 64; ++lsn) ASSERT_TRUE(journal->append(batch_of(kOriginA, lsn)));
+      }
       Vector covered;
       covered.set(kOriginA, 60);
       ASSERT_TRUE(journal->restart_at(100, covered));
@@ -290,7 +293,28 @@ TEST(Compression, ADamagedSegmentStaysAsItIs) {
   EXPECT_FALSE(disk->files.contains("0000000002.seg.new"));
 }
 
-// The blocks before the damage are kept as a plain segment, and the file as it was beside it.
+// Where the blocks of a compressed segment lie in its file, as its index says.
+std::vector<std::pair<uint64_t, uint64_t>> blocks_of(ByteView file) {
+  const std::byte* end = file.data() + file.size() - 48;
+  std::vector<std::pair<uint64_t, uint64_t>> blocks;
+  for (const std::byte* entry = file.data() + load_value<uint64_t>(end + 16); entry < end; entry += 48)
+    blocks.emplace_back(load_value<uint64_t>(entry), load_value<uint32_t>(entry + 8));
+  return blocks;
+}
+
+// Of a compressed segment, by what it was before: the batches whose frames end before block `n`.
+LogIndex batches_before_block(Directory& directory, size_t n) {
+  auto reader = SegmentReader::open(directory.open(kFirst, OpenMode::kRead).value()).value();
+  uint64_t begin = reader->state().offset + n * uint64_t{CompressedSegment::kBlockBytes};
+  LogIndex count = 0;
+  while (auto frame = reader->next().value()) {
+    if (frame->end() > begin) break;
+    count += frame->is_batch();
+  }
+  return count;
+}
+
+// The batches before the damaged block are kept in a plain segment, and the file as it was beside it.
 TEST(Compression, RepairKeepsWhatIsGoodOfADamagedOne) {
   auto disk = FakeDisk::create();
   {
@@ -299,23 +323,28 @@ TEST(Compression, RepairKeepsWhatIsGoodOfADamagedOne) {
     wait_until_compressed(*journal);
     ASSERT_TRUE(journal->close());
   }
-  Bytes whole = disk->files.at(kFirst)->bytes;
   FakeDirectory directory(disk);
-  LogIndex in_first =
-      SegmentReader::open(*directory.open("0000000002.seg", OpenMode::kRead)).value()->header().first_index -
-      1;
-  for (auto [numerator, at_least] :
-       {std::pair{1, LogIndex{0}}, {5, in_first / 5}, {8, in_first / 2}, {10, LogIndex{0}}}) {
+  auto blocks = blocks_of(disk->files.at(kFirst)->bytes);
+  ASSERT_GT(blocks.size(), 8u);
+  for (size_t n = 0; n <= blocks.size(); ++n) {
     auto copy = disk->copy();
     FakeDirectory damaged(copy);
     Bytes& bytes = copy->files.at(kFirst)->bytes;
-    bytes[(bytes.size() - 1) * static_cast<size_t>(numerator) / 10] ^= std::byte{1};
+    bool in_index = n == blocks.size();
+    bytes[in_index ? bytes.size() - 60 : blocks[n].first + blocks[n].second / 2] ^= std::byte{1};
     Bytes before = bytes;
+    LogIndex expected = in_index ? 0 : batches_before_block(directory, n);
+    // Who reads gets as far.
+    auto cursor = SegmentsCursor::open(damaged, kIdentity, 0, 0);
+    ASSERT_EQ(cursor.has_value(), !in_index);
+    for (LogIndex index = 1; cursor && index <= expected; ++index) ASSERT_TRUE((*cursor)->next()) << index;
+    if (cursor) {
+      EXPECT_FALSE((*cursor)->next());
+    }
     auto repair = repair_journal(damaged, kIdentity);
     ASSERT_TRUE(repair) << repair.error().message();
     ASSERT_TRUE(repair->problem);
-    EXPECT_GE(repair->last, at_least) << numerator;
-    EXPECT_LT(repair->last, in_first);
+    EXPECT_EQ(repair->last, expected) << n;
     EXPECT_GT(repair->cut_bytes, 0u);
     EXPECT_EQ(copy->files.at("0000000001.seg.cut-1")->bytes, before) << "all of it is kept";
     auto again = verify_journal(damaged, kIdentity, repair->last).value();
@@ -340,13 +369,28 @@ TEST(Compression, AHostileIndexIsRefusedOrReadAsItIs) {
   const auto index = load_value<uint64_t>(original.data() + trailer + 16);
   ASSERT_EQ((trailer - index) % 48, 0u);
   int refused = 0, tried = 0;
+  auto mend = [&](Bytes& bytes) {
+    store_value(bytes.data() + trailer + 32, hash64(ByteView(bytes).subspan(index, trailer - index)));
+    store_value(bytes.data() + trailer + 40,
+                hash64(ByteView(bytes).subspan(trailer, 40), placement_seed(header.id, 0)));
+  };
+  // So many bytes that counting their blocks overflows to none.
+  Bytes none = original;
+  none.erase(none.begin() + static_cast<ptrdiff_t>(index), none.begin() + static_cast<ptrdiff_t>(trailer));
+  store_value(none.data() + index + 8, UINT64_MAX);
+  store_value(none.data() + index + 24, uint32_t{0});
+  store_value(none.data() + index + 32, hash64(ByteView()));
+  store_value(none.data() + index + 40,
+              hash64(ByteView(none).subspan(index, 40), placement_seed(header.id, 0)));
+  auto without_blocks = FakeDisk::create();
+  without_blocks->files[kFirst] = std::make_shared<FakeDisk::Content>(none);
+  auto found = verify_journal(*std::make_unique<FakeDirectory>(without_blocks), kIdentity, 0);
+  EXPECT_TRUE(!found || found->problem);
   for (size_t at = index; at < original.size() - 8; at += 4) {
     for (uint32_t value : {0u, 1u, 2u, 0x100u, 0x40000u, 0x7fffffffu, 0xffffffffu}) {
       Bytes bytes = original;
       store_value(bytes.data() + at, value);
-      store_value(bytes.data() + trailer + 32, hash64(ByteView(bytes).subspan(index, trailer - index)));
-      store_value(bytes.data() + trailer + 40,
-                  hash64(ByteView(bytes).subspan(trailer, 40), placement_seed(header.id, 0)));
+      mend(bytes);
       if (bytes == original) continue;
       auto fake = FakeDisk::create();
       fake->files[kFirst] = std::make_shared<FakeDisk::Content>(bytes);

@@ -75,6 +75,7 @@ class Program {
     Status status;
     for (Lsn lsn = 1; lsn <= batches && status; ++lsn) status = step(journal, lsn);
     if (!status) failure = journal.failure();
+    if (plan_.compresses) wait_for_copies(journal);
     Status closed = journal.close();
     if (closed) disk->mark(kDurable, journal.last());
     return status ? closed : status;
@@ -100,6 +101,14 @@ class Program {
     if (lsn == 17) TRY(trim(journal, index + 1));
     if (lsn == 22) TRY(restart(journal, lsn));
     return {};
+  }
+  // While it makes any.
+  void wait_for_copies(Journal& journal) const {
+    for (int i = 0; i < 200 && !journal.failure(); ++i) {
+      auto files = journal.files();
+      if (!files || files->compression_failure || files->compressed + 1 >= files->segments.size()) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
   }
   Status trim(Journal& journal, LogIndex index) {
     disk->mark(kTrimming, index);
@@ -350,6 +359,13 @@ TEST_P(Crash, PowerFailsAtEveryByteOfEveryWrite) {
   Program program(GetParam());
   ASSERT_TRUE(program.run(kBatches, 0));
   ASSERT_TRUE(program.run(3, 0));
+  CrashDirectory directory(program.disk);
+  bool compressed = false;
+  const std::vector<uint64_t> sequences = list_segments(directory).value();
+  for (uint64_t sequence : sequences)
+    compressed |=
+        SegmentReader::open(*directory.open(segment_name(sequence), OpenMode::kRead)).value()->compressed();
+  EXPECT_EQ(compressed, GetParam().compresses);
   Crashes crashes(1);
   crashes.visit(program, 0, false, "powered off");
   expect_seen(crashes, 5000);

@@ -398,17 +398,17 @@ TEST(Journal, VersionsAndFeaturesItDoesNotKnowAreNamed) {
     disk->files["0000000001.seg"] = std::make_shared<FakeDisk::Content>(bytes);
     return open_on(disk);
   };
-  EXPECT_TRUE(open_with(header, 0));
+  EXPECT_TRUE(open_with(header, kSegmentVersion));
   auto later = open_with(header, 3);
   ASSERT_FALSE(later);
   EXPECT_EQ(later.error().code(), Code::kUnsupported);
-  EXPECT_NE(later.error().message().find("expected version 0, found 3"), std::string::npos);
+  EXPECT_NE(later.error().message().find("expected version 1, found 3"), std::string::npos);
   header.features = {.compat = 1};
-  EXPECT_TRUE(open_with(header, 0));
+  EXPECT_TRUE(open_with(header, kSegmentVersion));
   header.features = {.read_compat = 2};
-  EXPECT_EQ(open_with(header, 0).error().code(), Code::kUnsupported);
+  EXPECT_EQ(open_with(header, kSegmentVersion).error().code(), Code::kUnsupported);
   header.features = {.incompat = 4};
-  EXPECT_EQ(open_with(header, 0).error().code(), Code::kUnsupported);
+  EXPECT_EQ(open_with(header, kSegmentVersion).error().code(), Code::kUnsupported);
 }
 
 }  // namespace
