@@ -291,6 +291,8 @@ void Host::stop() {
 
 Status Host::close() {
   stop();
+  // Also what lives for less than the keeper's pause keeps within its limits.
+  if (Status tended = instance_->tend({}); !tended) spdlog::warn("{}", tended.error().message());
   return instance_->close();
 }
 

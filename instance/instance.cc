@@ -477,7 +477,8 @@ Status Instance::drop_older_checkpoints(uint64_t newest) {
   auto base = TRY(newest_snapshot(store_->catalogue(), options_.branch, journal_->first() - 1));
   for (const store::SnapshotRecord& record : TRY(store_->catalogue().snapshots())) {
     if (!record.checkpoint || record.branch != options_.branch) continue;
-    if (record.id == newest || (base && record.id == base->id)) continue;
+    bool is_base = base && record.id == base->id && base->log_index + 1 >= journal_->first();
+    if (record.id == newest || is_base) continue;
     // Where the journal is trimmed, what is left of it is read from the checkpoints that lie in it.
     if (options_.retention.trims() && record.log_index + 1 >= journal_->first()) continue;
     TRY(store_->catalogue().remove_snapshot(record.id));

@@ -151,9 +151,13 @@ class Instance final : public replay::Member {
                                         const std::vector<store::MarkRecord>& marks = {});
   Status drop_older_checkpoints(uint64_t newest);
   Result<LogIndex> checkpoint();
-  Status trim_to(LogIndex keep);
+  // The first batches to keep, by each rule.
+  struct Limits {
+    LogIndex not_too_old = 0, within_size = 0;
+  };
+  Status trim_to(const Limits& limits);
   Result<bool> wants_checkpoint(LogIndex covered);
-  Result<LogIndex> oldest_to_keep(std::span<const journal::Vector> peers);
+  Result<Limits> limits_of_journal(std::span<const journal::Vector> peers);
   Result<LogIndex> oldest_by_age(const journal::JournalFiles& files, std::span<const journal::Vector> peers);
   bool is_older_than_limit(LogIndex index);
   void publish_vector();

@@ -14,10 +14,10 @@ Status Instance::tend(std::span<const journal::Vector> peers) {
   std::lock_guard keeping(keeping_);
   auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
   LogIndex covered = newest ? newest->log_index : 0;
-  LogIndex keep = TRY(oldest_to_keep(peers));
+  Limits limits = TRY(limits_of_journal(peers));
   // On a full disk only what makes room is done.
-  if (!failure && (keep > covered + 1 || TRY(wants_checkpoint(covered)))) covered = TRY(checkpoint());
-  return keep > journal_->first() ? trim_to(keep) : Status{};
+  if (!failure && (limits.within_size > covered + 1 || TRY(wants_checkpoint(covered)))) TRY(checkpoint());
+  return trim_to(limits);
 }
 
 Result<LogIndex> Instance::checkpoint() {
@@ -29,16 +29,20 @@ Result<LogIndex> Instance::checkpoint() {
   return record.log_index;
 }
 
-// Drops what lies before `keep`, and what lies between that and the next snapshot, from which the rest can be
-// read.
-Status Instance::trim_to(LogIndex keep) {
-  std::optional<LogIndex> behind;
+// The journal is trimmed up to snapshots only, from which what is left can be read: for its size up to the
+// next one, for its age up to the one before.
+Status Instance::trim_to(const Limits& limits) {
+  LogIndex old = 0, large = 0;  // trim up to there
   for (const store::SnapshotRecord& record : TRY(store_->catalogue().snapshots())) {
-    if (record.branch != options_.branch || record.log_index + 1 < keep) continue;
-    if (!behind || record.log_index < *behind) behind = record.log_index;
+    if (record.branch != options_.branch) continue;
+    LogIndex behind = record.log_index + 1;
+    if (behind <= limits.not_too_old) old = std::max(old, behind);
+    if (behind >= limits.within_size) large = large == 0 ? behind : std::min(large, behind);
   }
-  if (!behind) return {};
-  TRY(journal_->trim(*behind + 1));
+  if (limits.within_size <= journal_->first()) large = 0;
+  LogIndex target = std::max(old, large);
+  if (target <= journal_->first()) return {};
+  TRY(journal_->trim(target));
   auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
   return newest ? drop_older_checkpoints(newest->id) : Status{};
 }
@@ -54,19 +58,18 @@ Result<bool> Instance::wants_checkpoint(LogIndex covered) {
                                     : retention.reopen_bytes);
 }
 
-// Batches before it may go, once a snapshot covers them.
-Result<LogIndex> Instance::oldest_to_keep(std::span<const journal::Vector> peers) {
+Result<Instance::Limits> Instance::limits_of_journal(std::span<const journal::Vector> peers) {
   const Retention& retention = options_.retention;
-  LogIndex keep = journal_->first();
-  if (retention.journal_bytes == 0 && retention.journal_age_s == 0) return keep;
+  Limits limits{journal_->first(), journal_->first()};
+  if (!retention.trims()) return limits;
   journal::JournalFiles files = TRY(journal_->files());
-  if (retention.journal_age_s != 0) keep = TRY(oldest_by_age(files, peers));
-  if (retention.journal_bytes == 0) return keep;
+  if (retention.journal_age_s != 0) limits.not_too_old = TRY(oldest_by_age(files, peers));
+  if (retention.journal_bytes == 0) return limits;
   for (size_t i = 0; i + 1 < files.segments.size() && files.bytes > retention.journal_bytes; ++i) {
     files.bytes -= files.segments[i].bytes;
-    keep = std::max(keep, files.segments[i + 1].first_index);
+    limits.within_size = std::max(limits.within_size, files.segments[i + 1].first_index);
   }
-  return keep;
+  return limits;
 }
 
 Result<LogIndex> Instance::oldest_by_age(const journal::JournalFiles& files,
