@@ -75,6 +75,11 @@ Status pass_sealed(const std::vector<std::unique_ptr<SegmentReader>>& readers, R
     SegmentReader& reader = *readers[i];
     const SegmentHeader& next = readers[i + 1]->header();
     log.segments.push_back(segment_of(reader, log.batch_bytes));
+    if (next.sequence != reader.header().sequence + 1) {
+      return std::unexpected(
+          corrupt(fmt::format("{}: expected segment {} after it, found segment {}", reader.path(),
+                              reader.header().sequence + 1, next.sequence)));
+    }
     Frame seal = TRY(read_seal(reader, next.first_index));
     TRY(check_succession(*readers[i + 1], reader.header().sequence + 1, seal.header.index,
                          extend_chain(seal.summary.chain, seal.header)));

@@ -53,6 +53,7 @@ class FakeDisk {
   static std::shared_ptr<FakeDisk> create() { return std::make_shared<FakeDisk>(); }
   std::shared_ptr<FakeDisk> copy() {
     auto other = create();
+    std::lock_guard lock(mutex);
     for (const auto& [name, content] : files) other->files[name] = std::make_shared<Content>(*content);
     return other;
   }

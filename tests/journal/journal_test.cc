@@ -239,7 +239,10 @@ TEST(Journal, ReopeningFindsEverythingAndSaysHowItWasClosed) {
     append_range(*journal, 1, 70);
     ASSERT_TRUE(journal->close());
   }
-  EXPECT_GT(disk->files.size(), 3u) << "it never rotated";
+  {
+    std::lock_guard lock(disk->mutex);
+    EXPECT_GT(disk->files.size(), 3u) << "it never rotated";
+  }
   {
     auto journal = *open_on(disk, options, 70, &recovery);
     EXPECT_EQ(recovery.first, 1u);

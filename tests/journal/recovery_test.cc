@@ -4,6 +4,7 @@
 
 #include "journal/journal.h"
 #include "journal/segment_reader.h"
+#include "journal/segments_cursor.h"
 #include "tests/journal/batches.h"
 #include "tests/journal/fake_world.h"
 
@@ -294,6 +295,15 @@ TEST(Recovery, AMissingSegmentIsRefused) {
   auto middle = disk->copy();
   middle->files.erase(std::next(middle->files.begin()));
   EXPECT_EQ(open_on(middle, 0).error().code(), Code::kCorrupt);
+  FakeDirectory without_second(middle);
+  auto cursor = *SegmentsCursor::open(without_second, kIdentity, 0, 0);
+  Result<std::optional<Logged>> logged = std::nullopt;
+  do logged = cursor->next();
+  while (logged && *logged);
+  ASSERT_FALSE(logged) << "who only reads finds it too";
+  EXPECT_EQ(logged.error().code(), Code::kCorrupt);
+  EXPECT_NE(logged.error().message().find("expected segment 2"), std::string::npos)
+      << logged.error().message();
   auto last = disk->copy();
   last->files.erase(std::prev(last->files.end()));
   EXPECT_EQ(open_on(last, 20).error().code(), Code::kCorrupt);
