@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "bench/paired.h"
+#include "bench/scratch_folder.h"
 #include "fs/guest.h"
 #include "instance/instance.h"
 
@@ -33,22 +34,8 @@ double in_threads(int threads, const Work& work) {
   });
 }
 
-class Place {
- public:
-  Place() {
-    std::string name = std::filesystem::temp_directory_path() / "reprise-commit-XXXXXX";
-    CHECK(mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~Place() { std::filesystem::remove_all(path_); }
-  std::string operator/(std::string_view name) const { return path_ + "/" + std::string(name); }
-
- private:
-  std::string path_;
-};
-
 double reprise(int threads) {
-  Place place;
+  ScratchFolder place;
   std::shared_ptr<store::Store> store =
       *store::Store::create(place / "store", system_random().next_id<VolumeId>());
   auto instance = *instance::Instance::open(store, {});
@@ -74,7 +61,7 @@ void must(sqlite3* database, const char* sql) {
 }
 
 double sqlite(int threads, const char* journal_mode) {
-  Place place;
+  ScratchFolder place;
   std::string path = place / "database";
   auto connect = [&] {
     sqlite3* database = nullptr;
@@ -103,7 +90,7 @@ double sqlite(int threads, const char* journal_mode) {
 }
 
 double lmdb(int threads) {
-  Place place;
+  ScratchFolder place;
   MDB_env* environment = nullptr;
   CHECK(mdb_env_create(&environment) == 0);
   CHECK(mdb_env_set_mapsize(environment, 64 << 20) == 0);

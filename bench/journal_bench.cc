@@ -20,27 +20,13 @@
 #include "base/check.h"
 #include "base/disk.h"
 #include "bench/paired.h"
+#include "bench/scratch_folder.h"
 #include "journal/recorder.h"
 
 namespace reprise::bench {
 namespace {
 
 constexpr size_t kBlock = 4096;
-
-// A folder that goes when it is no longer needed.
-class Folder {
- public:
-  explicit Folder(const std::filesystem::path& parent) {
-    std::string name = parent / "reprise-journal-XXXXXX";
-    CHECK(mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // A journal of one segment, with who writes it.
 class Recording {
@@ -75,7 +61,7 @@ void append(Pairs& pairs, bool ours_first) {
   constexpr size_t kWrites = 8192;
   static const Bytes data = random_bytes(256 * kBlock);
   auto block = [](size_t i) { return ByteView(data).subspan(i % 256 * kBlock, kBlock); };
-  Folder folder(std::filesystem::temp_directory_path());
+  ScratchFolder folder;
   auto ours = [&] {
     Recording recording(folder.path());
     pairs["4KiB"].ours.push_back(timed(kWrites, [&] {
@@ -180,7 +166,7 @@ std::string log_line(LogIndex index, const journal::BatchHeader& header, const H
 void size(Rows& rows) {
   for (const char* kind : {"create", "rename"}) {
     const auto& steps = kind == std::string_view("create") ? history().creates : history().renames;
-    Folder folder("/dev/shm");
+    ScratchFolder folder(kSharedMemory);
     std::string text;
     double ns;
     {
@@ -209,7 +195,7 @@ void size(Rows& rows) {
 
 void read_segment(Pairs& pairs, bool) {
   for (const char* row : {"blocks", "metadata"}) {
-    Folder folder("/dev/shm");
+    ScratchFolder folder(kSharedMemory);
     {
       Recording recording(folder.path());
       if (row == std::string_view("metadata")) {

@@ -17,6 +17,7 @@
 #include "base/check.h"
 #include "base/disk.h"
 #include "base/hash.h"
+#include "bench/scratch_folder.h"
 #include "fs/filesystem.h"
 #include "journal/recorder.h"
 
@@ -29,11 +30,8 @@ enum class Sink { kDetached, kRecorded, kBatchEachCall };
 class Recorded {
  public:
   explicit Recorded(Sink sink) : sink_(sink) {
-    char name[] = "/dev/shm/reprise-record-XXXXXX";
-    CHECK(mkdtemp(name) != nullptr);
-    folder_ = name;
     journal_ = std::move(*journal::Journal::open(
-        std::move(*open_host_directory(folder_)), {VolumeId{.hi = 1, .lo = 2}, "main"},
+        std::move(*open_host_directory(folder_.path())), {VolumeId{.hi = 1, .lo = 2}, "main"},
         {.backlog_bytes = uint64_t{16} << 20}, system_clock(), system_random(), 0, nullptr));
     recorder_ = journal::Recorder::create(*journal_, system_clock(), system_random(), {}, 0, {});
     filesystem_ = std::make_unique<fs::Filesystem>(fs::Head::create({}), system_clock(), *recorder_,
@@ -43,7 +41,6 @@ class Recorded {
     filesystem_.reset();
     recorder_.reset();
     journal_.reset();
-    std::filesystem::remove_all(folder_);
   }
 
   fs::Filesystem& filesystem() { return *filesystem_; }
@@ -69,7 +66,7 @@ class Recorded {
 
  private:
   Sink sink_;
-  std::string folder_;
+  const ScratchFolder folder_{kSharedMemory};
   std::unique_ptr<journal::Journal> journal_;
   std::unique_ptr<journal::Recorder> recorder_;
   std::unique_ptr<fs::Filesystem> filesystem_;

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "bench/paired.h"
+#include "bench/scratch_folder.h"
 #include "fs/guest.h"
 #include "instance/instance.h"
 #include "journal/segments_cursor.h"
@@ -58,14 +59,6 @@ double peak_of(const std::function<void()>& work) {
 
 class LongJournal {
  public:
-  LongJournal() {
-    char name[] = "/tmp/reprise-scale-XXXXXX";
-    CHECK(mkdtemp(name) != nullptr);
-    folder_ = name;
-    store_path_ = folder_ + "/store";
-  }
-  ~LongJournal() { std::filesystem::remove_all(folder_); }
-
   void measure(Rows& rows) {
     CHECK(store::Store::create(store_path_, system_random().next_id<VolumeId>()));
     add(rows, "record", timed(1, [&] { record(); }));
@@ -150,7 +143,8 @@ class LongJournal {
     return {};
   }
 
-  std::string folder_, store_path_;
+  const ScratchFolder folder_;
+  const std::string store_path_ = folder_ / "store";
   VolumeId volume_;
   uint64_t operations_ = 0;
   double journal_bytes_ = 0, segments_ = 0;

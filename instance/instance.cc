@@ -471,16 +471,21 @@ Result<store::SnapshotRecord> Instance::snapshot(std::string_view label) {
   return record;
 }
 
-// All but the newest, and the one behind which the journal begins: its batches can be applied to nothing
-// else.
+// All but the newest, and the one from which what is left of a trimmed journal can be read; of a journal with
+// limits all that lie in it, since it will be trimmed up to them.
 Status Instance::drop_older_checkpoints(uint64_t newest) {
-  auto base = TRY(newest_snapshot(store_->catalogue(), options_.branch, journal_->first() - 1));
-  for (const store::SnapshotRecord& record : TRY(store_->catalogue().snapshots())) {
-    if (!record.checkpoint || record.branch != options_.branch) continue;
-    bool is_base = base && record.id == base->id && base->log_index + 1 >= journal_->first();
-    if (record.id == newest || is_base) continue;
-    // Where the journal is trimmed, what is left of it is read from the checkpoints that lie in it.
-    if (options_.retention.trims() && record.log_index + 1 >= journal_->first()) continue;
+  std::vector<store::SnapshotRecord> records = TRY(store_->catalogue().snapshots());
+  LogIndex first = journal_->first();
+  std::erase_if(records,
+                [&](const store::SnapshotRecord& record) { return record.branch != options_.branch; });
+  const store::SnapshotRecord* base = nullptr;
+  for (const store::SnapshotRecord& record : records) {
+    bool reaches = first > 1 && record.log_index + 1 >= first;
+    if (reaches && (base == nullptr || record.log_index < base->log_index)) base = &record;
+  }
+  for (const store::SnapshotRecord& record : records) {
+    bool lies_in_it = options_.retention.trims() && record.log_index + 1 >= first;
+    if (!record.checkpoint || record.id == newest || &record == base || lies_in_it) continue;
     TRY(store_->catalogue().remove_snapshot(record.id));
   }
   return {};
@@ -495,6 +500,7 @@ Result<Trimmed> Instance::trim() {
 }
 
 Status Instance::close() {
+  std::lock_guard keeping(keeping_);
   if (std::exchange(closed_, true) || journal_ == nullptr) return {};
   replay::Pinned pinned = TRY(pin());
   TRY(journal_->sync(pinned.moment.log_index));

@@ -150,7 +150,7 @@ class Instance final : public replay::Member {
   Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint,
                                         const std::vector<store::MarkRecord>& marks = {});
   Status drop_older_checkpoints(uint64_t newest);
-  Result<LogIndex> checkpoint();
+  Status checkpoint();
   // The first batches to keep, by each rule.
   struct Limits {
     LogIndex not_too_old = 0, within_size = 0;

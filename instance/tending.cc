@@ -1,6 +1,7 @@
 // The part of Instance that keeps the next opening short and the journal small.
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "instance/instance.h"
 #include "instance/snapshots.h"
@@ -20,28 +21,28 @@ Status Instance::tend(std::span<const journal::Vector> peers) {
   return trim_to(limits);
 }
 
-Result<LogIndex> Instance::checkpoint() {
+Status Instance::checkpoint() {
   replay::Pinned pinned = TRY(pin());
   TRY(journal_->sync(pinned.moment.log_index));
   auto record = TRY(capture(pinned, "", true));
   TRY(drop_older_checkpoints(record.id));
-  TRY(store_->catalogue().raise_durable_hint(options_.branch, record.log_index));
-  return record.log_index;
+  return store_->catalogue().raise_durable_hint(options_.branch, record.log_index);
 }
 
 // The journal is trimmed up to snapshots only, from which what is left can be read: for its size up to the
 // next one, for its age up to the one before.
 Status Instance::trim_to(const Limits& limits) {
-  LogIndex old = 0, large = 0;  // trim up to there
+  LogIndex first = journal_->first();
+  std::optional<LogIndex> old, large;  // trim up to there
   for (const store::SnapshotRecord& record : TRY(store_->catalogue().snapshots())) {
     if (record.branch != options_.branch) continue;
     LogIndex behind = record.log_index + 1;
-    if (behind <= limits.not_too_old) old = std::max(old, behind);
-    if (behind >= limits.within_size) large = large == 0 ? behind : std::min(large, behind);
+    if (behind <= limits.not_too_old) old = std::max(old.value_or(0), behind);
+    if (limits.within_size > first && behind >= limits.within_size)
+      large = std::min(large.value_or(behind), behind);
   }
-  if (limits.within_size <= journal_->first()) large = 0;
-  LogIndex target = std::max(old, large);
-  if (target <= journal_->first()) return {};
+  LogIndex target = std::max(old.value_or(0), large.value_or(0));
+  if (target <= first) return {};
   TRY(journal_->trim(target));
   auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
   return newest ? drop_older_checkpoints(newest->id) : Status{};

@@ -191,13 +191,15 @@ Result<std::unique_ptr<SegmentReader>> open_own_segment(Directory& directory, ui
   return reader;
 }
 
-Status check_succession(const SegmentReader& next, uint64_t sequence, LogIndex next_index, uint64_t chain) {
+Status check_succession(const SegmentReader& next, uint64_t sequence, LogIndex next_index,
+                        std::optional<uint64_t> chain) {
   const SegmentHeader& found = next.header();
-  if (found.sequence == sequence && found.first_index == next_index && found.previous == chain) return {};
+  uint64_t previous = chain.value_or(found.previous);
+  if (found.sequence == sequence && found.first_index == next_index && found.previous == previous) return {};
   return std::unexpected(corrupt(fmt::format(
       "{}: expected segment {} from log index {} after chain value {:016x}, found segment {} from log index "
       "{} after {:016x}",
-      next.path(), sequence, next_index, chain, found.sequence, found.first_index, found.previous)));
+      next.path(), sequence, next_index, previous, found.sequence, found.first_index, found.previous)));
 }
 
 Status follow(Vector& vector, const Frame& frame, const std::string& path) {

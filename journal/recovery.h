@@ -56,8 +56,10 @@ Result<std::vector<uint64_t>> list_segments(Directory& directory);
 // kWrongVolume, or kCorrupt for another branch or a file under another's name.
 Result<std::unique_ptr<SegmentReader>> open_own_segment(Directory& directory, uint64_t sequence,
                                                         const JournalIdentity& identity);
-// Is `next` what follows a segment whose frames end in this state, sealed?
-Status check_succession(const SegmentReader& next, uint64_t sequence, LogIndex next_index, uint64_t chain);
+// Is `next` what follows a segment whose frames end in this state, sealed? The chain is compared if it is
+// known.
+Status check_succession(const SegmentReader& next, uint64_t sequence, LogIndex next_index,
+                        std::optional<uint64_t> chain);
 // LSNs of an origin are dense: adds the frame's to the vector, or kCorrupt.
 Status follow(Vector& vector, const Frame& frame, const std::string& path);
 // `damage` is what reader.next() answered. A torn tail if nothing says that what would be lost was on the

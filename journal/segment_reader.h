@@ -37,6 +37,10 @@ class SegmentReader {
   const std::string& path() const { return file_->path(); }
   // What has been read so far: after a frame that is no frame, where that is.
   const SegmentState& state() const { return state_; }
+  // Of all frames so far, if they were read from the first on.
+  std::optional<uint64_t> chain() const {
+    return chain_known_ ? std::optional(state_.summary.chain) : std::nullopt;
+  }
   uint64_t limit() const { return limit_; }
   // Is it compressed? Then offsets are those it had before.
   bool compressed() const { return compressed_; }

@@ -41,18 +41,9 @@ Result<std::unique_ptr<SegmentsCursor>> SegmentsCursor::open(Directory& director
 
 Status SegmentsCursor::open_next_segment() {
   auto next = TRY(open_own_segment(directory_, rest_.front(), identity_));
-  if (reader_ != nullptr) {
-    const SegmentHeader& header = next->header();
-    uint64_t sequence = reader_->header().sequence + 1;
-    LogIndex index = reader_->state().next_index;
-    if (header.sequence != sequence || header.first_index != index) {
-      return fail(Code::kCorrupt,
-                  fmt::format("{}: expected segment {} from log index {} after {}, found segment {} from log "
-                              "index {}",
-                              directory_.path(), sequence, index, reader_->path(), header.sequence,
-                              header.first_index));
-    }
-  }
+  if (reader_ != nullptr)
+    TRY(check_succession(*next, reader_->header().sequence + 1, reader_->state().next_index,
+                         reader_->chain()));
   reader_ = std::move(next);
   rest_.pop_front();
   // Past what is not asked for, if the segment has an index.

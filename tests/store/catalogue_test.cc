@@ -112,6 +112,13 @@ TEST_P(CatalogueTest, AMarkOnTheDiskRaisesWhatIsKnownOfItsBranch) {
   EXPECT_EQ(catalogue_->remove_mark("main", kMark.name).error().code(), Code::kNotFound);
 }
 
+TEST_P(CatalogueTest, WhatIsKnownToBeOnTheDiskIsOnlyRaised) {
+  for (LogIndex durable : {5, 9, 7, 0}) ASSERT_TRUE(catalogue_->raise_durable_hint("main", durable));
+  EXPECT_EQ(catalogue_->branch("main"), (BranchRecord{"main", 9}));
+  ASSERT_TRUE(catalogue_->put_branch({"main", 3})) << "but for who says so";
+  EXPECT_EQ(catalogue_->branch("main"), (BranchRecord{"main", 3}));
+}
+
 TEST_P(CatalogueTest, BranchesAndBlobsAreFoundAgain) {
   ASSERT_TRUE(catalogue_->put_branch({"main", 5}));
   ASSERT_TRUE(catalogue_->put_branch({"main", 9}));
