@@ -154,8 +154,12 @@ void Server::Session::serve(size_t worker) {
       cache_.unmounted();
       break;
     }
+    uint32_t opcode = static_cast<const fuse_in_header*>(buffer.mem)->opcode;
+    // No handler looks whether it was interrupted. libfuse would keep one whose request has been answered in
+    // the meantime, and never let go of the last.
+    if (opcode == FUSE_INTERRUPT) continue;
     slot.enter();
-    counts_.count(static_cast<const fuse_in_header*>(buffer.mem)->opcode);
+    counts_.count(opcode);
     note_request(buffer);
     fuse_session_process_buf(session_, &buffer);
     slot.leave();
