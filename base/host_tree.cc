@@ -19,6 +19,9 @@
 namespace reprise {
 namespace {
 
+// What Linux allows.
+constexpr size_t kXattrListMax = 65536, kXattrValueMax = 65536;
+
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
@@ -136,6 +139,22 @@ class OpenFile final : public HostTreeFile {
   std::string path_;
 };
 
+// Removes `name` in the directory `at` with everything in it. Keeps no more than one descriptor a level.
+Status remove_tree(int at, const std::string& name, const std::string& shown) {
+  if (::unlinkat(at, name.c_str(), 0) == 0 || errno == ENOENT) return {};
+  if (errno != EISDIR && errno != EPERM) return failed(shown, "remove");
+  int fd = ::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return failed(shown, "remove");
+  Descriptor directory(fd);
+  Descriptor listed(::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (listed.get() < 0) return failed(shown, "list");
+  for (const std::string& entry : TRY(list_descriptor(std::move(listed), shown))) {
+    TRY(remove_tree(directory.get(), entry, fmt::format("{}/{}", shown, entry)));
+  }
+  if (::unlinkat(at, name.c_str(), AT_REMOVEDIR) != 0) return failed(shown, "remove");
+  return {};
+}
+
 class OpenTree final : public HostTree {
  public:
   OpenTree(Descriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
@@ -234,6 +253,47 @@ class OpenTree final : public HostTree {
     return {};
   }
 
+  Result<std::vector<std::pair<std::string, Bytes>>> xattrs(const std::string& path) override {
+    Descriptor fd = TRY(open_beneath(path, O_PATH | O_NOFOLLOW, "list attributes of"));
+    std::string proc = fmt::format("/proc/self/fd/{}", fd.get());
+    std::string names;
+    ssize_t size = ::listxattr(proc.c_str(), nullptr, 0);
+    if (size > 0) {
+      names.resize(kXattrListMax);  // there may be more of them by now
+      size = ::listxattr(proc.c_str(), names.data(), names.size());
+    }
+    if (size < 0 && errno == ENOTSUP) size = 0;
+    if (size < 0) return failed(shown(path), "list the attributes of");
+    names.resize(static_cast<size_t>(size));
+    std::vector<std::pair<std::string, Bytes>> found;
+    for (size_t begin = 0; begin < names.size(); begin = names.find('\0', begin) + 1) {
+      std::string name = names.c_str() + begin;
+      Bytes value(kXattrValueMax);
+      ssize_t got = ::getxattr(proc.c_str(), name.c_str(), value.data(), value.size());
+      if (got < 0 && errno == ENODATA) continue;  // it went meanwhile
+      if (got < 0) return failed(shown(path), fmt::format("read the attribute {} of", printable(name)));
+      value.resize(static_cast<size_t>(got));
+      found.emplace_back(std::move(name), std::move(value));
+    }
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+  Status rename(const std::string& from, const std::string& to) override {
+    Descriptor from_parent = TRY(open_parent(from));
+    Descriptor to_parent = TRY(open_parent(to));
+    if (::renameat(from_parent.get(), name_of(from).c_str(), to_parent.get(), name_of(to).c_str()) != 0)
+      return failed(shown(to), "put in place");
+    return {};
+  }
+  Status remove_all(const std::string& path) override {
+    Descriptor parent = TRY(open_parent(path));
+    return remove_tree(parent.get(), name_of(path), shown(path));
+  }
+  Status sync() override {
+    if (::syncfs(fd_.get()) != 0) return failed(path_, "sync");
+    return {};
+  }
+
  private:
   std::string shown(const std::string& path) const { return path.empty() ? path_ : path_ + "/" + path; }
   static std::string last_part(const std::string& path) { return path.empty() ? "." : name_of(path); }
@@ -264,22 +324,6 @@ class OpenTree final : public HostTree {
   std::string path_;
 };
 
-// Removes `name` in the directory `at` with everything in it. Keeps no more than one descriptor a level.
-Status remove_tree(int at, const std::string& name, const std::string& shown) {
-  if (::unlinkat(at, name.c_str(), 0) == 0 || errno == ENOENT) return {};
-  if (errno != EISDIR && errno != EPERM) return failed(shown, "remove");
-  int fd = ::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) return failed(shown, "remove");
-  Descriptor directory(fd);
-  Descriptor listed(::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (listed.get() < 0) return failed(shown, "list");
-  for (const std::string& entry : TRY(list_descriptor(std::move(listed), shown))) {
-    TRY(remove_tree(directory.get(), entry, fmt::format("{}/{}", shown, entry)));
-  }
-  if (::unlinkat(at, name.c_str(), AT_REMOVEDIR) != 0) return failed(shown, "remove");
-  return {};
-}
-
 class Staged final : public StagedHostTree {
  public:
   Staged(Descriptor parent, std::string temporary, std::string name, std::string parent_path)
@@ -298,6 +342,7 @@ class Staged final : public StagedHostTree {
   HostTree& tree() override { return *tree_; }
   Status publish() override {
     CHECK(!published_);
+    TRY(tree_->sync());
     // A directory may be renamed over an empty one, and over nothing else.
     if (::renameat(parent_.get(), temporary_.c_str(), parent_.get(), name_.c_str()) != 0) {
       if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR) {
@@ -308,6 +353,7 @@ class Staged final : public StagedHostTree {
       return failed(parent_path_ + "/" + name_, "put in place");
     }
     published_ = true;
+    if (::fsync(parent_.get()) != 0) return failed(parent_path_, "sync");
     return {};
   }
 

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -58,6 +59,8 @@ class HostTree {
   virtual Result<std::vector<std::string>> list(const std::string& directory) = 0;       // sorted by bytes
   virtual Result<std::unique_ptr<HostTreeFile>> open_file(const std::string& path) = 0;  // a regular file
   virtual Result<std::string> read_link(const std::string& path) = 0;
+  // Extended attributes, sorted by name; not of a symlink. None where the host's filesystem has none.
+  virtual Result<std::vector<std::pair<std::string, Bytes>>> xattrs(const std::string& path) = 0;
 
   // --- writing: the name must be new
   virtual Status make_directory(const std::string& path) = 0;                              // of mode 0700
@@ -71,6 +74,13 @@ class HostTree {
   virtual Status set_times(const std::string& path, Timestamp atime, Timestamp mtime) = 0;
   virtual Status set_xattr(const std::string& path, const std::string& name,
                            ByteView value) = 0;  // not of a symlink
+
+  // --- what is there
+  // `to` may be another file, which goes; of a directory it must be new.
+  virtual Status rename(const std::string& from, const std::string& to) = 0;
+  virtual Status remove_all(const std::string& path) = 0;  // with everything in it; nothing there is fine
+  // Everything written to the directory's filesystem is on the disk when it returns.
+  virtual Status sync() = 0;
 };
 
 // A directory in the making: a hidden one beside `path`, which takes its place at publish() or goes, with all
@@ -80,7 +90,7 @@ class StagedHostTree {
   static Result<std::unique_ptr<StagedHostTree>> begin(const std::string& path, Random& random);
   virtual ~StagedHostTree() = default;
   virtual HostTree& tree() = 0;
-  virtual Status publish() = 0;
+  virtual Status publish() = 0;  // on the disk when it returns
 };
 
 }  // namespace reprise

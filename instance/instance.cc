@@ -16,6 +16,27 @@ namespace {
 
 constexpr LogIndex kPassed = 0;  // log index of a mark that lies before everything kept here
 
+// To a head under the filesystem's lock, and to its recorder.
+class RecordedChanges final : public Changes {
+ public:
+  RecordedChanges(fs::Head& head, journal::Recorder& recorder, std::string_view label)
+      : head_(head), recorder_(recorder), label_(label) {}
+  const fs::Tree& tree() const override { return head_; }
+  InodeId new_inode() override { return recorder_.next(); }
+  void apply(const fs::Operation& operation) override {
+    CHECK(head_.apply(operation));
+    recorder_.record(operation, label_);
+    any_ = true;
+  }
+  bool any() const { return any_; }
+
+ private:
+  fs::Head& head_;
+  journal::Recorder& recorder_;
+  const std::string_view label_;
+  bool any_ = false;
+};
+
 // An instance that never mints ids.
 class NoInodeIds final : public fs::InodeIdSource {
  public:
@@ -220,6 +241,31 @@ Result<std::string> Instance::token_of(const replay::Moment& moment) {
   if (!*last) return moment.position.to_token();
   const journal::BatchHeader& header = (*last)->batch.header();
   return moment.position.by_last_batch(header.origin, header.lsn).to_token();
+}
+
+Status Instance::change(std::string_view label, uint64_t bytes, const std::function<Status(Changes&)>& make) {
+  auto refused = [&](fs::Errno why) -> Status {
+    if (auto known = failure()) return std::unexpected(*known);
+    return std::unexpected(
+        Error::from_errno(static_cast<int>(why), fmt::format("{}: cannot be changed", store_->path())));
+  };
+  if (recorder_ == nullptr || filesystem_->read_only())
+    return fail(Code::kReadOnly, fmt::format("{}: this instance is read-only", store_->path()));
+  if (auto room = recorder_->reserve(bytes); !room) return refused(room.error());
+  Status made;
+  fs::Outcome<void> recorded;
+  {
+    std::lock_guard applying(applying_);
+    filesystem_->replay([&](fs::Head& head) {
+      RecordedChanges changes(head, *recorder_, label);
+      made = make(changes);
+      CHECK(made || !changes.any());
+      recorded = recorder_->end_call();
+    });
+  }
+  TRY(std::move(made));
+  if (recorded) recorded = recorder_->commit();
+  return recorded ? Status{} : refused(recorded.error());
 }
 
 Result<store::MarkRecord> Instance::mark(std::string_view name, std::string_view label) {

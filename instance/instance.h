@@ -18,6 +18,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -63,6 +64,17 @@ struct OpenReport {
   journal::Recovery recovery;
 };
 
+// What Instance::change() gives to its caller, for the time of the call.
+class Changes {
+ public:
+  virtual const fs::Tree& tree() const = 0;
+  virtual InodeId new_inode() = 0;
+  virtual void apply(const fs::Operation& operation) = 0;
+
+ protected:
+  ~Changes() = default;
+};
+
 struct Trimmed {
   LogIndex first = 0;  // the oldest batch left
   uint64_t behind_snapshot = 0;
@@ -93,6 +105,11 @@ class Instance final : public replay::Member {
   Status guest_sync();
   // How a moment's position is shown and stored: by its last batch, if the journal still has that.
   Result<std::string> token_of(const replay::Moment& moment);
+  // Several operations as one call, hence in one batch if they fit one, by whoever knows what they do to this
+  // very tree: each must be true of it as those before left it (CHECK). `bytes` is about what will be
+  // recorded. `make` must not call back into this object; its error, before its first operation, is the
+  // call's. kReadOnly; kIo and kNoSpace if what was changed is not recorded.
+  Status change(std::string_view label, uint64_t bytes, const std::function<Status(Changes&)>& make);
   // Puts a mark into the stream, makes everything up to it durable and returns its position. A name used
   // before moves here. kReadOnly on a follower.
   Result<store::MarkRecord> mark(std::string_view name, std::string_view label);

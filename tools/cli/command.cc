@@ -34,6 +34,10 @@ void Command::option(const std::string& name, std::string& into, const std::stri
   if (wrong) option->check(wrong);
 }
 
+void Command::options(const std::string& name, std::vector<std::string>& into, const std::string& help) {
+  app_.add_option(name, into, help)->allow_extra_args(false);
+}
+
 void Command::choice(const std::string& name, std::string& into, const std::vector<std::string>& among,
                      const std::string& help) {
   app_.add_option(name, into, help)->check(CLI::IsMember(among))->capture_default_str();

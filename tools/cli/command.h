@@ -40,6 +40,8 @@ class Command {
   // Checked by `wrong`, which says what is wrong with a value, or "".
   using Check = std::function<std::string(const std::string&)>;
   void option(const std::string& name, std::string& into, const std::string& help, const Check& wrong = {});
+  // May be given again and again.
+  void options(const std::string& name, std::vector<std::string>& into, const std::string& help);
   // The value that `into` has is the default, and the help says so.
   void choice(const std::string& name, std::string& into, const std::vector<std::string>& among,
               const std::string& help);
@@ -62,6 +64,9 @@ void add_exec(Command& reprise);
 void add_log(Command& reprise);
 void add_replay(Command& reprise);
 void add_snapshot(Command& reprise);
+// Of `snapshot`.
+void add_import(Command& snapshot);
+void add_export(Command& snapshot);
 void add_digest(Command& reprise);
 void add_diff(Command& reprise);
 void add_ls(Command& reprise);

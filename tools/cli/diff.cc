@@ -1,13 +1,11 @@
-// diff: what differs between two states, or a state and a directory.
+// diff: what differs between two states, directories or archives.
 #include "fs/diff.h"
 
 #include <fmt/format.h>
 
-#include <filesystem>
-
-#include "snapshot/import.h"
 #include "tools/cli/command.h"
 #include "tools/cli/compare.h"
+#include "tools/cli/outside.h"
 #include "tools/cli/patch.h"
 #include "tools/cli/target.h"
 
@@ -22,23 +20,11 @@ struct Options {
 // One of the two, with what is below its path as a tree of its own.
 struct Side {
   fs::Head head = fs::Head::create(Timestamp{});
-  std::optional<VolumeId> volume;  // a directory has none
+  std::optional<VolumeId> volume;  // a directory or an archive has none
 };
 
-Result<Side> open_side(std::string what) {
-  bool directory = what.starts_with("dir:");
-  if (directory) what = what.substr(4);
-  std::error_code ignored;
-  bool is_store = what.starts_with("store:") || store::Store::looks_like_store(what);
-  if (directory || (!is_store && std::filesystem::is_directory(what, ignored))) {
-    Progress progress("reading " + what);
-    return Side{.head = TRY(snapshot::import_directory(
-                    what,
-                    [&](const snapshot::Imported& done) {
-                      progress.show(fmt::format("{} entries, {}", done.entries, format_bytes(done.bytes)));
-                    })),
-                .volume = {}};
-  }
+Result<Side> open_side(const std::string& what) {
+  if (Outside outside = Outside::parse(what)) return Side{.head = TRY(outside.read()), .volume = {}};
   Target target = Target::parse(what);
   if (!target.path.empty())
     return fail(Code::kInvalidArgument, fmt::format("{}: expected a whole state, without a path", what));
@@ -186,9 +172,9 @@ Result<int> diff(const Options& options) {
 void add_diff(Command& reprise) {
   auto options = std::make_shared<Options>();
   Command command =
-      reprise.subcommand("diff", "Show what differs between two states, or a state and a directory");
-  command.required("before", options->before, "STATE or a directory");
-  command.required("after", options->after, "STATE or a directory");
+      reprise.subcommand("diff", "Show what differs between two states, directories or archives");
+  command.required("before", options->before, "STATE, a directory, a ZIP or a tar");
+  command.required("after", options->after, "STATE, a directory, a ZIP or a tar");
   command.flag("--stat", options->stat, "sizes, how much differs, and totals");
   command.flag("--patch", options->patch, "as a patch for git-apply(1), bytes that are no text included");
   command.flag("--json", options->json, "one JSON object a line");

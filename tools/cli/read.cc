@@ -1,11 +1,10 @@
 // digest, ls, cat: what a state holds.
 #include <fmt/format.h>
 
-#include <filesystem>
-
 #include "fs/guest.h"
 #include "snapshot/export.h"
 #include "tools/cli/command.h"
+#include "tools/cli/outside.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {
@@ -28,16 +27,17 @@ Result<int> print_digest(const nlohmann::json& json, const Reading& options) {
 }
 
 Result<int> digest(const Reading& options) {
-  std::string what = options.what;
-  bool directory = what.starts_with("dir:");
-  if (directory) what = what.substr(4);
-  std::error_code ignored;
-  if (directory || (std::filesystem::is_directory(what, ignored) && !store::Store::looks_like_store(what))) {
+  const std::string& what = options.what;
+  Outside outside = Outside::parse(what);
+  // Without --content a file is not meant as an archive.
+  if (outside.kind == Outside::Kind::kDirectory || (outside && options.content)) {
     if (!options.content) {
       return fail(Code::kInvalidArgument,
                   fmt::format("{} is a directory: it has only a content digest; add --content", what));
     }
-    Digest128 content = TRY(snapshot::content_digest_of_directory(what));
+    Digest128 content = outside.kind == Outside::Kind::kDirectory
+                            ? TRY(snapshot::content_digest_of_directory(outside.path))
+                            : fs::content_digest(TRY(outside.read())).value();
     return print_digest({{"content", content.to_string()}}, options);
   }
   Target target = Target::parse(what);
@@ -190,9 +190,9 @@ Result<int> cat(const Reading& options) {
 
 void add_digest(Command& reprise) {
   auto options = std::make_shared<Reading>();
-  Command command =
-      reprise.subcommand("digest", "Print the digest of a state or a directory, counted from its bytes");
-  command.required("state", options->what, "STATE, or a directory with --content");
+  Command command = reprise.subcommand(
+      "digest", "Print the digest of a state, a directory or an archive, counted from its bytes");
+  command.required("state", options->what, "STATE, or with --content a directory, a ZIP or a tar");
   command.flag("--content", options->content,
                "the content digest: paths, types, modes, bytes; comparable with directories");
   command.flag("--json", options->json, "both digests and the position, as JSON");

@@ -1,4 +1,4 @@
-// replay: a journal applied from its beginning, and put into a directory.
+// replay: a journal applied from its beginning, and put into a directory or an archive.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -16,7 +16,8 @@ namespace {
 struct Options {
   std::vector<std::string> what;
   std::string onto, until;
-  bool json = false, owners = false, devices = false;
+  bool json = false;
+  ExportSettings settings;
 };
 
 struct Replayed {
@@ -98,6 +99,7 @@ Result<Replayed> replay_store(const Options& options) {
 }
 
 Result<int> replay(const Options& options) {
+  Destination destination = TRY(Destination::parse(options.onto));
   uint64_t begin_ns = system_clock().monotonic_ns();
   std::error_code ignored;
   bool segments = std::filesystem::is_regular_file(options.what.front(), ignored);
@@ -105,13 +107,8 @@ Result<int> replay(const Options& options) {
     return fail(Code::kInvalidArgument, "expected one store, or segment files");
   Replayed replayed = segments ? TRY(replay_segments(options)) : TRY(replay_store(options));
   replayed.nanoseconds = system_clock().monotonic_ns() - begin_ns;
-  snapshot::ExportOptions settings;
-  settings.owners = settings.set_ids = options.owners;
-  settings.devices = options.devices;
-  auto exported =
-      TRY(snapshot::export_directory(replayed.head, kRootInode, options.onto, settings, system_random()));
+  auto exported = TRY(destination.write(replayed.head, kRootInode, options.settings));
   double seconds = static_cast<double>(replayed.nanoseconds) / 1e9;
-  warn_of_skipped(exported);
   if (options.json) {
     nlohmann::json json = {{"operations", replayed.progress.operations},
                            {"batches", replayed.progress.batches},
@@ -120,12 +117,12 @@ Result<int> replay(const Options& options) {
                            {"replay_seconds", seconds},
                            {"entries", entries_of(exported)},
                            {"digest", replayed.head.recompute_digest().to_string()}};
-    fmt::print("{}\n", json.dump());
+    fmt::print(destination.report(), "{}\n", json.dump());
   } else {
-    fmt::print("replayed {} operations, {}, in {:.3f} s{}; {} entries in {}\n", replayed.progress.operations,
-               format_bytes(replayed.progress.bytes), seconds,
+    fmt::print(destination.report(), "replayed {} operations, {}, in {:.3f} s{}; {} entries in {}\n",
+               replayed.progress.operations, format_bytes(replayed.progress.bytes), seconds,
                replayed.snapshot != 0 ? fmt::format(" on top of snapshot {}", replayed.snapshot) : "",
-               entries_of(exported), options.onto);
+               entries_of(exported), destination.shown());
   }
   return kDone;
 }
@@ -135,12 +132,12 @@ Result<int> replay(const Options& options) {
 void add_replay(Command& reprise) {
   auto options = std::make_shared<Options>();
   Command command = reprise.subcommand(
-      "replay", "Apply a recorded journal from its beginning and put the result into a directory");
+      "replay",
+      "Apply a recorded journal from its beginning and put the result into a directory, a ZIP or a tar");
   command.required("store", options->what, "STORE[:BRANCH], or segment files in order");
-  command.required("--onto", options->onto, "a directory that is empty or not there yet");
+  command.required("--onto", options->onto, kDestinationHelp);
   command.option("--until", options->until, "up to this position");
-  command.flag("--owners", options->owners, "set owners and groups, and keep setuid and setgid bits (root)");
-  command.flag("--devices", options->devices, "make device nodes (root)");
+  add_export_settings(command, options->settings);
   command.flag("--json", options->json, "what was done, as JSON");
   command.does([options] { return replay(*options); });
 }

@@ -1,18 +1,17 @@
-// snapshot create, list, export.
+// snapshot create, list; import and export are in transfer.cc.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include "instance/instance.h"
 #include "tools/cli/command.h"
-#include "tools/cli/exported.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {
 namespace {
 
 struct Options {
-  std::string what, label, onto;
-  bool trim = false, owners = false, devices = false, json = false;
+  std::string what, label;
+  bool trim = false, json = false;
 };
 
 Result<nlohmann::json> create_stopped(const OpenTarget& open, const Options& options) {
@@ -77,27 +76,12 @@ Result<int> list(const Options& options) {
   return kDone;
 }
 
-Result<int> export_state(const Options& options) {
-  OpenTarget open = TRY(open_target(Target::parse(options.what)));
-  Progress progress("replaying");
-  instance::State state = TRY(open.state(std::ref(progress)));
-  snapshot::ExportOptions settings;
-  settings.owners = options.owners;
-  settings.set_ids = options.owners;
-  settings.devices = options.devices;
-  auto exported =
-      TRY(snapshot::export_directory(state.head, kRootInode, options.onto, settings, system_random()));
-  warn_of_skipped(exported);
-  fmt::print("{} entries, {}, in {}\n", entries_of(exported), format_bytes(exported.bytes), options.onto);
-  return kDone;
-}
-
 }  // namespace
 
 void add_snapshot(Command& reprise) {
   auto options = std::make_shared<Options>();
   Command command =
-      reprise.subcommand("snapshot", "Keep whole states in the store, list them, put them into directories");
+      reprise.subcommand("snapshot", "Keep whole states in the store, list them, bring files in and out");
   command.require_subcommand();
 
   Command creating = command.subcommand("create", "Keep the state as it is now");
@@ -112,13 +96,8 @@ void add_snapshot(Command& reprise) {
   listing.flag("--json", options->json, "one JSON object a line");
   listing.does([options] { return list(*options); });
 
-  Command exporting = command.subcommand("export", "Put a state into a directory");
-  exporting.required("state", options->what, "STATE");
-  exporting.required("directory", options->onto, "a directory that is empty or not there yet");
-  exporting.flag("--owners", options->owners,
-                 "set owners and groups, and keep setuid and setgid bits (root)");
-  exporting.flag("--devices", options->devices, "make device nodes (root)");
-  exporting.does([options] { return export_state(*options); });
+  add_import(command);
+  add_export(command);
 }
 
 }  // namespace reprise::cli
