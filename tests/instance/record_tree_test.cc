@@ -1,0 +1,122 @@
+// What an import leaves in the history of a store, whether it fits one batch or not.
+#include "instance/record_tree.h"
+
+#include <gmock/gmock.h>
+
+#include "../snapshot/sample_tree.h"
+#include "instance/history.h"
+#include "instance_fixture.h"
+
+namespace reprise::instance {
+namespace {
+
+using snapshot::TreeMaker;
+
+class RecordTree : public InstanceTest, public testing::WithParamInterface<bool> {
+ protected:
+  // Large enough for all of it, or for next to nothing.
+  static RecordLimits limits() {
+    return GetParam() ? RecordLimits{} : RecordLimits{.bytes = 20'000, .inodes = 10};
+  }
+  static std::string content(const fs::Tree& tree) { return fs::content_digest(tree)->to_string(); }
+};
+
+INSTANTIATE_TEST_SUITE_P(InOneBatchOrInMany, RecordTree, testing::Bool(),
+                         [](const auto& parameter) { return parameter.param ? "one" : "many"; });
+
+TEST_P(RecordTree, AWholeTreeBecomesHistory) {
+  auto instance = open(create_store("s"));
+  fs::View before = instance->filesystem().view();
+  TreeMaker tree;
+  snapshot::make_everything(tree);
+  auto done = record_tree(*instance, before, tree.head, "import x", {1'700'000'000, 1}, limits());
+  ASSERT_TRUE(done) << done.error().message();
+  fs::View after = instance->filesystem().view();
+  EXPECT_EQ(content(after), content(tree.head));
+  EXPECT_EQ(after.check_invariants(), "");
+  // Times, owners and attributes, too; ids are the origin's own.
+  for (const char* name : {"dir", "empty", "hard"}) {
+    fs::Attributes was = *tree.head.stat(tree.head.lookup(kRootInode, name)->inode);
+    fs::Attributes is = *after.stat(after.lookup(kRootInode, name)->inode);
+    EXPECT_EQ(is.mtime, was.mtime) << name;
+    EXPECT_EQ(is.uid, was.uid) << name;
+    EXPECT_EQ(is.nlink, was.nlink) << name;
+    EXPECT_NE(is.inode.prefix(), 0u);
+  }
+  InodeId small = after.lookup(after.lookup(kRootInode, "dir")->inode, "small")->inode;
+  EXPECT_EQ(as_text(*after.get_xattr(small, "user.short")), "value");
+  // Replayed from the journal it is the same.
+  Digest128 digest = instance->filesystem().digest();
+  ASSERT_TRUE(instance->sync());
+  auto state = state_at(*instance->store(), "main", std::nullopt);
+  ASSERT_TRUE(state) << state.error().message();
+  EXPECT_EQ(state->head.digest(), digest);
+}
+
+// Every state of the history has none of the import or all of it, but for what is hidden.
+TEST_P(RecordTree, NobodySeesAPartOfIt) {
+  auto instance = open(create_store("s"));
+  write(*instance, "/old", "old");
+  fs::View before = instance->filesystem().view();
+  fs::Head wanted(before);
+  TreeMaker tree;
+  tree.head = std::move(wanted);
+  tree.ids_from(InodeId{2});
+  InodeId old = tree.head.lookup(kRootInode, "old")->inode;
+  tree.apply(fs::Unlink{.parent = kRootInode, .name = "old", .inode = old, .time = tree.tick()});
+  tree.head.remove_unlinked(old);
+  tree.file(kRootInode, "old", "new");
+  InodeId dir = tree.directory(kRootInode, "d");
+  for (int i = 0; i < 60; i++) tree.file(dir, "f" + std::to_string(i), std::string(2000, 'x'));
+  auto done = record_tree(*instance, before, tree.head, "import x", {1'700'000'000, 1}, limits());
+  ASSERT_TRUE(done) << done.error().message();
+  ASSERT_TRUE(instance->sync());
+  std::string was = content(before), is = content(tree.head);
+  uint64_t batches = instance->journal().last(), hidden = 0;
+  for (LogIndex at = 2; at <= batches; at++) {
+    auto state = state_at(*instance->store(), "main", at);
+    ASSERT_TRUE(state) << state.error().message();
+    bool has_hidden = false;
+    ASSERT_TRUE(state->head.read_directory(kRootInode, 0, [&](const fs::Dentry& entry) {
+      has_hidden |= entry.name.starts_with(".reprise-import-");
+      return true;
+    }));
+    hidden += has_hidden;
+    if (has_hidden) {
+      EXPECT_FALSE(state->head.lookup(kRootInode, "d"));
+      Bytes bytes(10);
+      InodeId id = state->head.lookup(kRootInode, "old")->inode;
+      EXPECT_EQ(as_text(ByteView(bytes).first(*state->head.read(id, 0, bytes))), "old");
+    } else if (state->head.lookup(kRootInode, "old")) {
+      EXPECT_THAT(content(state->head), testing::AnyOf(was, is)) << at;
+    }
+  }
+  EXPECT_EQ(hidden > 0, !GetParam());
+  EXPECT_EQ(content(instance->filesystem().view()), is);
+}
+
+TEST_P(RecordTree, ATreeThatHasChangedMeanwhileIsLeftAlone) {
+  auto instance = open(create_store("s"));
+  fs::View before = instance->filesystem().view();
+  TreeMaker tree;
+  tree.file(kRootInode, "f", "x");
+  write(*instance, "/meanwhile", "x");
+  auto done = record_tree(*instance, before, tree.head, "import x", {}, limits());
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code(), Code::kBusy);
+  EXPECT_FALSE(instance->filesystem().view().lookup(kRootInode, "f"));
+}
+
+TEST_F(InstanceTest, AnImportBeyondTheVolumesLimitsIsRefused) {
+  auto instance = open(create_store("s"));
+  ASSERT_TRUE(instance->filesystem().set_limits({.inodes = 3}));
+  fs::View before = instance->filesystem().view();
+  TreeMaker tree;
+  for (const char* name : {"a", "b", "c"}) tree.file(kRootInode, name, "x");
+  auto done = record_tree(*instance, before, tree.head, "import x", {});
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code(), Code::kNoSpace);
+}
+
+}  // namespace
+}  // namespace reprise::instance
