@@ -193,7 +193,9 @@ const std::vector<Target>& targets() {
   static const std::vector<Target> all = {{"batch", fuzz_batch, batch_seeds},
                                           {"segment", fuzz_segment, segment_seeds},
                                           {"tree_stream", fuzz_tree_stream, tree_stream_seeds},
-                                          {"wire", fuzz_wire, wire_seeds}};
+                                          {"wire", fuzz_wire, wire_seeds},
+                                          {"zip", fuzz_zip, zip_seeds},
+                                          {"tar", fuzz_tar, tar_seeds}};
   return all;
 }
 

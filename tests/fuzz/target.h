@@ -22,6 +22,10 @@ void fuzz_tree_stream(ByteView input);
 // Frames of a connection behind a byte of flags: 128: put their checksums right first; the rest: how many
 // bytes arrive at a time, less one.
 void fuzz_wire(ByteView input);
+// A ZIP.
+void fuzz_zip(ByteView input);
+// A tar behind a byte of flags: 1: put the checksums of its headers right first.
+void fuzz_tar(ByteView input);
 
 struct Target {
   const char* name;
@@ -29,6 +33,10 @@ struct Target {
   std::vector<Bytes> (*seeds)();  // inputs that are accepted
 };
 const std::vector<Target>& targets();
+
+// archive_seeds.cc
+std::vector<Bytes> zip_seeds();
+std::vector<Bytes> tar_seeds();
 
 }  // namespace reprise::fuzz
 
