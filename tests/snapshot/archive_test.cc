@@ -278,9 +278,10 @@ TEST(Archive, WhatGnuTarPythonAndZipWriteIsRead) {
   }
   // ustar has no long names and no large times.
   run("mkdir " + out / "u" + " && cd " + out / "u" +
-      " && mkdir -p a/$(printf '%0100d' 0) && (cd a/0* && echo x > f) && tar --format=ustar -cf ../t.tar .");
+      " && mkdir -p a/$(printf '%060d' 0) && (cd a/0* && echo x > $(printf '%060d' 1)) && tar --format=ustar "
+      "-cf ../t.tar .");
   EXPECT_EQ(imported(out / "t.tar"), content_digest_of_directory(out / "u")->to_string());
-  run("cd " + out / "u" + " && ln -s f a/link && chmod 600 a/0*/f && zip -qry ../t.zip .");
+  run("cd " + out / "u" + " && ln -s f a/link && chmod 600 a/0*/0* && zip -qry ../t.zip .");
   EXPECT_EQ(imported(out / "t.zip"), content_digest_of_directory(out / "u")->to_string());
   run("cd " + out / "u" + " && zip -qry - . | cat > ../stream.zip");
   EXPECT_EQ(imported(out / "stream.zip"), content_digest_of_directory(out / "u")->to_string());
