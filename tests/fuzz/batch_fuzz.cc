@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "journal/batch.h"
+#include "tests/fuzz/memory.h"
 #include "tests/fuzz/target.h"
 
 namespace reprise::fuzz {
@@ -28,6 +29,7 @@ void fuzz_batch(ByteView input) {
   size_t message_bytes = size_t{in.value<uint16_t>()} * 8;
   ByteView rest = in.take(in.remaining() / 8 * 8);
   if (message_bytes > rest.size()) return;
+  MemoryLimit limit(small_memory(input.size()));
   auto batch = parse(rest.first(message_bytes), rest.subspan(message_bytes));
   if (!batch) return;
   // What was accepted can be said again, and is then said as we say it.

@@ -31,18 +31,29 @@ TEST_P(FuzzTarget, SurvivesItsSeedsCutAnywhereAndWithAnyByteChanged) {
   }
 }
 
-// tests/fuzz/regressions/TARGET/: found by tools/fuzz.
-TEST_P(FuzzTarget, SurvivesWhatOnceBrokeIt) {
-  std::string path = std::string(REPRISE_SOURCE_DIR "/tests/fuzz/regressions/") + GetParam().name;
-  auto directory = open_host_directory(path);
+// The inputs in tests/fuzz/FOLDER/TARGET.
+void run_inputs(const Target& target, const std::string& folder) {
+  auto directory =
+      open_host_directory(std::string(REPRISE_SOURCE_DIR "/tests/fuzz/") + folder + "/" + target.name);
   ASSERT_TRUE(directory) << directory.error().message();
   auto names = (*directory)->list();
   ASSERT_TRUE(names);
+  ASSERT_FALSE(names->empty());
   for (const std::string& name : *names) {
     auto input = (*directory)->read_file(name, 64 << 20);
     ASSERT_TRUE(input) << input.error().message();
-    GetParam().run(*input);
+    target.run(*input);
   }
+}
+
+// Found by tools/fuzz, and mended.
+TEST_P(FuzzTarget, SurvivesWhatOnceBrokeIt) {
+  run_inputs(GetParam(), "regressions");
+}
+
+// What tools/fuzz has learned: an input for each way through the code that it knows.
+TEST_P(FuzzTarget, SurvivesItsCorpus) {
+  run_inputs(GetParam(), "corpus");
 }
 
 }  // namespace

@@ -12,6 +12,8 @@
 #include "tests/fuzz/target.h"
 #include "tests/fuzz/volume.h"
 #include "tests/journal/fake_world.h"
+#include "tests/journal/pack_segment.h"
+#include "tests/replay/link_pair.h"
 
 namespace reprise::fuzz {
 namespace {
@@ -102,15 +104,18 @@ std::vector<Bytes> batch_seeds() {
   return seeds;
 }
 
+SegmentHeader first_header() {
+  return {.volume = kVolumeOfSeeds.volume,
+          .id = {.hi = 9, .lo = 9},
+          .branch = kVolumeOfSeeds.branch,
+          .sequence = 1,
+          .first_index = 1};
+}
+
 // A segment of these batches, closed and opened again in the middle, or sealed.
-Bytes segment(bool sealed) {
+Bytes segment(bool sealed, const SegmentHeader& header = first_header()) {
   auto disk = FakeDisk::create();
   FakeDirectory directory(disk);
-  SegmentHeader header{.volume = kVolumeOfSeeds.volume,
-                       .id = {.hi = 9, .lo = 9},
-                       .branch = kVolumeOfSeeds.branch,
-                       .sequence = 1,
-                       .first_index = 1};
   auto writer = *SegmentWriter::create(directory, header);
   LogIndex durable = 0;
   for (const Batch& batch : batches()) {
@@ -119,7 +124,7 @@ Bytes segment(bool sealed) {
   }
   if (sealed) CHECK(writer->add_summary(FrameKind::kSeal, durable));
   CHECK(writer->flush());
-  return disk->files.at("0000000001.seg")->bytes;
+  return disk->files.at(segment_name(header.sequence))->bytes;
 }
 
 std::vector<Bytes> segment_seeds() {
@@ -131,6 +136,61 @@ std::vector<Bytes> segment_seeds() {
       seeds.push_back(std::move(seed));
     }
   }
+  return seeds;
+}
+
+std::vector<Bytes> compressed_seeds() {
+  std::vector<Bytes> seeds;
+  Bytes packed = test::pack_segment(segment(true));
+  for (uint8_t flags : {0, 1, 1 | 3 << 2}) {
+    seeds.push_back({static_cast<std::byte>(flags)});
+    append_bytes(seeds.back(), packed);
+  }
+  // To be packed: without patches or zeros, with one of a point's offset, with 1 MiB of zeros behind a frame.
+  for (auto [patches, zeros] : {std::pair{0, 0}, {1, 0}, {0, 16}}) {
+    Bytes seed{std::byte{2}, static_cast<std::byte>(patches), static_cast<std::byte>(zeros)};
+    if (patches != 0) {
+      append_value(seed, uint16_t{32});
+      append_value(seed, uint64_t{400});
+    }
+    append_bytes(seed, segment(true));
+    seeds.push_back(std::move(seed));
+  }
+  return seeds;
+}
+
+// A folder of a sealed segment, plain or compressed, and one that follows it.
+std::vector<Bytes> folder_seeds() {
+  std::vector<Bytes> seeds;
+  SegmentHeader second = first_header();
+  second.id.lo = 10;
+  second.sequence = 2;
+  second.first_index = batches().size() + 1;
+  // Its batches go on where those of the first ended, in name only: it is empty but for its summaries.
+  second.covered.set(kOrigin, 3);
+  second.covered.set(kOther, 1);
+  for (uint8_t pack : {0, 64}) {
+    Bytes seed{std::byte{0}};
+    auto add = [&](uint8_t kind, const Bytes& file) {
+      append_value(seed, kind);
+      append_value(seed, static_cast<uint16_t>(file.size()));
+      append_bytes(seed, file);
+    };
+    add(static_cast<uint8_t>(1 | 16 | pack), segment(true));
+    add(2 | 16 | 32, encode_segment_header(second));
+    seeds.push_back(std::move(seed));
+  }
+  Bytes restarted{std::byte{0}};
+  SegmentHeader restart = first_header();
+  restart.sequence = 3;
+  restart.restart = true;
+  for (const auto& [kind, file] :
+       {std::pair(uint8_t{1}, segment(false)), {uint8_t{3}, segment(false, restart)}}) {
+    append_value(restarted, kind);
+    append_value(restarted, static_cast<uint16_t>(file.size()));
+    append_bytes(restarted, file);
+  }
+  seeds.push_back(std::move(restarted));
   return seeds;
 }
 
@@ -187,15 +247,38 @@ std::vector<Bytes> wire_seeds() {
   return seeds;
 }
 
+// What a leader and a follower say to each other: a new one replays, one of another origin is overwritten.
+std::vector<Bytes> session_seeds() {
+  std::vector<Bytes> seeds;
+  for (bool is_new : {true, false}) {
+    replay::MemoryMember leader(kVolumeOfSeeds.volume);
+    replay::MemoryMember follower(is_new ? VolumeId{} : kVolumeOfSeeds.volume, 2);
+    leader.write_file("a", "bytes");
+    if (!is_new) follower.write_file("own", "bytes");
+    replay::LinkPair pair(leader, follower);
+    pair.record();
+    pair.run();
+    CHECK(pair.session().caught_up());
+    seeds.push_back({static_cast<std::byte>(128 | 15 | (is_new ? 32 : 0))});
+    append_bytes(seeds.back(), pair.said_to_follower());
+    seeds.push_back({static_cast<std::byte>(128 | 64 | 15)});
+    append_bytes(seeds.back(), pair.said_to_leader());
+  }
+  return seeds;
+}
+
 }  // namespace
 
 const std::vector<Target>& targets() {
   static const std::vector<Target> all = {{"batch", fuzz_batch, batch_seeds},
+                                          {"compressed", fuzz_compressed, compressed_seeds},
+                                          {"folder", fuzz_folder, folder_seeds},
                                           {"segment", fuzz_segment, segment_seeds},
+                                          {"session", fuzz_session, session_seeds},
+                                          {"tar", fuzz_tar, tar_seeds},
                                           {"tree_stream", fuzz_tree_stream, tree_stream_seeds},
                                           {"wire", fuzz_wire, wire_seeds},
-                                          {"zip", fuzz_zip, zip_seeds},
-                                          {"tar", fuzz_tar, tar_seeds}};
+                                          {"zip", fuzz_zip, zip_seeds}};
   return all;
 }
 

@@ -1,5 +1,5 @@
 // A fuzz target: a function that any bytes must leave unharmed, or it aborts. What it checks besides are laws
-// that hold for every input it accepts.
+// that hold for every input it accepts, and how much memory it takes (memory.h).
 //
 // Each X_fuzz.cc defines one, fuzz_X, and is built twice: into the ordinary test program, which puts seeds
 // and regressions to it, and, with clang, into X_fuzz, which libFuzzer drives (tools/fuzz).
@@ -17,11 +17,20 @@ void fuzz_batch(ByteView input);
 // A segment file behind a byte of flags: 1: put its checksums right first, so that it is the fields behind
 // them that are tried; the rest, shifted: what the catalogue says is durable.
 void fuzz_segment(ByteView input);
+// A compressed segment behind a byte of flags: 1: put its checksums right first; 2: it is not compressed yet
+// (compressed_fuzz.cc says what is there instead); the rest, shifted: what the catalogue says is durable.
+void fuzz_compressed(ByteView input);
+// A journal's folder of several files: what the catalogue says is durable (u8), then for each file what it is
+// (u8: sequence number and how it is mended), a length (u16) and its bytes.
+void fuzz_folder(ByteView input);
 // Pieces of a tree as a peer sends them.
 void fuzz_tree_stream(ByteView input);
 // Frames of a connection behind a byte of flags: 128: put their checksums right first; the rest: how many
 // bytes arrive at a time, less one.
 void fuzz_wire(ByteView input);
+// The same, put to a whole leader or follower: a byte of flags (128: mend; 64: to a leader; 32: to a follower
+// that is new; the rest: the size of the pieces in which they arrive, as a power of two), then frames.
+void fuzz_session(ByteView input);
 // A ZIP.
 void fuzz_zip(ByteView input);
 // A tar behind a byte of flags: 1: put the checksums of its headers right first.

@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "snapshot/stream.h"
+#include "tests/fuzz/memory.h"
 #include "tests/fuzz/target.h"
 
 namespace reprise::fuzz {
@@ -21,6 +22,8 @@ BlobId last_blob(ByteView stream) {
 
 void fuzz_tree_stream(ByteView input) {
   const snapshot::LoadLimits limits{.memory_bytes = 16 << 20};
+  // A tree that came is sent on, and taken once more.
+  MemoryLimit limit(small_memory(input.size()) + 2 * limits.memory_bytes);
   snapshot::TreeReceiver receiver(limits);
   if (!receiver.add(input)) return;
   auto tree = receiver.finish(last_blob(input));

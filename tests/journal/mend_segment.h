@@ -15,6 +15,7 @@ class SegmentMender {
     uint64_t header = load_value<uint32_t>(at(12));
     if (header % 8 != 0 || header < journal::kSegmentFixedBytes + 8 || header > file_.size()) return;
     chain_ = hash64(ByteView(file_).first(header - 8));
+    next_index_ = load_value<uint64_t>(at(72));
     store_value(at(header - 8), chain_);
     SegmentId id{.hi = load_value<uint64_t>(at(48)), .lo = load_value<uint64_t>(at(56))};
     for (uint64_t offset = header; offset + journal::kFrameHeaderBytes <= file_.size();) {
@@ -23,6 +24,9 @@ class SegmentMender {
       offset = end;
     }
   }
+  // Behind the last frame.
+  uint64_t chain() const { return chain_; }
+  LogIndex next_index() const { return next_index_ + batches_; }
 
  private:
   std::byte* at(uint64_t offset) { return file_.data() + offset; }
@@ -48,6 +52,7 @@ class SegmentMender {
 
   Bytes& file_;
   uint64_t chain_ = 0, batches_ = 0, bytes_ = 0;
+  LogIndex next_index_ = 0;
 };
 
 // Makes every checksum, and what summaries count, what it would be had a writer put the other fields there.

@@ -6,9 +6,9 @@
 #include <memory>
 #include <random>
 
-#include "memory_member.h"
 #include "replay/follower_link.h"
 #include "replay/leader_link.h"
+#include "tests/replay/memory_member.h"
 
 namespace reprise::replay {
 
@@ -43,6 +43,7 @@ class LinkPair {
   }
   bool deliver_to_follower(std::mt19937& random, size_t piece_max) {
     Bytes bytes = std::exchange(to_follower_, {});
+    if (recording_) append_bytes(said_to_follower_, bytes);
     for_pieces(bytes, random, piece_max, [&](ByteView piece) { follower_link_->receive(piece); });
     follower_link_->tick();
     return !bytes.empty();
@@ -54,9 +55,15 @@ class LinkPair {
       out.append_pieces(pieces);
       for (ByteView piece : pieces) append_bytes(bytes, piece);
     }
+    if (recording_) append_bytes(said_to_leader_, bytes);
     for_pieces(bytes, random, piece_max, [&](ByteView piece) { leader_link_.receive(piece); });
     return !bytes.empty();
   }
+
+  // From now on keeps what either is given.
+  void record() { recording_ = true; }
+  const Bytes& said_to_follower() const { return said_to_follower_; }
+  const Bytes& said_to_leader() const { return said_to_leader_; }
 
   LeaderLink& leader_link() { return leader_link_; }
   FollowerLink& follower_link() { return *follower_link_; }
@@ -81,6 +88,8 @@ class LinkPair {
   LeaderLink leader_link_;
   std::unique_ptr<FollowerLink> follower_link_;
   Bytes to_follower_;
+  bool recording_ = false;
+  Bytes said_to_follower_, said_to_leader_;
 };
 
 }  // namespace reprise::replay
