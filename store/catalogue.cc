@@ -106,9 +106,13 @@ class LmdbCatalogue final : public Catalogue {
     return put(kBranches, as_bytes(branch.name), encode(branch));
   }
   Status raise_durable_hint(std::string_view branch, LogIndex durable) override {
-    BranchRecord record{std::string(branch), durable};
+    BranchRecord record{.name = std::string(branch), .durable_hint = durable};
     TRY(check(record));
     return lmdb_->write([&](Lmdb::Transaction& txn) { return raise_in(txn, record); });
+  }
+  Status update_branch(std::string_view name, const std::function<void(BranchRecord&)>& change) override {
+    TRY(check(BranchRecord{.name = std::string(name)}));
+    return lmdb_->write([&](Lmdb::Transaction& txn) { return update_in(txn, name, change); });
   }
   Result<std::optional<BranchRecord>> branch(std::string_view name) override {
     return one<BranchRecord>(kBranches, as_bytes(name), "branch");
@@ -134,11 +138,21 @@ class LmdbCatalogue final : public Catalogue {
     return {};
   }
   Status raise_in(Lmdb::Transaction& txn, const BranchRecord& branch) {
-    auto known = TRY(txn.get(kBranches, as_bytes(branch.name)));
+    return update_in(txn, branch.name, [&](BranchRecord& record) {
+      record.durable_hint = std::max(record.durable_hint, branch.durable_hint);
+    });
+  }
+  Status update_in(Lmdb::Transaction& txn, std::string_view name,
+                   const std::function<void(BranchRecord&)>& change) {
+    auto known = TRY(txn.get(kBranches, as_bytes(name)));
     auto before = known ? decode<BranchRecord>(*known) : std::nullopt;
     if (known && !before) return damaged("branch");
-    if (branch.durable_hint <= (before ? before->durable_hint : 0)) return {};
-    return txn.put(kBranches, as_bytes(branch.name), encode(branch));
+    BranchRecord before_change = before.value_or(BranchRecord{.name = std::string(name)});
+    BranchRecord record = before_change;
+    change(record);
+    if (record == before_change) return {};
+    TRY(check(record));
+    return txn.put(kBranches, as_bytes(name), encode(record));
   }
   Status put(Table table, ByteView key, const Bytes& value) {
     return lmdb_->write([&](Lmdb::Transaction& txn) { return txn.put(table, key, value); });
@@ -222,9 +236,20 @@ class MemoryCatalogue final : public Catalogue {
   }
   Status raise_durable_hint(std::string_view branch, LogIndex durable) override {
     std::string name(branch);
-    TRY(check(BranchRecord{name, durable}));
+    TRY(check(BranchRecord{.name = name, .durable_hint = durable}));
     std::lock_guard lock(mutex_);
     raise_locked(name, durable);
+    return {};
+  }
+  Status update_branch(std::string_view name, const std::function<void(BranchRecord&)>& change) override {
+    std::lock_guard lock(mutex_);
+    auto known = branches_.find(std::string(name));
+    BranchRecord record = known == branches_.end() ? BranchRecord{.name = std::string(name)} : known->second;
+    BranchRecord before = record;
+    change(record);
+    if (record == before) return {};
+    TRY(check(record));
+    branches_[record.name] = record;
     return {};
   }
   Result<std::optional<BranchRecord>> branch(std::string_view name) override {
@@ -241,7 +266,7 @@ class MemoryCatalogue final : public Catalogue {
  private:
   void raise_locked(const std::string& name, LogIndex durable) {
     if (durable == 0) return;
-    BranchRecord& branch = branches_.try_emplace(name, BranchRecord{name, 0}).first->second;
+    BranchRecord& branch = branches_.try_emplace(name, BranchRecord{.name = name}).first->second;
     branch.durable_hint = std::max(branch.durable_hint, durable);
   }
   template <class Map>

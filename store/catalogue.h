@@ -7,6 +7,7 @@
 // kCatalogueTextLimit bytes.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -63,10 +64,18 @@ struct BlobPlace {
   bool operator==(const BlobPlace&) const = default;
 };
 
+inline constexpr size_t kBranchWritersMax = 64;  // the newest are kept
+
 // Of one branch.
 struct BranchRecord {
   std::string name;
   LogIndex durable_hint = 0;  // the journal was on the disk at least up to here
+  // Trimming has taken at most what lies before this batch: a journal that begins later has lost something.
+  // 0: nothing is known, in a store of an earlier version.
+  LogIndex journal_begins = 1;
+  // Origins minted for the branch whose writer was not seen to close, oldest first: peers may have more of
+  // their streams than the journal.
+  std::vector<OriginId> writers;
 
   bool operator==(const BranchRecord&) const = default;
 };
@@ -87,6 +96,9 @@ class Catalogue {
   virtual Result<std::optional<MarkRecord>> mark(std::string_view branch, std::string_view name) = 0;
   virtual Result<std::vector<MarkRecord>> marks() = 0;
   virtual Status put_branch(const BranchRecord& branch) = 0;
+  // Lets `change` have the branch's record as it is, or a new one, and puts what it makes of it, if that is
+  // another; one transaction. The name stays.
+  virtual Status update_branch(std::string_view name, const std::function<void(BranchRecord&)>& change) = 0;
   // Makes the branch's durable hint `durable`, if it is less.
   virtual Status raise_durable_hint(std::string_view branch, LogIndex durable) = 0;
   virtual Result<std::optional<BranchRecord>> branch(std::string_view name) = 0;

@@ -8,10 +8,11 @@ namespace reprise::store {
 namespace {
 
 constexpr uint8_t kRecordVersion = 0;
+constexpr uint8_t kBranchVersion = 1;  // 0 ended with the durable hint
 
 class Writer {
  public:
-  Writer() { value(kRecordVersion); }
+  explicit Writer(uint8_t version = kRecordVersion) { value(version); }
   template <class T>
   Writer& value(const T& v) {
     append_value(out_, v);
@@ -33,7 +34,11 @@ class Writer {
 
 class Reader {
  public:
-  explicit Reader(ByteView bytes) : in_(bytes) { ok_ = value<uint8_t>() == kRecordVersion; }
+  explicit Reader(ByteView bytes, uint8_t newest = kRecordVersion) : in_(bytes) {
+    version_ = value<uint8_t>();
+    ok_ = version_ <= newest;
+  }
+  uint8_t version() const { return version_; }
   template <class T>
   T value() {
     return in_.value<T>();
@@ -65,13 +70,13 @@ class Reader {
 
  private:
   ByteReader in_;
+  uint8_t version_ = 0;
   bool ok_ = true;
 };
 
 Status check_length(std::string_view what, size_t found, size_t limit) {
   if (found <= limit) return {};
-  return fail(Code::kInvalidArgument,
-              fmt::format("{}: expected at most {} bytes, found {}", what, limit, found));
+  return fail(Code::kInvalidArgument, fmt::format("{}: expected at most {}, found {}", what, limit, found));
 }
 
 }  // namespace
@@ -132,15 +137,29 @@ std::optional<MarkRecord> decode(ByteView bytes) {
 }
 
 Bytes encode(const BranchRecord& r) {
-  return Writer().text(r.name).value(r.durable_hint).take();
+  Writer out(kBranchVersion);
+  out.text(r.name).value(r.durable_hint).value(r.journal_begins);
+  out.value(static_cast<uint32_t>(r.writers.size()));
+  for (OriginId writer : r.writers) out.value(writer.hi).value(writer.lo);
+  return out.take();
 }
 
 template <>
 std::optional<BranchRecord> decode(ByteView bytes) {
-  Reader in(bytes);
+  Reader in(bytes, kBranchVersion);
   BranchRecord r;
   r.name = in.text();
   r.durable_hint = in.value<uint64_t>();
+  r.journal_begins = 0;
+  if (in.version() == 0) return in.done(std::move(r));
+  r.journal_begins = in.value<uint64_t>();
+  auto writers = in.value<uint32_t>();
+  for (uint32_t i = 0; i < writers && writers <= kBranchWritersMax; ++i) {
+    OriginId writer;
+    writer.hi = in.value<uint64_t>();
+    writer.lo = in.value<uint64_t>();
+    r.writers.push_back(writer);
+  }
   return in.done(std::move(r));
 }
 
@@ -171,6 +190,7 @@ Status check(const MarkRecord& record) {
 }
 
 Status check(const BranchRecord& record) {
+  TRY(check_length("writers of a branch", record.writers.size(), kBranchWritersMax));
   return Store::check_name("branch", record.name);
 }
 

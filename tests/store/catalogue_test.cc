@@ -119,6 +119,40 @@ TEST_P(CatalogueTest, WhatIsKnownToBeOnTheDiskIsOnlyRaised) {
   EXPECT_EQ(catalogue_->branch("main"), (BranchRecord{"main", 3}));
 }
 
+TEST_P(CatalogueTest, ABranchIsChangedAsAWholeAndRaisingItsHintLeavesTheRest) {
+  const OriginId one{.hi = 1, .lo = 2}, two{.hi = 3, .lo = 4};
+  auto add = [&](OriginId writer) {
+    return catalogue_->update_branch("main", [&](BranchRecord& branch) {
+      branch.writers.push_back(writer);
+      branch.journal_begins = 5 * branch.writers.size();
+    });
+  };
+  ASSERT_TRUE(add(one));
+  ASSERT_TRUE(add(two));
+  ASSERT_TRUE(catalogue_->raise_durable_hint("main", 7));
+  BranchRecord expected{.name = "main", .durable_hint = 7, .journal_begins = 10, .writers = {one, two}};
+  EXPECT_EQ(catalogue_->branch("main"), expected);
+  ASSERT_TRUE(catalogue_->update_branch("main", [](BranchRecord&) {}));
+  EXPECT_EQ(catalogue_->branch("main"), expected);
+  Status too_many = catalogue_->update_branch(
+      "main", [](BranchRecord& branch) { branch.writers.resize(kBranchWritersMax + 1); });
+  EXPECT_EQ(too_many.error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(catalogue_->branch("main"), expected);
+  ASSERT_TRUE(catalogue_->update_branch("fresh", [](BranchRecord&) {}));
+  EXPECT_FALSE(catalogue_->branch("fresh")->has_value()) << "nothing is known of it";
+}
+
+TEST(Records, ABranchAsEarlierVersionsWroteItKnowsNotWhereItBegins) {
+  BranchRecord now{.name = "main", .durable_hint = 9, .journal_begins = 3, .writers = {{.hi = 1, .lo = 2}}};
+  Bytes bytes = encode(now);
+  EXPECT_EQ(decode<BranchRecord>(bytes), now);
+  Bytes earlier(bytes.begin(), bytes.begin() + 1 + 4 + 4 + 8);
+  EXPECT_FALSE(decode<BranchRecord>(earlier)) << "cut off";
+  earlier[0] = std::byte{0};
+  EXPECT_EQ(decode<BranchRecord>(earlier),
+            (BranchRecord{.name = "main", .durable_hint = 9, .journal_begins = 0}));
+}
+
 TEST_P(CatalogueTest, BranchesAndBlobsAreFoundAgain) {
   ASSERT_TRUE(catalogue_->put_branch({"main", 5}));
   ASSERT_TRUE(catalogue_->put_branch({"main", 9}));
@@ -232,7 +266,7 @@ void expect_only_whole_records_decode(const Record& record) {
   bytes.push_back(std::byte{0});
   EXPECT_EQ(decode<Record>(bytes), std::nullopt);
   bytes.pop_back();
-  bytes[0] = std::byte{1};  // another version
+  bytes[0] = std::byte{2};  // another version
   EXPECT_EQ(decode<Record>(bytes), std::nullopt);
 }
 
