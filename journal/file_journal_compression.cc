@@ -93,6 +93,21 @@ void FileJournal::note_compression(uint64_t sequence, const Error& failure) {
   }
 }
 
+Result<JournalFiles> journal_files(Directory& directory, const JournalIdentity& identity) {
+  JournalFiles files;
+  for (uint64_t sequence : TRY(list_segments(directory))) {
+    auto reader = TRY(open_own_segment(directory, sequence, identity));
+    if (reader->header().restart) files = {.begins_anew = true};  // what is before it is no part of the log
+    auto file = TRY(directory.open(segment_name(sequence), OpenMode::kRead));
+    files.segments.push_back({.first_index = reader->header().first_index,
+                              .bytes = TRY(file->size()),
+                              .compressed = reader->compressed()});
+    files.bytes += files.segments.back().bytes;
+    files.compressed += reader->compressed() ? 1 : 0;
+  }
+  return files;
+}
+
 Result<JournalFiles> FileJournal::files() const {
   JournalFiles files;
   std::vector<uint64_t> sequences;

@@ -60,6 +60,7 @@ struct JournalFiles {
   std::vector<JournalFile> segments;         // ascending, the last is being written
   uint64_t bytes = 0;                        // of all
   uint64_t compressed = 0;                   // how many of them are
+  bool begins_anew = false;                  // the first one follows nothing: an overwrite began it
   std::optional<Error> compression_failure;  // why no more are
 };
 
@@ -70,6 +71,7 @@ struct Recovery {
   std::string cut_file;          // where
   uint64_t cut_offset = 0;
   bool clean_close = false;
+  bool begins_anew = false;  // the first segment follows nothing: an overwrite began it
 };
 
 struct Logged {
@@ -97,6 +99,9 @@ class Cursor {
   // Waits until next() would have something, at most timeout_ms; false on timeout or when the journal closes.
   virtual bool wait(uint32_t timeout_ms) = 0;
 };
+
+// Of the segments in `directory`, of which nobody has the journal open.
+Result<JournalFiles> journal_files(Directory& directory, const JournalIdentity& identity);
 
 class Journal {
  public:

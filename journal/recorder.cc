@@ -43,10 +43,15 @@ struct Recorder::State {
   Journal& journal;
   Clock& clock;
   Random& random;
-  const OriginId origin, previous;
+  const OriginId origin;
   const bool always;  // every call waits for the disk
 
+  std::mutex claiming;
+  Claim claim;  // guarded by `claiming`
+  std::atomic<bool> claimed;
+
   // Of the recording thread.
+  OriginId previous;     // whose batch was the last before the stream began
   bool begun = false;    // the stream has its first batch
   bool in_call = false;  // between the first record of a call and its end
   uint64_t prefix = 0;   // of the inode ids handed out; 0 before the first
@@ -79,13 +84,23 @@ struct Recorder::State {
   std::optional<Error> failure;
   std::atomic<bool> failed{false};
 
-  State(Journal& to, Clock& time, Random& chance, OriginId before)
+  State(Journal& to, Clock& time, Random& chance, OriginId before, Claim claims)
       : journal(to),
         clock(time),
         random(chance),
         origin(chance.next_id<OriginId>()),
-        previous(before),
-        always(to.durability() == Durability::kAlways) {}
+        always(to.durability() == Durability::kAlways),
+        claim(std::move(claims)),
+        claimed(claim == nullptr),
+        previous(before) {}
+
+  Status claim_once() {
+    std::lock_guard one(claiming);
+    if (claimed.load(std::memory_order_relaxed)) return {};
+    TRY(claim(origin));
+    claimed.store(true, std::memory_order_release);
+    return {};
+  }
 
   // With the gate.
   void close_open(BatchKind kind = BatchKind::kOrdinary);
@@ -234,9 +249,9 @@ Recorder::~Recorder() {
 }
 
 std::unique_ptr<Recorder> Recorder::create(Journal& journal, Clock& clock, Random& random,
-                                           const Vector& applied, uint64_t lamport,
-                                           OriginId previous_origin) {
-  auto state = std::make_unique<State>(journal, clock, random, previous_origin);
+                                           const Vector& applied, uint64_t lamport, OriginId previous_origin,
+                                           Claim claim) {
+  auto state = std::make_unique<State>(journal, clock, random, previous_origin, std::move(claim));
   state->applied = applied;
   state->lamport = lamport;
   if (Lsn of_previous = applied.get(previous_origin); of_previous > 0) {
@@ -251,6 +266,10 @@ OriginId Recorder::origin() const {
   return state_->origin;
 }
 
+bool Recorder::begun() const {
+  return state_->begun;
+}
+
 Vector Recorder::vector() const {
   std::lock_guard lock(state_->mutex);
   return state_->applied;
@@ -263,6 +282,7 @@ uint64_t Recorder::lamport() const {
 
 void Recorder::observe(const BatchHeader& header) {
   CHECK(header.origin != state_->origin);
+  if (!state_->begun) state_->previous = header.origin;
   std::lock_guard lock(state_->mutex);
   state_->lamport = std::max(state_->lamport, header.lamport);
   state_->applied.set(header.origin, header.lsn);
@@ -293,6 +313,9 @@ void Recorder::hand_over() {
 fs::Outcome<void> Recorder::reserve(size_t bytes) {
   if (state_->failed.load(std::memory_order_acquire)) [[unlikely]]
     return errno_of(*state_->failure, EROFS);
+  if (!state_->claimed.load(std::memory_order_acquire)) [[unlikely]] {
+    if (Status claimed = state_->claim_once(); !claimed) return errno_of(claimed.error(), EROFS);
+  }
   if (Status room = state_->journal.reserve(bytes); !room) [[unlikely]]
     return errno_of(room.error(), EROFS);
   return {};

@@ -15,6 +15,7 @@
 // that lock or outside of it. reserve, commit and flush may wait. Lock order: appending, gate, mutex.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "fs/filesystem.h"
@@ -29,9 +30,12 @@ class Recorder final : public fs::OperationSink, public fs::InodeIdSource, priva
  public:
   // `applied` is what the tree already has, `lamport` the largest seen. `previous_origin` is the one whose
   // batch was the last to be applied, if it is known: it depends on all of `applied` but its own entry, so
-  // that this origin need only name that. journal, clock and random must outlive it.
+  // that this origin need only name that. `claim` (may be null) keeps the origin's id in a safe place: called
+  // by reserve(), until it succeeds, so before the stream begins. journal, clock and random must outlive it.
+  using Claim = std::function<Status(OriginId)>;
   static std::unique_ptr<Recorder> create(Journal& journal, Clock& clock, Random& random,
-                                          const Vector& applied, uint64_t lamport, OriginId previous_origin);
+                                          const Vector& applied, uint64_t lamport, OriginId previous_origin,
+                                          Claim claim = nullptr);
   // Appends what is gathered. Whoever wants to know how that went has called flush().
   ~Recorder() override;
 
@@ -41,14 +45,18 @@ class Recorder final : public fs::OperationSink, public fs::InodeIdSource, priva
   // after flush().
   Vector vector() const;
   uint64_t lamport() const;
-  // A batch of another origin was applied and appended: later own batches depend on it.
+  // Has the stream its first operation? With the filesystem's lock.
+  bool begun() const;
+  // A batch of another origin was applied and appended: later own batches depend on it. With the filesystem's
+  // lock.
   void observe(const BatchHeader& header);
   // Closes the open batch, if any, after the call that is being recorded. Returns the log index of the newest
   // own batch, 0 if there is none.
   Result<LogIndex> flush();
 
   // OperationSink
-  fs::Outcome<void> reserve(size_t bytes) override;  // EROFS or ENOSPC once the journal has failed
+  // EROFS or ENOSPC once the journal has failed, or if the origin could not be claimed.
+  fs::Outcome<void> reserve(size_t bytes) override;
   void record(const fs::Operation& operation, std::string_view label) override;
   fs::Outcome<void> end_call() override;  // EIO or ENOSPC: the journal does not have it
   fs::Outcome<void> commit() override;    // durability `always`: waits until the disk has it; likewise

@@ -9,10 +9,8 @@
 namespace reprise::journal {
 namespace {
 
-constexpr std::string_view kOfferRepair = "; `reprise repair` cuts it off and keeps a copy";
-
 Error corrupt(std::string what) {
-  return Error(Code::kCorrupt, std::move(what) + std::string(kOfferRepair));
+  return Error(Code::kCorrupt, std::move(what));
 }
 
 // Files of segments that were being begun when the process died.
@@ -241,8 +239,9 @@ std::optional<Error> damage_below_durable(SegmentReader& reader, const Error& da
   return std::nullopt;
 }
 
-Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& identity,
-                                 LogIndex durable_hint) {
+namespace {
+
+Result<RecoveredLog> recover(Directory& directory, const JournalIdentity& identity, LogIndex durable_hint) {
   RecoveredLog log;
   TRY(remove_unfinished(directory));
   OpenedSegments opened = TRY(open_segments(directory, identity));
@@ -284,8 +283,23 @@ Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& id
   log.last_header = last.header();
   log.state = last.state();
   log.state.sealed = log.sealed;
+  log.recovery.begins_anew = opened.readers.front()->header().restart;
   log.recovery.first = log.segments.front().first_index;
   log.recovery.last = log.state.next_index - 1;
+  return log;
+}
+
+}  // namespace
+
+Error offer_repair(const Error& error) {
+  if (error.code() != Code::kCorrupt) return error;
+  return Error(error.code(), error.message() + "; `reprise repair` cuts it off and keeps a copy");
+}
+
+Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& identity,
+                                 LogIndex durable_hint) {
+  auto log = recover(directory, identity, durable_hint);
+  if (!log) return std::unexpected(offer_repair(log.error()));
   return log;
 }
 

@@ -46,10 +46,14 @@ struct RecoveredLog {
   Recovery recovery;
 };
 
+// What is corrupt is said to be a case for `reprise repair`.
 Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& identity,
                                  LogIndex durable_hint);
 
-// --- shared with verify.cc
+// --- shared with verify.cc and segments_cursor.cc
+
+// What is corrupt, and what can be done about it.
+Error offer_repair(const Error& error);
 
 // Sequence numbers of the segments there are, ascending.
 Result<std::vector<uint64_t>> list_segments(Directory& directory);

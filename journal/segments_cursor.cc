@@ -22,6 +22,7 @@ Result<std::unique_ptr<SegmentsCursor>> SegmentsCursor::open(Directory& director
     auto reader = TRY(open_own_segment(directory, *sequence, identity));
     cursor->first_ = reader->header().first_index;
     at_restart = reader->header().restart;
+    cursor->begins_anew_ = at_restart;
     if (begin > from || from == 0) {
       cursor->rest_.push_front(*sequence);
       begin = cursor->first_;
@@ -41,9 +42,11 @@ Result<std::unique_ptr<SegmentsCursor>> SegmentsCursor::open(Directory& director
 
 Status SegmentsCursor::open_next_segment() {
   auto next = TRY(open_own_segment(directory_, rest_.front(), identity_));
-  if (reader_ != nullptr)
-    TRY(check_succession(*next, reader_->header().sequence + 1, reader_->state().next_index,
-                         reader_->chain()));
+  if (reader_ != nullptr) {
+    Status follows = check_succession(*next, reader_->header().sequence + 1, reader_->state().next_index,
+                                      reader_->chain());
+    if (!follows) return std::unexpected(offer_repair(follows.error()));
+  }
   reader_ = std::move(next);
   rest_.pop_front();
   // Past what is not asked for, if the segment has an index.
@@ -55,7 +58,8 @@ Status SegmentsCursor::open_next_segment() {
 
 // The last segment ends here, for this reason.
 Status SegmentsCursor::end_at(const Error& damage) {
-  if (auto worse = damage_below_durable(*reader_, damage, durable_hint_)) return std::unexpected(*worse);
+  if (auto worse = damage_below_durable(*reader_, damage, durable_hint_))
+    return std::unexpected(offer_repair(*worse));
   torn_tail_ = damage;
   reader_.reset();
   return {};
@@ -72,8 +76,8 @@ Result<std::optional<Logged>> SegmentsCursor::next() {
     if (!*frame) {
       if (rest_.empty()) {
         if (reader_->state().next_index <= durable_hint_)
-          return std::unexpected(*damage_below_durable(
-              *reader_, reader_->damaged("the end of the file").error(), durable_hint_));
+          return std::unexpected(offer_repair(*damage_below_durable(
+              *reader_, reader_->damaged("the end of the file").error(), durable_hint_)));
         break;
       }
       TRY(open_next_segment());

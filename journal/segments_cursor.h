@@ -27,6 +27,8 @@ class SegmentsCursor final : public Cursor {
   bool wait(uint32_t) override { return false; }
   // The oldest batch there is.
   LogIndex first() const { return first_; }
+  // Nothing was ever before it: an overwrite began the log there.
+  bool begins_anew() const { return begins_anew_; }
   // Why the log ended before the last file did; nullopt if it did not.
   const std::optional<Error>& torn_tail() const { return torn_tail_; }
 
@@ -42,6 +44,7 @@ class SegmentsCursor final : public Cursor {
   std::deque<uint64_t> rest_;  // segments not opened yet
   std::unique_ptr<SegmentReader> reader_;
   LogIndex first_ = 0;
+  bool begins_anew_ = false;
   LogIndex from_ = 0;
   std::optional<Error> torn_tail_;
 };

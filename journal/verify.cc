@@ -77,6 +77,7 @@ class Walker {
       walk_.report.first = reader.header().first_index;
       walk_.report.last = walk_.report.first - 1;
       walk_.report.vector = reader.header().covered;
+      walk_.report.begins_anew = reader.header().restart;
     } else if (auto wrong = check_start(reader, walk_.sequences[i - 1] + 1)) {
       found(i, 0, *wrong);
       return {};
@@ -266,6 +267,12 @@ Result<JournalRepair> repair_journal(Directory& directory, const JournalIdentity
     }
   }
   return repair;
+}
+
+Status set_aside_segments(Directory& directory, JournalRepair& repair) {
+  std::vector<uint64_t> sequences = TRY(list_segments(directory));
+  for (size_t i = sequences.size(); i-- > 0;) TRY(keep_whole(directory, sequences[i], repair));
+  return {};
 }
 
 }  // namespace reprise::journal

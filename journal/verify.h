@@ -25,6 +25,7 @@ struct JournalReport {
   LogIndex first = 1, last = 0;        // of the good batches; last = first - 1 if there are none
   Vector vector;                       // of everything up to there
   bool clean_close = false;
+  bool begins_anew = false;      // an overwrite began the log
   std::optional<Error> problem;  // the first one; names file, offset and log index
   bool torn_tail = false;        // the problem is one that opening mends by itself
 };
@@ -45,5 +46,9 @@ struct JournalRepair {
 // repaired again.
 Result<JournalRepair> repair_journal(Directory& directory, const JournalIdentity& identity,
                                      const JournalProgress& progress = nullptr);
+
+// Puts all segments that are left aside, newest first, and says so in `repair`: for a log that ends before
+// what a snapshot holds, since the next opening begins it anew.
+Status set_aside_segments(Directory& directory, JournalRepair& repair);
 
 }  // namespace reprise::journal

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "journal/recovery.h"
+#include "journal/segments_cursor.h"
 #include "tests/journal/batches.h"
 #include "tests/journal/fake_world.h"
 
@@ -174,6 +176,76 @@ TEST(Verify, RepairMayFailAnywhereAndBeRunAgain) {
     if (first) break;
     ASSERT_LT(k, 100);
   }
+}
+
+TEST(Repair, WhatIsLeftCanBeSetAsideAsWellAndIsNamed) {
+  auto disk = several_segments();
+  uint64_t before = all_bytes(*disk);
+  auto second = std::next(disk->files.begin());
+  second->second->bytes[200] ^= std::byte{1};
+  FakeDirectory directory(disk);
+  auto repair = repair_journal(directory, kIdentity);
+  ASSERT_TRUE(repair);
+  size_t cut = repair->kept.size();
+  auto left = list_segments(directory);
+  ASSERT_TRUE(left);
+  ASSERT_FALSE(left->empty());
+  ASSERT_TRUE(set_aside_segments(directory, *repair));
+  EXPECT_EQ(repair->kept.size(), cut + left->size());
+  EXPECT_TRUE(list_segments(directory)->empty());
+  EXPECT_EQ(all_bytes(*disk), before) << "bytes were destroyed";
+  for (const std::string& name : repair->kept) EXPECT_TRUE(disk->files.contains(name)) << name;
+}
+
+TEST(Repair, IsOfferedOnceByWhoRefusesAndNotByVerify) {
+  auto disk = several_segments();
+  disk->files.begin()->second->bytes.resize(disk->files.begin()->second->bytes.size() - 8);
+  FakeDirectory directory(disk);
+  auto count = [](const std::string& text) {
+    size_t times = 0;
+    for (size_t at = 0; (at = text.find("reprise repair", at)) != std::string::npos; ++at) ++times;
+    return times;
+  };
+  auto report = verify_journal(directory, kIdentity, 0);
+  ASSERT_TRUE(report && report->problem);
+  EXPECT_EQ(count(report->problem->message()), 0u) << report->problem->message();
+  auto opened = recover_log(directory, kIdentity, 0);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(count(opened.error().message()), 1u) << opened.error().message();
+  auto cut_at_end = several_segments();
+  auto last = std::prev(cut_at_end->files.end());
+  last->second->bytes.resize(last->second->bytes.size() - 8);
+  FakeDirectory second(cut_at_end);
+  auto cursor = SegmentsCursor::open(second, kIdentity, 0, kBatches + 1);
+  ASSERT_TRUE(cursor);
+  Result<std::optional<Logged>> next;
+  do next = (*cursor)->next();
+  while (next && *next);
+  ASSERT_FALSE(next);
+  EXPECT_EQ(count(next.error().message()), 1u) << next.error().message();
+}
+
+TEST(Files, OfAJournalThatNobodyHasOpenAreTheSameAsOfOneThatIs) {
+  auto disk = several_segments();
+  FakeDirectory directory(disk);
+  auto stopped = journal_files(directory, kIdentity);
+  ASSERT_TRUE(stopped);
+  EXPECT_EQ(stopped->bytes, all_bytes(*disk));
+  EXPECT_FALSE(stopped->begins_anew);
+  auto journal = *open_on(disk);
+  auto live = journal->files();
+  ASSERT_TRUE(live);
+  ASSERT_EQ(live->segments.size(), stopped->segments.size());
+  for (size_t i = 0; i < live->segments.size(); ++i) {
+    EXPECT_EQ(live->segments[i].first_index, stopped->segments[i].first_index);
+    EXPECT_EQ(live->segments[i].bytes, stopped->segments[i].bytes);
+  }
+  ASSERT_TRUE(journal->restart_at(100, {}));
+  ASSERT_TRUE(journal->close());
+  auto restarted = journal_files(directory, kIdentity);
+  ASSERT_TRUE(restarted);
+  EXPECT_TRUE(restarted->begins_anew);
+  EXPECT_EQ(restarted->segments.front().first_index, 100u);
 }
 
 }  // namespace
