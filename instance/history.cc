@@ -53,6 +53,14 @@ Result<LogIndex> index_at_time(store::Store& store, std::string_view branch, Tim
   return found;
 }
 
+// The oldest state that a snapshot still has, for a person; nothing if there is none.
+Result<std::string> oldest_state(store::Store& store, std::string_view branch) {
+  std::optional<LogIndex> oldest;
+  for (const store::SnapshotRecord& record : TRY(store.catalogue().snapshots()))
+    if (record.branch == branch) oldest = std::min(oldest.value_or(record.log_index), record.log_index);
+  return oldest ? fmt::format(", and the oldest state there is, is that after batch {}", *oldest) : "";
+}
+
 // The batch after which all of the position's vector was applied, and nothing more.
 Result<LogIndex> index_of_position(store::Store& store, std::string_view branch,
                                    const journal::Position& position) {
@@ -86,12 +94,27 @@ Result<LogIndex> index_of_position(store::Store& store, std::string_view branch,
 
 }  // namespace
 
+std::optional<Error> missing_beginning(const std::optional<store::BranchRecord>& branch, LogIndex first,
+                                       bool begins_anew) {
+  LogIndex begins = branch ? branch->journal_begins : 0;
+  if (begins == 0 || first <= begins || begins_anew) return std::nullopt;
+  return Error(
+      Code::kCorrupt,
+      fmt::format("the journal of branch {}: expected batches from {} at the latest, found them from {}: "
+                  "segments at its beginning are missing; `reprise repair` goes on without them",
+                  branch->name, begins, first));
+}
+
 Result<History> History::open(store::Store& store, std::string_view branch, LogIndex from) {
   History history;
   auto record = TRY(store.catalogue().branch(branch));
   history.directory_ = TRY(store.journal_directory(branch));
   history.cursor_ = TRY(journal::SegmentsCursor::open(
       *history.directory_, {store.volume(), std::string(branch)}, from, record ? record->durable_hint : 0));
+  // Asked again: it may have been trimmed meanwhile, and the catalogue is told first.
+  const journal::SegmentsCursor& cursor = *history.cursor_;
+  auto lost = missing_beginning(TRY(store.catalogue().branch(branch)), cursor.first(), cursor.begins_anew());
+  if (lost) return std::unexpected(lost->with_context(store.path()));
   return history;
 }
 
@@ -153,6 +176,14 @@ Result<State> state_at(store::Store& store, std::string_view branch, std::option
     auto opened = History::open(store, branch, begin + 1);
     // Without the journal in between, an older base is of no use: then the snapshot that cannot be read is
     // what is wrong.
+    if (!opened && opened.error().code() == Code::kGap && !base.unreadable) {
+      LogIndex oldest = TRY(History::open(store, branch)).cursor().first();
+      return fail(
+          Code::kGap,
+          fmt::format("{}: branch {} cannot be shown as it was {}: its journal begins at batch {}{}",
+                      store.path(), branch, until ? fmt::format("after batch {}", *until) : "at its end",
+                      oldest, TRY(oldest_state(store, branch))));
+    }
     if (!opened) return std::unexpected(base.unreadable.value_or(opened.error()));
     History history = std::move(*opened);
     state.replayed = TRY(

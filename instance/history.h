@@ -43,10 +43,16 @@ Result<State> state_at(store::Store& store, std::string_view branch, std::option
 // How the state's position is shown: by its last batch, if the journal still has that.
 Result<std::string> token_of(store::Store& store, std::string_view branch, const State& state);
 
+// What is wrong with a journal whose oldest batch is `first`, if it has been trimmed less than that.
+// `begins_anew`: an overwrite began it there.
+std::optional<Error> missing_beginning(const std::optional<store::BranchRecord>& branch, LogIndex first,
+                                       bool begins_anew);
+
 // A cursor and the directory it reads.
 class History {
  public:
-  // From batch `from`, or with 0 from the oldest there is.
+  // From batch `from`, or with 0 from the oldest there is. kGap if that has been trimmed, kCorrupt if it is
+  // missing.
   static Result<History> open(store::Store& store, std::string_view branch, LogIndex from = 0);
   journal::SegmentsCursor& cursor() { return *cursor_; }
 

@@ -10,6 +10,7 @@ namespace {
 
 constexpr uint32_t kWaitSlice_ms = 50;
 constexpr uint32_t kGreeting_ms = 1000;  // a leader that is there has answered by then
+constexpr uint32_t kRetry_ms = 1200;     // a follower that is there has tried again by then (FollowerOptions)
 
 Json catch_up_json(const replay::FollowerStatus& status) {
   const replay::CatchUpDecision& decision = *status.decision;
@@ -45,6 +46,7 @@ Json peer_json(const replay::PeerStatus& peer) {
                {"tier", replay::tier_name(peer.tier)},
                {"reason", peer.reason},
                {"sent_bytes", peer.sent_bytes},
+               {"taken_back_batches", peer.taken_back},
                {"overwrites", peer.overwrites},
                {"resyncs", peer.resyncs}};
   if (!peer.ended.empty()) json["ended"] = peer.ended;
@@ -110,6 +112,50 @@ Host::~Host() {
   stop();
 }
 
+Status Host::take_back_tail(const std::function<bool()>& cancelled) {
+  const uint32_t timeout_ms = options_.await_followers_ms;
+  if (!options_.listen || timeout_ms == 0 || !instance_->may_take_back()) return {};
+  spdlog::warn("{}: was not closed cleanly; waiting up to {:.1f} s for followers that may have what was lost",
+               options_.store_path, static_cast<double>(timeout_ms) / 1000);
+  // A leader of its own: those who come now come again when guests are let in.
+  auto leader = TRY(replay::Leader::listen(network_, *options_.listen, *instance_, options_.instance.clock));
+  LogIndex before = instance_->journal().last();
+  TRY(await_peers(*leader, cancelled));
+  leader->stop();
+  taken_back_ = instance_->journal().last() - before;
+  if (*taken_back_ > 0) {
+    spdlog::warn("{}: took back {} batches that followers had and this disk had lost", options_.store_path,
+                 *taken_back_);
+  }
+  return {};
+}
+
+// Until somebody was there and everybody had the time to be, and nobody is still sending; longer only while
+// something comes.
+Status Host::await_peers(replay::Leader& leader, const std::function<bool()>& cancelled) {
+  const uint32_t timeout_ms = options_.await_followers_ms;
+  Clock& clock = options_.instance.clock;
+  const uint64_t begin_ns = clock.monotonic_ns();
+  uint64_t moved_ns = begin_ns;
+  for (LogIndex last = instance_->journal().last();;) {
+    if (cancelled && cancelled()) return fail(Code::kCancelled, "cancelled while waiting for followers");
+    uint64_t now_ns = clock.monotonic_ns();
+    if (LogIndex now = instance_->journal().last(); now != last) {
+      last = now;
+      moved_ns = now_ns;
+    }
+    bool met = false, busy = false;
+    for (const replay::PeerStatus& peer : leader.peers()) {
+      met |= peer.decided;
+      busy |= peer.connected && peer.greeted && !peer.decided;
+    }
+    bool everybody = now_ns - begin_ns >= uint64_t{std::min(kRetry_ms, timeout_ms)} * 1'000'000;
+    if (met && !busy && everybody) return {};
+    if (now_ns - moved_ns >= uint64_t{timeout_ms} * 1'000'000) return {};
+    clock.sleep_ns(5'000'000);
+  }
+}
+
 Status Host::connect(uint32_t contact_timeout_ms, const std::function<bool()>& cancelled) {
   if (options_.follow) {
     bool must_wait = instance_->store() == nullptr;
@@ -157,6 +203,15 @@ Status Host::check_not_detached() const {
                           status.last_error ? status.last_error->message() : "no reason given"));
 }
 
+Json Host::recovery_json() const {
+  const OpenReport& report = instance_->open_report();
+  Json json = {{"snapshot", report.snapshot},
+               {"batches_replayed", report.batches_replayed},
+               {"cut_bytes", report.recovery.cut_bytes}};
+  if (taken_back_) json["taken_back_batches"] = *taken_back_;
+  return json;
+}
+
 Json Host::statistics() {
   Json json;
   journal::Vector vector = instance_->vector();
@@ -168,9 +223,7 @@ Json Host::statistics() {
   json["inodes"] = usage.inodes;
   json["bytes"] = usage.blocks * fs::kBlockSize;
   json["journal"] = journal_json(journal);
-  json["opened"] = {{"snapshot", instance_->open_report().snapshot},
-                    {"batches_replayed", instance_->open_report().batches_replayed},
-                    {"cut_bytes", instance_->open_report().recovery.cut_bytes}};
+  json["opened"] = recovery_json();
   Json origins = Json::object();
   for (auto& [origin, lsn] : vector.entries()) origins[origin.to_string()] = lsn;
   json["vector"] = origins;

@@ -24,7 +24,8 @@ struct HostOptions {
   InstanceOptions instance;
   std::string store_path;  // created if it is not there
   std::optional<Endpoint> listen, follow;
-  std::string label;  // of marks set from outside
+  std::string label;                    // of marks set from outside
+  uint32_t await_followers_ms = 3'000;  // take_back_tail()
 };
 
 class Host {
@@ -35,6 +36,10 @@ class Host {
   Instance& instance() { return *instance_; }
   // Did open() or connect() make the store?
   bool made_store() const { return made_store_; }
+  // Where this is a leader that was not closed cleanly: listens, and waits for followers that may have what
+  // its disk lost, and for that to be taken back. Before connect(), and before guests are let in: what they
+  // write ends it. kCancelled, and as listening fails.
+  Status take_back_tail(const std::function<bool()>& cancelled = nullptr);
   // Starts following: where the store is new it waits until it is caught up, else a second for the leader's
   // greeting. Then listens, for peers and for control. `cancelled` is asked now and then while it waits.
   // kTimeout, kCancelled, kWrongVolume, kBusy …
@@ -57,6 +62,8 @@ class Host {
   Status meet_leader(const std::function<bool()>& cancelled);
   Status check_not_detached() const;
   std::vector<journal::Vector> positions_of_peers() const;
+  Status await_peers(replay::Leader& leader, const std::function<bool()>& cancelled);
+  Json recovery_json() const;
 
   HostOptions options_;
   Network& network_;
@@ -66,6 +73,7 @@ class Host {
   std::unique_ptr<replay::Leader> leader_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<Keeper> keeper_;
+  std::optional<uint64_t> taken_back_;  // batches; nullopt: nobody was waited for
   std::function<void(Json&)> more_statistics_;
   std::function<Status()> flush_;
 };

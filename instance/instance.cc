@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "instance/history.h"
 #include "instance/marks.h"
 #include "instance/snapshots.h"
 
@@ -83,11 +84,14 @@ Status Instance::open_journal() {
   }
   auto branch = TRY(store_->catalogue().branch(options_.branch));
   LogIndex durable_hint = branch ? branch->durable_hint : 0;
+  if (branch) former_origins_ = branch->writers;
   auto directory = TRY(store_->journal_directory(options_.branch));
   if (uint64_t limit = options_.retention.journal_bytes; limit != 0)
     options_.journal.segment_bytes = std::min(options_.journal.segment_bytes, limit / 4);
   journal_ = TRY(journal::Journal::open(std::move(directory), identity, options_.journal, options_.clock,
                                         options_.random, durable_hint, &open_report_.recovery));
+  auto lost = missing_beginning(branch, journal_->first(), open_report_.recovery.begins_anew);
+  if (lost) return std::unexpected(lost->with_context(store_->path()));
   return {};
 }
 
@@ -137,11 +141,34 @@ Status Instance::open_history() {
     auto last = TRY(journal_->read(journal_->last())->next());
     if (last) previous = last->batch.header().origin;
   }
-  recorder_ = journal::Recorder::create(*journal_, options_.clock, options_.random, vector_,
-                                        replayer_.lamport(), previous);
+  recorder_ =
+      journal::Recorder::create(*journal_, options_.clock, options_.random, vector_, replayer_.lamport(),
+                                previous, [this](OriginId origin) { return claim_origin(origin); });
   filesystem_ =
       std::make_unique<fs::Filesystem>(std::move(head), options_.clock, *recorder_, recorder_.get());
   return {};
+}
+
+// Before anything is written under it, so that a stream of which the disk loses everything is known to have
+// been this branch's.
+Status Instance::claim_origin(OriginId origin) {
+  if (in_memory()) return {};
+  return store_->catalogue().update_branch(options_.branch, [&](store::BranchRecord& branch) {
+    branch.writers.push_back(origin);
+    if (branch.writers.size() > store::kBranchWritersMax) branch.writers.erase(branch.writers.begin());
+  });
+}
+
+// Nobody has more of a stream that has been closed. Where nothing was written since, former ones may still be
+// taken back the next time.
+void Instance::note_clean_close(store::BranchRecord& branch, LogIndex durable) const {
+  branch.durable_hint = std::max(branch.durable_hint, durable);
+  if (recorder_ == nullptr) return;
+  if (recorder_->vector().get(recorder_->origin()) > 0) {
+    branch.writers.clear();
+  } else {
+    std::erase(branch.writers, recorder_->origin());
+  }
 }
 
 Status Instance::begin_writing() {
@@ -155,7 +182,7 @@ Status Instance::begin_writing() {
                 fmt::format("{}: cannot begin the volume: {}", store_->path(), fs::errno_text(done.error())));
   // On the disk: from here on a missing journal is noticed.
   TRY(sync());
-  return store_->catalogue().put_branch({.name = options_.branch, .durable_hint = journal_->durable()});
+  return store_->catalogue().raise_durable_hint(options_.branch, journal_->durable());
 }
 
 VolumeId Instance::volume() const {
@@ -370,21 +397,81 @@ Status Instance::note_marks(const journal::Batch& batch) {
   return store_->catalogue().put_mark(record, journal_->durable());
 }
 
-Status Instance::apply_and_journal(std::span<const journal::Batch> group) {
-  journal::Vector before = replayer_.applied();
-  Status status;
-  filesystem_->replay([&](fs::Head& head) { status = replayer_.apply(head, group); });
+// What of the group was applied since the tree was at `before`.
+Status Instance::journal_applied(std::span<const journal::Batch> group, const journal::Vector& before) {
   for (const journal::Batch& batch : group) {
     const journal::BatchHeader& header = batch.header();
     if (header.lsn <= before.get(header.origin) || header.lsn > replayer_.applied().get(header.origin))
       continue;
     TRY(journal_->append(batch));
+    if (recorder_ != nullptr) recorder_->observe(header);
   }
+  return {};
+}
+
+Status Instance::apply_and_journal(std::span<const journal::Batch> group) {
+  journal::Vector before = replayer_.applied();
+  Status status, journaled;
+  filesystem_->replay([&](fs::Head& head) {
+    if (recorder_ == nullptr) {
+      status = replayer_.apply(head, group);
+      return;
+    }
+    // A guest's next write comes after these, in the journal as well.
+    status = check_not_begun();
+    if (status) status = replayer_.apply(head, group);
+    journaled = journal_applied(group, before);
+  });
+  if (recorder_ == nullptr) journaled = journal_applied(group, before);
+  TRY(std::move(journaled));
   return status;
+}
+
+Status Instance::check_not_begun() const {
+  if (!recorder_->begun()) return {};
+  return fail(Code::kReadOnly, "this instance has written since, so that what it lost does not fit any more");
+}
+
+bool Instance::may_take_back() const {
+  if (recorder_ == nullptr || former_origins_.empty()) return false;
+  return recorder_->vector().get(recorder_->origin()) == 0;
+}
+
+// Where the peer has all that is here and more of former streams, it is as if this instance had never lost
+// it.
+bool Instance::would_take_back(const journal::Vector& peer) {
+  if (!may_take_back()) return false;
+  journal::Vector ours = recorder_->vector();
+  if (!peer.covers(ours)) return false;
+  return std::ranges::all_of(peer.entries(), [&](const auto& entry) {
+    return entry.second <= ours.get(entry.first) || is_former(entry.first);
+  });
+}
+
+bool Instance::is_former(OriginId origin) const {
+  return std::ranges::find(former_origins_, origin) != former_origins_.end();
+}
+
+Status Instance::take_back(std::span<const journal::Batch> group, bool complete) {
+  CHECK(recorder_ != nullptr);
+  for (const journal::Batch& batch : group) {
+    const journal::BatchHeader& header = batch.header();
+    if (is_former(header.origin) || header.lsn <= recorder_->vector().get(header.origin)) continue;
+    return fail(Code::kCorrupt,
+                fmt::format("expected batches of this branch's former origins, found LSN {} of {}",
+                            header.lsn, header.origin.to_short_string()));
+  }
+  TRY(apply_in_groups(group));
+  return complete ? journal_->sync(journal_->last()) : Status{};
 }
 
 Status Instance::apply(std::span<const journal::Batch> group) {
   if (journal_ == nullptr) return fail(Code::kInvalidArgument, "batches before the volume is known");
+  CHECK(recorder_ == nullptr);
+  return apply_in_groups(group);
+}
+
+Status Instance::apply_in_groups(std::span<const journal::Batch> group) {
   while (!group.empty()) {
     // A mark is a position, so the tree is looked at right after it: a group ends there.
     size_t size = 0;
@@ -542,7 +629,7 @@ Result<Trimmed> Instance::trim() {
   auto record = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
   if (!record)
     return fail(Code::kNotFound, fmt::format("{}: no snapshot to trim the journal to", store_->path()));
-  return Trimmed{TRY(journal_->trim(record->log_index + 1)), record->id};
+  return Trimmed{TRY(trim_before(record->log_index + 1)), record->id};
 }
 
 Status Instance::close() {
@@ -561,11 +648,13 @@ Status Instance::close() {
                    store_->path(), record.error().message());
     }
   }
-  auto hinted = store_->catalogue().raise_durable_hint(options_.branch, pinned.moment.log_index);
-  if (!hinted) spdlog::warn("{}: {}", store_->path(), hinted.error().message());
   if (recorder_ != nullptr) filesystem_->set_sink(nullptr);
   filesystem_->set_read_only(true);
   TRY(journal_->close());
+  auto noted = store_->catalogue().update_branch(options_.branch, [&](store::BranchRecord& branch) {
+    note_clean_close(branch, pinned.moment.log_index);
+  });
+  if (!noted) spdlog::warn("{}: {}", store_->path(), noted.error().message());
   lock_.reset();
   return {};
 }

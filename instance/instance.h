@@ -133,6 +133,10 @@ class Instance final : public replay::Member {
   };
   Result<Digests> digests();
 
+  // Were there origins of this branch before whose writer did not close, so that peers may have more of their
+  // streams than the journal? And may it be taken back, as this instance has written nothing yet?
+  bool may_take_back() const;
+
   // Why the instance is read-only although it is a writer; nullopt while all is well.
   std::optional<Error> failure() const;
   // Leaves a checkpoint, marks the close as clean, gives the branch back.
@@ -147,6 +151,8 @@ class Instance final : public replay::Member {
   Result<replay::Pinned> pin() override;
   uint64_t estimated_snapshot_bytes() const override;
   journal::Journal& journal() override;
+  bool would_take_back(const journal::Vector& peer) override;
+  Status take_back(std::span<const journal::Batch> group, bool complete) override;
   Status adopt_volume(VolumeId volume) override;
   Status apply(std::span<const journal::Batch> group) override;
   Result<std::vector<replay::Mark>> marks() override;
@@ -159,6 +165,12 @@ class Instance final : public replay::Member {
   Status open_journal();
   Status open_history();
   Status begin_writing();
+  Status claim_origin(OriginId origin);
+  void note_clean_close(store::BranchRecord& branch, LogIndex durable) const;
+  Status apply_in_groups(std::span<const journal::Batch> group);
+  Status check_not_begun() const;  // with the filesystem's lock
+  bool is_former(OriginId origin) const;
+  Status journal_applied(std::span<const journal::Batch> group, const journal::Vector& before);
   Result<replay::Pinned> pin_locked(fs::Head& head);
   Status keep_overwritten();
   Status apply_and_journal(std::span<const journal::Batch> group);
@@ -173,6 +185,8 @@ class Instance final : public replay::Member {
     LogIndex not_too_old = 0, within_size = 0;
   };
   Status trim_to(const Limits& limits);
+  Result<LogIndex> trim_before(LogIndex index);
+  Status raise_hint_now_and_then();
   Result<bool> wants_checkpoint(LogIndex covered);
   Result<Limits> limits_of_journal(std::span<const journal::Vector> peers);
   Result<LogIndex> oldest_by_age(const journal::JournalFiles& files, std::span<const journal::Vector> peers);
@@ -190,6 +204,8 @@ class Instance final : public replay::Member {
   std::atomic<CoherenceHook*> hook_{nullptr};
   OpenReport open_report_;
   bool closed_ = false;
+  uint64_t hint_raised_ns_ = 0;  // when last, by tend(); guarded by keeping_
+  LogIndex hint_raised_ = 0;     // to what
 
   std::mutex keeping_;         // one at a time replaces checkpoints or trims; before applying_
   std::mutex applying_;        // applying and journaling remote batches; taking a moment between them
@@ -198,6 +214,8 @@ class Instance final : public replay::Member {
   mutable std::mutex state_;
   std::condition_variable state_changed_;
   journal::Vector vector_;  // of a follower
+  // Of a writer, set by open(): whose tails may be taken back.
+  std::vector<OriginId> former_origins_;
   VolumeId volume_;
 };
 

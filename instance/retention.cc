@@ -13,12 +13,38 @@ Status Instance::tend(std::span<const journal::Vector> peers) {
   auto failure = journal_->failure();
   if (failure && failure->code() != Code::kNoSpace) return {};
   std::lock_guard keeping(keeping_);
+  if (!failure) TRY(raise_hint_now_and_then());
   auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
   LogIndex covered = newest ? newest->log_index : 0;
   Limits limits = TRY(limits_of_journal(peers));
   // On a full disk only what makes room is done.
   if (!failure && (limits.within_size > covered + 1 || TRY(wants_checkpoint(covered)))) TRY(checkpoint());
   return trim_to(limits);
+}
+
+// A cut below this is noticed, though the frames behind it are gone that would say so. Not each time that
+// somebody waited for the disk: that would cost as much again.
+Status Instance::raise_hint_now_and_then() {
+  constexpr uint64_t kPause_ns = 10'000'000'000;
+  uint64_t now_ns = options_.clock.monotonic_ns();
+  LogIndex durable = journal_->durable();
+  if (hint_raised_ns_ == 0) hint_raised_ns_ = now_ns;
+  if (durable <= hint_raised_ || now_ns - hint_raised_ns_ < kPause_ns) return {};
+  TRY(store_->catalogue().raise_durable_hint(options_.branch, durable));
+  hint_raised_ns_ = now_ns;
+  hint_raised_ = durable;
+  return {};
+}
+
+// The catalogue says first how far it may go, so that a journal that has lost more of its beginning is told
+// from one that was trimmed.
+Result<LogIndex> Instance::trim_before(LogIndex index) {
+  if (!in_memory()) {
+    TRY(store_->catalogue().update_branch(options_.branch, [&](store::BranchRecord& branch) {
+      branch.journal_begins = std::max(branch.journal_begins, index);
+    }));
+  }
+  return journal_->trim(index);
 }
 
 Status Instance::checkpoint() {
@@ -43,7 +69,7 @@ Status Instance::trim_to(const Limits& limits) {
   }
   LogIndex target = std::max(old.value_or(0), large.value_or(0));
   if (target <= first) return {};
-  TRY(journal_->trim(target));
+  TRY(trim_before(target));
   auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
   return newest ? drop_older_checkpoints(newest->id) : Status{};
 }

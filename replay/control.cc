@@ -126,6 +126,12 @@ void put(schema::Control::Builder out, const Ack& ack) {
 void put(schema::Control::Builder out, const Heartbeat& heartbeat) {
   out.initHeartbeat().setVector(as_kj(heartbeat.vector.encode()));
 }
+void put(schema::Control::Builder out, const Fetch& fetch) {
+  out.initFetch().setVector(as_kj(fetch.vector.encode()));
+}
+void put(schema::Control::Builder out, const Fetched& fetched) {
+  out.initFetched().setMissing(shown(fetched.missing, kTextLimit).c_str());
+}
 
 // --- from bytes
 
@@ -223,6 +229,10 @@ Result<Control> control_of(schema::Control::Reader in) {
       return refusal_of<Resync>(in.getResync());
     case Kind::BYE:
       return refusal_of<Bye>(in.getBye());
+    case Kind::FETCH:
+      return Fetch{.vector = TRY(vector_of(in.getFetch().getVector()))};
+    case Kind::FETCHED:
+      return Fetched{.missing = TRY(text_of(in.getFetched().getMissing(), kTextLimit))};
   }
   return fail(Code::kUnsupported, fmt::format("control message of kind {}, which this version does not know",
                                               static_cast<unsigned>(in.which())));

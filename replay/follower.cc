@@ -139,6 +139,7 @@ void Follower::exchange_with(Stream& stream, FollowerLink& link) {
         lost = written.error();
     publish(link);
     if (link.session().closed()) return;
+    if (link.says_more() && !lost) continue;
     Result<size_t> n = stream.read(buffer, kReadWaitMs);
     if (n && *n > 0) {
       link.receive(ByteView(buffer).first(*n));

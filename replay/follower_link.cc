@@ -5,6 +5,13 @@
 #include "base/check.h"
 
 namespace reprise::replay {
+namespace {
+
+// Sent back at once: little enough to keep memory bounded.
+constexpr size_t kWriteBatches = 64;
+constexpr size_t kWriteBytes = 256 << 10;
+
+}  // namespace
 
 Result<std::unique_ptr<FollowerLink>> FollowerLink::begin(Member& member, Clock& clock,
                                                           const SessionOptions& options, ResyncBudget& budget,
@@ -33,6 +40,7 @@ void FollowerLink::receive(ByteView bytes) {
 
 void FollowerLink::perform(Step step) {
   if (std::holds_alternative<CheckPosition>(step)) return check_position();
+  if (auto* back = std::get_if<SendBack>(&step)) return begin_send_back(back->leader);
   Status done;
   if (auto* adopt = std::get_if<AdoptVolume>(&step)) {
     done = member_.adopt_volume(adopt->volume);
@@ -59,6 +67,33 @@ void FollowerLink::check_position() {
     session_.checked(ours->position);
   else
     session_.failed(ours.error());
+}
+
+void FollowerLink::begin_send_back(const journal::Vector& leader) {
+  session_.done(member_.vector());
+  Result<LogIndex> from = member_.journal().position_of(leader);
+  if (!from) return session_.end_send_back(from.error().message());
+  send_back_ = member_.journal().read(*from);
+  send_back_end_ = member_.journal().last();
+}
+
+void FollowerLink::go_on_sending_back() {
+  size_t bytes = 0;
+  for (size_t count = 0; send_back_ && count < kWriteBatches && bytes < kWriteBytes; ++count) {
+    Result<std::optional<journal::Logged>> next = send_back_->next();
+    bool more = next && *next && (*next)->index <= send_back_end_ && !session_.closed();
+    if (!more) {
+      send_back_.reset();
+      return session_.end_send_back(next ? "" : next.error().message());
+    }
+    session_.send_back((*next)->batch);
+    bytes += (*next)->batch.encoded_bytes();
+  }
+}
+
+std::vector<Outgoing> FollowerLink::take_output() {
+  go_on_sending_back();
+  return session_.take_output();
 }
 
 Status FollowerLink::install(const InstallTree& step) {

@@ -25,7 +25,9 @@ class FollowerLink {
   void receive(ByteView bytes);
   void tick() { session_.tick(now_ms()); }
   void close(Error why) { session_.close(std::move(why)); }
-  std::vector<Outgoing> take_output() { return session_.take_output(); }
+  // Some of what there is to say; while says_more(), there is more at once.
+  std::vector<Outgoing> take_output();
+  bool says_more() const { return send_back_ != nullptr; }
 
   const FollowerSession& session() const { return session_; }
   uint64_t batches() const { return batches_; }        // given to the member
@@ -37,6 +39,8 @@ class FollowerLink {
   uint64_t now_ms() { return clock_.monotonic_ns() / 1'000'000; }
   void perform(Step step);
   void check_position();
+  void begin_send_back(const journal::Vector& leader);
+  void go_on_sending_back();
   Status install(const InstallTree& step);
 
   Member& member_;
@@ -44,6 +48,8 @@ class FollowerLink {
   uint64_t tree_limit_bytes_;
   FollowerSession session_;
   std::optional<snapshot::TreeReceiver> tree_;
+  std::unique_ptr<journal::Cursor> send_back_;  // what the leader lacks, from here
+  LogIndex send_back_end_ = 0;                  // to here
   uint64_t batches_ = 0, overwrites_ = 0;
 };
 

@@ -78,6 +78,12 @@ void FollowerSession::handle(Incoming message) {
     leader_vector_ = heartbeat->vector;
     return;
   }
+  if (auto* fetch = std::get_if<Fetch>(&control)) {
+    if (expect_ != Expect::kCatchUp || sending_back_) return unexpected("a request to send back");
+    sending_back_ = true;
+    steps_.push_back(SendBack{fetch->vector});
+    return;
+  }
   if (discarding_) return;
   if (auto* begin = std::get_if<SnapshotBegin>(&control)) {
     if (expect_ != Expect::kTreeBegin) return unexpected("the beginning of a snapshot");
@@ -123,6 +129,7 @@ void FollowerSession::handle_hello(const Hello& hello) {
 }
 
 void FollowerSession::handle_catch_up(const CatchUp& catch_up) {
+  if (sending_back_) return unexpected("a catch-up before everything was sent back");
   decision_ = catch_up.decision;
   target_ = catch_up.target;
   caught_up_ = false;
@@ -200,6 +207,11 @@ void FollowerSession::checked(const journal::Position& ours) {
                         fmt::format("divergence: at equal vectors the digest is {} here and {} at the leader",
                                     ours.digest.to_string(), theirs.digest.to_string())));
   ++checkpoints_;
+}
+
+void FollowerSession::end_send_back(std::string missing) {
+  sending_back_ = false;
+  channel_.send(Fetched{.missing = std::move(missing)});
 }
 
 void FollowerSession::failed(const Error& error) {

@@ -45,12 +45,31 @@ LeaderLink::LeaderLink(Member& member, Clock& clock, const SessionOptions& optio
       session_(options, member.volume(), member.branch(), clock.monotonic_ns() / 1'000'000) {}
 
 void LeaderLink::receive(ByteView bytes) {
+  std::optional<FetchedPart> part;
   {
     std::lock_guard lock(mutex_);
     session_.receive(bytes, now_ms());
+    part = session_.take_fetched();
     woken_ = true;
   }
+  if (part) take_back(*part);
   changed_.notify_one();
+}
+
+void LeaderLink::take_back(const FetchedPart& part) {
+  journal::Vector before = member_.vector();
+  Status taken = member_.take_back(part.batches, part.complete);
+  journal::Vector after = member_.vector();
+  auto batches = std::ranges::count_if(part.batches, [&](const journal::Batch& batch) {
+    const journal::BatchHeader& header = batch.header();
+    return header.lsn > before.get(header.origin) && header.lsn <= after.get(header.origin);
+  });
+  std::lock_guard lock(mutex_);
+  taken_back_ += static_cast<uint64_t>(batches);
+  if (!part.missing.empty()) not_taken_back_ = part.missing;
+  if (!taken) not_taken_back_ = taken.error().message();
+  if (!taken || part.complete) session_.end_fetch(part.complete);
+  woken_ = true;
 }
 
 void LeaderLink::close(Error why) {
@@ -120,6 +139,16 @@ Status LeaderLink::catch_up(const CatchUpRequest& request, const Write& write) {
                      .peer_is_ahead = ahead(peer, ours.position.vector),
                      .asked_for_snapshot = request.resync,
                      .snapshot_bytes = member_.estimated_snapshot_bytes()};
+  if (facts.peer_is_ahead && request.first && !request.fetched && member_.would_take_back(peer)) {
+    std::lock_guard lock(mutex_);
+    branch_ = request.peer.branch;
+    session_.begin_fetch(ours);
+    return {};
+  }
+  if (facts.peer_is_ahead && request.fetched) {
+    std::lock_guard lock(mutex_);
+    *facts.peer_is_ahead += fmt::format("; they could not be taken back: {}", not_taken_back_);
+  }
   // Only a greeting says the peer's digest; later the checkpoints compare them.
   facts.digests_differ = request.first && facts.equal && request.peer.position.digest != ours.position.digest;
   Result<LogIndex> from = price_suffix(member_.journal(), peer, facts);
@@ -252,6 +281,9 @@ PeerStatus LeaderLink::status() const {
   out.sent_bytes = session_.sent_bytes();
   out.overwrites = overwrites_;
   out.resyncs = session_.resyncs();
+  out.decided = session_.decided();
+  out.fetching = session_.fetching();
+  out.taken_back = taken_back_;
   out.sent = session_.sent();
   out.acked = session_.acked();
   if (session_.closed()) out.ended = session_.closed()->message();

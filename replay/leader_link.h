@@ -3,6 +3,8 @@
 // It reads the journal through a cursor of its own and holds one write's worth of batches: a slow or dead
 // peer costs the writer nothing. When the journal is trimmed under the cursor, the peer gets a snapshot.
 //
+// What a peer sends back that the member lost is given to the member as it comes, in receive().
+//
 // No socket and no thread inside: receive() takes bytes, step() hands bytes to the writer it is given.
 // Threads: receive(), close() and status() from any; step() and wait() from one. The mutex is never held
 // while writing or while the member works on its tree.
@@ -33,6 +35,9 @@ struct PeerStatus {
   uint64_t sent_bytes = 0;
   uint64_t overwrites = 0;  // snapshots sent
   uint64_t resyncs = 0;     // of which because it was out of step or too slow
+  bool decided = false;     // how it is brought up to date
+  bool fetching = false;    // it sends what the leader lost
+  uint64_t taken_back = 0;  // batches it sent so
   journal::Vector sent, acked;
   Timestamp connected_since;
   std::string ended;
@@ -61,6 +66,7 @@ class LeaderLink {
   uint64_t now_ms() { return clock_.monotonic_ns() / 1'000'000; }
   Status flush(const Write& write, bool* sent);
   Status catch_up(const CatchUpRequest& request, const Write& write);
+  void take_back(const FetchedPart& part);
   Result<std::vector<Mark>> marks_before(const journal::Position& position);
   Status send_snapshot(const Write& write);
   void read_from(LogIndex index);
@@ -75,8 +81,9 @@ class LeaderLink {
   std::condition_variable changed_;
   bool woken_ = false;
   LeaderSession session_;
-  uint64_t overwrites_ = 0;
+  uint64_t overwrites_ = 0, taken_back_ = 0;
   std::string branch_;
+  std::string not_taken_back_;  // why something was not
 
   // Of step() alone.
   std::unique_ptr<journal::Cursor> cursor_;

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "base/check.h"
 #include "replay/session.h"
 
@@ -14,12 +16,15 @@ LeaderSession::LeaderSession(const SessionOptions& options, VolumeId volume, std
 
 void LeaderSession::receive(ByteView bytes, uint64_t now_ms) {
   channel_.set_now(now_ms);
-  while (std::optional<Incoming> message = channel_.take(bytes)) handle(*message);
+  while (std::optional<Incoming> message = channel_.take(bytes)) handle(std::move(*message));
 }
 
-void LeaderSession::handle(const Incoming& message) {
+void LeaderSession::handle(Incoming message) {
   const Control* control = std::get_if<Control>(&message);
-  if (control == nullptr) {
+  auto* batch = std::get_if<journal::Batch>(&message);
+  if (batch != nullptr && fetching()) {
+    if (fetch_ == Fetching::kYes) fetched_.batches.push_back(std::move(*batch));
+  } else if (control == nullptr) {
     channel_.close_malformed(Error(Code::kCorrupt, "a follower sent changes; it may only receive them"));
   } else if (auto* hello = std::get_if<Hello>(control)) {
     handle_hello(*hello);
@@ -33,7 +38,10 @@ void LeaderSession::handle(const Incoming& message) {
     acked_ = ack->vector;
   } else if (std::holds_alternative<Heartbeat>(*control)) {
     // That it came is all it says.
-  } else if (auto* resync = std::get_if<Resync>(control)) {
+  } else if (auto* fetched = std::get_if<Fetched>(control); fetched != nullptr && fetching()) {
+    fetched_.complete = true;
+    fetched_.missing = fetched->missing;
+  } else if (auto* resync = std::get_if<Resync>(control); resync != nullptr && !fetching()) {
     restart("the peer asked for it: " + resync->reason);
     if (request_) request_->resync = resync->reason;
   } else {
@@ -69,6 +77,32 @@ std::optional<CatchUpRequest> LeaderSession::take_request() {
   return std::exchange(request_, std::nullopt);
 }
 
+void LeaderSession::begin_fetch(const Moment& ours) {
+  CHECK(greeted_ && !fetching());
+  greet(ours);
+  fetch_ = Fetching::kYes;
+  channel_.send(Fetch{.vector = ours.position.vector});
+}
+
+std::optional<FetchedPart> LeaderSession::take_fetched() {
+  if (fetch_ == Fetching::kIgnoring && fetched_.complete) ask_again();
+  if (fetch_ != Fetching::kYes || (fetched_.batches.empty() && !fetched_.complete)) return std::nullopt;
+  return std::exchange(fetched_, {});
+}
+
+// What still comes is thrown away until its end has: it answers nothing else.
+void LeaderSession::end_fetch(bool complete) {
+  if (!fetching()) return;
+  fetch_ = Fetching::kIgnoring;
+  if (complete) ask_again();
+}
+
+void LeaderSession::ask_again() {
+  fetch_ = Fetching::kNo;
+  fetched_ = {};
+  request_ = CatchUpRequest{.peer = peer_, .first = true, .fetched = true};
+}
+
 void LeaderSession::restart(std::string reason) {
   if (channel_.closed()) return;
   CHECK(greeted_);
@@ -86,20 +120,24 @@ void LeaderSession::restart(std::string reason) {
   request_ = CatchUpRequest{.peer = std::move(peer), .first = !answered_};
 }
 
+void LeaderSession::greet(const Moment& ours) {
+  if (answered_) return;
+  const SessionOptions& options = channel_.options();
+  channel_.send(Hello{.min_version = options.min_version,
+                      .max_version = options.max_version,
+                      .volume = volume_,
+                      .branch = branch_,
+                      .role = Role::kLeader,
+                      .position = ours.position,
+                      .lamport = ours.lamport});
+  answered_ = true;
+}
+
 void LeaderSession::begin_catch_up(const CatchUpDecision& decision, const Moment& ours) {
   CHECK(greeted_);
-  if (!answered_) {
-    const SessionOptions& options = channel_.options();
-    channel_.send(Hello{.min_version = options.min_version,
-                        .max_version = options.max_version,
-                        .volume = volume_,
-                        .branch = branch_,
-                        .role = Role::kLeader,
-                        .position = ours.position,
-                        .lamport = ours.lamport});
-    answered_ = true;
-  }
+  greet(ours);
   decision_ = decision;
+  decided_ = true;
   channel_.send(CatchUp{.decision = decision, .target = ours.position.vector});
 }
 

@@ -66,6 +66,18 @@ class Member {
   // As long as the member.
   virtual journal::Journal& journal() = 0;
 
+  // --- for a leader alone
+
+  // Would batches be taken back that a peer at `vector` has and this instance lacks? Only those of its own
+  // former origins, and only until it has written anything else. The answer may be out of date when it comes.
+  virtual bool would_take_back(const journal::Vector&) { return false; }
+  // Applies and journals such batches, in order, and skips those it has; after the last of them, which says
+  // `complete`, they are on the disk when it returns. kReadOnly once this instance has written; kCorrupt for
+  // batches of other origins; else as apply(). From any thread.
+  virtual Status take_back(std::span<const journal::Batch>, bool /*complete*/) {
+    return fail(Code::kUnsupported, "this instance takes nothing back");
+  }
+
   // --- for a follower alone; called by one thread at a time
 
   // Takes the leader's volume; called once, while volume() is zero, before anything is applied.

@@ -28,6 +28,8 @@ struct Control {
     heartbeat @7 :Heartbeat;
     resync @8 :Refuse;         # a follower asks to be overwritten, and says why
     bye @9 :Refuse;            # the sender leaves in order
+    fetch @10 :Fetch;          # a leader asks a follower for the batches that it lacks
+    fetched @11 :Fetched;      # a follower has sent them
   }
 }
 
@@ -101,4 +103,12 @@ struct Ack {
 
 struct Heartbeat {
   vector @0 :Data;             # of the sender, now
+}
+
+struct Fetch {
+  vector @0 :Data;             # of the leader, now
+}
+
+struct Fetched {
+  missing @0 :Text;            # why they could not be sent; empty: all were
 }

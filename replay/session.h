@@ -91,6 +91,14 @@ struct CatchUpRequest {
   Hello peer;                         // what it said of itself, its position moved on by what was sent since
   bool first = false;                 // of this session: nothing was decided yet
   std::optional<std::string> resync;  // it asked to be overwritten: why
+  bool fetched = false;               // it was asked already for what it has more than we
+};
+
+// What a peer has sent of the batches that it was asked for.
+struct FetchedPart {
+  std::vector<journal::Batch> batches;
+  bool complete = false;  // these are the last
+  std::string missing;    // then: why it could not send them all
 };
 
 class LeaderSession {
@@ -107,6 +115,15 @@ class LeaderSession {
   // The owner noticed by itself that the stream cannot go on (trimmed): the next request is this.
   void restart(std::string reason);
   void begin_catch_up(const CatchUpDecision& decision, const Moment& ours);
+  // Or, once, the owner asks the peer for what it has more than we, and takes it in parts as it comes. When
+  // it is done with the last one, or wants no more of them, it says so; after the last the request comes
+  // again.
+  void begin_fetch(const Moment& ours);
+  std::optional<FetchedPart> take_fetched();
+  void end_fetch(bool complete);
+  bool fetching() const { return fetch_ != Fetching::kNo; }
+  // A catch-up was decided.
+  bool decided() const { return decided_; }
   // Then, as decided: batches, or a tree and then batches.
   void send_batch(const journal::Batch& batch);
   void begin_tree(const Moment& moment, std::vector<Mark> marks);
@@ -129,14 +146,20 @@ class LeaderSession {
   uint64_t resyncs() const { return resyncs_; }
 
  private:
-  void handle(const Incoming& message);
+  enum class Fetching { kNo, kYes, kIgnoring };  // what comes is of no use: its end is waited for
+
+  void handle(Incoming message);
   void handle_hello(const Hello& hello);
+  void greet(const Moment& ours);
+  void ask_again();
 
   Channel channel_;
   VolumeId volume_;
   std::string branch_;
+  Fetching fetch_ = Fetching::kNo;
+  FetchedPart fetched_;
   bool greeted_ = false;
-  bool answered_ = false;
+  bool answered_ = false, decided_ = false;
   Hello peer_;
   std::optional<CatchUpRequest> request_;
   ResyncBudget budget_;
@@ -165,7 +188,12 @@ struct InstallTree {
   std::vector<Mark> marks;
 };
 struct CheckPosition {};  // answered by checked() with our own position
-using Step = std::variant<AdoptVolume, ApplyGroup, BeginTree, AddToTree, InstallTree, CheckPosition>;
+// The leader wants what it lacks: after done(), send_back() for each batch, and end_send_back().
+struct SendBack {
+  journal::Vector leader;
+};
+using Step =
+    std::variant<AdoptVolume, ApplyGroup, BeginTree, AddToTree, InstallTree, CheckPosition, SendBack>;
 
 struct FollowerFacts {
   VolumeId volume;  // zero: adopts the leader's
@@ -191,6 +219,9 @@ class FollowerSession {
   void checked(const journal::Position& ours);
   // All steps are answered; doing them may have taken long.
   void rested(uint64_t now_ms) { channel_.listen_again(now_ms); }
+  // The batches that SendBack asks for, and their end: with why they are not all, if they are not.
+  void send_back(const journal::Batch& batch) { channel_.send(batch); }
+  void end_send_back(std::string missing);
   // The step did not work. kGap, kCorrupt and kDivergence ask the leader for a snapshot; others end the
   // session.
   void failed(const Error& error);
@@ -228,6 +259,7 @@ class FollowerSession {
   ResyncBudget& budget_;
   Expect expect_ = Expect::kHello;
   bool greeted_ = false, caught_up_ = false, hopeless_ = false;
+  bool sending_back_ = false;
   bool discarding_ = false;     // a resync was asked for: what still comes of the old stream means nothing
   bool awaiting_tree_ = false;  // a snapshot was announced and is not installed
   std::deque<Step> steps_;

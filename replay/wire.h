@@ -77,8 +77,16 @@ struct Bye {
   Code code = Code::kCancelled;
   std::string reason;
 };
-using Control =
-    std::variant<Hello, Refuse, CatchUp, SnapshotBegin, SnapshotEnd, Checkpoint, Ack, Heartbeat, Resync, Bye>;
+// A leader asks for the batches that it lacks.
+struct Fetch {
+  journal::Vector vector;  // of the leader
+};
+// A follower has sent them, or says why not.
+struct Fetched {
+  std::string missing;  // empty: all were sent
+};
+using Control = std::variant<Hello, Refuse, CatchUp, SnapshotBegin, SnapshotEnd, Checkpoint, Ack, Heartbeat,
+                             Resync, Bye, Fetch, Fetched>;
 
 // A piece of a tree's byte stream.
 struct TreeData {

@@ -1,4 +1,6 @@
 """Leaders and followers, each a process, over Unix sockets: what one does the other sees, and how it catches up."""
+import os
+import re
 import time
 import unittest
 
@@ -312,6 +314,49 @@ for reader in readers: reader.start()
         self.assertEqual(caught["tier"], "journal suffix")
         self.assertLess(caught["received_bytes"], 8192)
 
+    def test_a_leader_takes_back_what_its_disk_lost(self):
+        """Killed, and of what nobody had waited for the disk lost everything: the followers have it."""
+        a, b = self.leader(), self.follower()
+        a.do("for i in range(20): write(f'early-{i}', 'e')")
+        self.in_step()  # what is before the mark is on the disk
+        segment = self.a / "branches/main/journal/0000000001.seg"
+        on_disk = segment.stat().st_size
+        for i in range(30):
+            a.do(f"write('late-{i}', 'late {i}' * 100)")
+            self.ask(self.a, ask="stat")  # a batch of its own
+        self.reprise("wait-for", self.b, self.stat(self.a)["position"], "--timeout", 20)
+        overwrites = self.stat(self.b)["follow"]["overwrites"]
+        a.kill()
+        self.assertGreater(segment.stat().st_size, on_disk)
+        os.truncate(segment, on_disk)
+        self.assertNotIn("late-0", self.reprise("ls", self.a))
+
+        a = self.leader()
+        self.assertEqual(a.do("result = sum(read(f'late-{i}') == f'late {i}' * 100 for i in range(30))"), 30)
+        self.assertRegex(a.errors(), r"was not closed cleanly; waiting up to 3\.0 s for followers")
+        self.assertRegex(a.errors(), r"took back \d+ batches")
+        self.assertGreaterEqual(self.stat(self.a)["opened"]["taken_back_batches"], 30)
+        a.do("write('new', 'n')")
+        self.in_step()
+        self.assertEqual(self.stat(self.b)["follow"]["overwrites"], overwrites)
+        self.assertEqual(b.do("result = read('late-29') + read('new')"), "late 29" * 100 + "n")
+        self.assert_in_step(self.a, self.b)
+        self.assertEqual(a.end(), 0)
+        self.reprise("verify", self.a)
+        # Closed cleanly, there is nothing to wait for.
+        self.assertNotIn("waiting", self.leader().errors())
+
+    def test_a_leader_goes_on_when_nobody_has_what_its_disk_lost(self):
+        a = self.leader()
+        a.do("write('file', 'text')")
+        a.kill()
+        begin = time.monotonic()
+        a = self.instance(self.a, "--listen", f"unix:{self.a}.sock", "--await-followers", 0.5)
+        self.assertLess(time.monotonic() - begin, 20)
+        self.assertIn("waiting up to 0.5 s", a.errors())
+        self.assertNotIn("took back", a.errors())
+        self.assertEqual(a.end(), 0)
+
     def test_a_killed_leader_comes_back(self):
         a, b = self.leader(), self.follower()
         a.do("write('file', 'before'); os.sync()")
@@ -326,27 +371,32 @@ for reader in readers: reader.start()
         self.assert_in_step(self.a, self.b)
         self.assertEqual(self.stat(self.b)["follow"]["overwrites"], overwrites)
 
-    def test_a_leader_that_lost_its_tail_overwrites_who_has_it(self):
+    def test_a_leader_that_went_on_without_its_tail_overwrites_who_has_it(self):
+        """And what the follower had more is kept there as a snapshot."""
         a, b = self.leader(), self.follower()
         a.do("write('kept', 'kept')")
         self.in_step()
-        overwrites = self.stat(self.b)["follow"]["overwrites"]
         a.do("write('lost', 'lost')")
         deadline = time.monotonic() + 20
         while not b.do("result = os.path.exists('lost') and read('lost') == 'lost'") and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.1)  # until A has written it too: what is cut off below is this
+        b.kill()
         a.kill()
         segment = self.a / "branches/main/journal/0000000001.seg"
         data = segment.read_bytes()
         self.assertIn(b"lost", data)
         segment.write_bytes(data[:data.rindex(b"FRM1")])
-        a = self.leader()
+        a = self.instance(self.a, "--listen", f"unix:{self.a}.sock", "--await-followers", 0)
         a.do("write('new', 'new')")
+        b = self.follower()
         self.in_step()
-        self.assertEqual(b.do("result = [read('kept'), read('new')]"), ["kept", "new"])
+        self.assertEqual(b.do("result = [read('kept'), read('new'), os.path.exists('lost') and read('lost') == 'lost']"), ["kept", "new", False])
         self.assert_in_step(self.a, self.b)
-        self.assertEqual(self.stat(self.b)["follow"]["overwrites"], overwrites + 1)
+        self.assertEqual(self.stat(self.b)["follow"]["overwrites"], 1)
+        self.assertIn("the peer has batches that the leader lacks", self.stat(self.b)["follow"]["catch_up"]["reason"])
+        kept, = re.findall(r"kept as snapshot \d+ \((\S+)\)", b.errors())
+        self.assertEqual(self.reprise("cat", f"{kept}:/lost"), "lost")
 
     def test_a_chain(self):
         a = self.leader()

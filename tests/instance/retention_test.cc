@@ -11,6 +11,16 @@
 namespace reprise::instance {
 namespace {
 
+// Names of the segments, oldest first.
+std::vector<std::string> journal_files_of(store::Store& store) {
+  auto directory = store.journal_directory("main");
+  EXPECT_TRUE(directory);
+  auto names = (*directory)->list();
+  EXPECT_TRUE(names);
+  std::erase_if(*names, [](const std::string& name) { return !name.ends_with(".seg"); });
+  return *names;
+}
+
 TEST_F(InstanceTest, TrimmingGoesNoFurtherThanTheNewestSnapshot) {
   auto store = create_store("s");
   auto instance = open(store);
@@ -150,6 +160,68 @@ TEST_F(InstanceTest, OldBatchesGoUnlessAPeerNeedsThem) {
   Digest128 digest = instance->filesystem().digest();
   instance.reset();  // as a crash
   EXPECT_EQ(open(open_store("s"))->filesystem().digest(), digest);
+}
+
+TEST_F(InstanceTest, AMissingBeginningIsToldFromATrimmedOne) {
+  InstanceOptions small = options();
+  small.journal.segment_bytes = 4096;
+  small.journal.compress = false;
+  auto store = create_store("s");
+  auto instance = std::move(*Instance::open(store, small));
+  for (int i = 0; i < 60; ++i) {
+    write(*instance, fmt::format("/{}", i), std::string(500, 'x'));
+    ASSERT_TRUE(instance->sync());
+    if (i == 30) {
+      ASSERT_TRUE(instance->snapshot("middle"));
+    }
+  }
+  auto trimmed = instance->trim();
+  ASSERT_TRUE(trimmed);
+  ASSERT_GT(trimmed->first, 1u);
+  ASSERT_TRUE(instance->close());
+  instance.reset();
+  instance = std::move(*Instance::open(store, small));
+  ASSERT_TRUE(instance->close());
+  instance.reset();
+
+  auto files = journal_files_of(*store);
+  ASSERT_GT(files.size(), 3u);
+  auto directory = *store->journal_directory("main");
+  for (size_t i = 0; i < 2; ++i) ASSERT_TRUE(directory->unlink(files[i]));
+  auto opened = Instance::open(store, small);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code(), Code::kCorrupt);
+  EXPECT_NE(opened.error().message().find("segments at its beginning are missing"), std::string::npos)
+      << opened.error().message();
+  auto read_only = History::open(*store, "main");
+  ASSERT_FALSE(read_only);
+  EXPECT_EQ(read_only.error().code(), Code::kCorrupt);
+}
+
+// What was waited for is told to the catalogue now and then, so that a cut below it is noticed.
+TEST_F(InstanceTest, TheCatalogueLearnsNowAndThenWhatIsOnTheDisk) {
+  class SteppedClock final : public Clock {
+   public:
+    Timestamp realtime() override { return {1'700'000'000, 0}; }
+    uint64_t monotonic_ns() override { return now_ns; }
+    void sleep_ns(uint64_t ns) override { now_ns += ns; }
+    std::atomic<uint64_t> now_ns{1'000'000'000};
+  } clock;
+  InstanceOptions stepped{.holder = {getpid(), "retention_test"}, .clock = clock};
+  auto store = create_store("s");
+  auto instance = std::move(*Instance::open(store, stepped));
+  auto hint = [&] { return (*store->catalogue().branch("main"))->durable_hint; };
+  ASSERT_TRUE(instance->tend({}));
+  LogIndex before = hint();
+  write(*instance, "/file", "text");
+  ASSERT_TRUE(instance->sync());
+  clock.now_ns += 9'000'000'000;
+  ASSERT_TRUE(instance->tend({}));
+  EXPECT_EQ(hint(), before) << "not each time";
+  clock.now_ns += 2'000'000'000;
+  ASSERT_TRUE(instance->tend({}));
+  EXPECT_EQ(hint(), instance->journal().durable());
+  EXPECT_GT(hint(), before);
 }
 
 }  // namespace

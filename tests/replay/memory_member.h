@@ -64,10 +64,23 @@ class MemoryMember final : public Member {
                .parent = kRootInode, .name = name, .inode = inode, .mode = S_IFREG | 0644, .time = {1, 2}},
            fs::Write{.inode = inode, .offset = 0, .data = as_bytes(bytes), .time = {3, 4}}});
   }
+  // The first `batches` of another's history, of which the disk lost the rest; a new origin, to which the
+  // other's may still be sent back.
+  void begin_as_remains_of(MemoryMember& other, size_t batches) {
+    auto cursor = other.journal_->read(1);
+    for (size_t n = 0; n < batches; ++n) {
+      auto logged = cursor->next();
+      CHECK(logged && *logged);
+      CHECK(apply(std::span(&(*logged)->batch, 1)));
+    }
+    former_ = other.origin_;
+    next_inode_ = other.next_inode_;
+  }
   void trim_all() { CHECK(journal_->trim(journal_->last() + 1)); }
 
   // --- to look at
 
+  OriginId origin() const { return origin_; }
   std::optional<std::string> read_file(const std::string& name) {
     std::lock_guard lock(mutex_);
     fs::Outcome<fs::Dentry> dentry = head_.lookup(kRootInode, name);
@@ -158,6 +171,16 @@ class MemoryMember final : public Member {
     if (diverge_always_) corrupt_silently();
     return {};
   }
+  bool would_take_back(const journal::Vector& peer) override {
+    std::lock_guard lock(mutex_);
+    return former_ && peer.covers(replayer_.applied()) && replayer_.applied().get(origin_) == 0;
+  }
+  Status take_back(std::span<const journal::Batch> group, bool complete) override {
+    if (replayer_.applied().get(origin_) != 0) return fail(Code::kReadOnly, "it has written since");
+    took_back_completely_ |= complete;
+    return apply(group);
+  }
+  bool took_back_completely() const { return took_back_completely_; }
   Result<std::vector<Mark>> marks() override {
     std::lock_guard lock(mutex_);
     return marks_;
@@ -186,7 +209,8 @@ class MemoryMember final : public Member {
 
   mutable std::mutex mutex_;
   VolumeId volume_;
-  OriginId origin_;
+  OriginId origin_, former_;
+  bool took_back_completely_ = false;
   fs::Head head_;
   Replayer replayer_;
   std::unique_ptr<journal::Journal> journal_;

@@ -77,6 +77,144 @@ TEST(Session, SaysNothingNeedsToBeDoneWhenNothingDoes) {
   EXPECT_EQ(again.session().catch_up_bytes(), 0u);
 }
 
+// --- a leader that lost its tail
+
+TEST(TakeBack, ALeaderTakesItsLostTailBackFromAFollowerAndOverwritesNobody) {
+  MemoryMember before(kVolume), follower(VolumeId{});
+  for (int i = 0; i < 300; ++i) before.write_file("f" + std::to_string(i), std::string(2000, 'x'));
+  LinkPair(before, follower).run();
+  MemoryMember leader(kVolume, 2);
+  leader.begin_as_remains_of(before, 100);
+  for (uint32_t seed : {1, 2}) {  // the second finds nothing to do
+    LinkPair pair(leader, follower);
+    pair.run(seed, 700);
+    EXPECT_EQ(pair.tier(), Tier::kNothing) << pair.session().decision()->reason;
+    EXPECT_EQ(pair.leader_link().status().taken_back, seed == 1 ? 200u : 0u);
+    EXPECT_EQ(pair.leader_link().status().overwrites, 0u);
+    EXPECT_TRUE(pair.session().caught_up());
+  }
+  EXPECT_TRUE(leader.took_back_completely());
+  EXPECT_EQ(leader.read_file("f299"), std::string(2000, 'x'));
+  EXPECT_EQ(follower.installs(), 0u);
+  expect_same(leader, follower);
+  // And goes on from there.
+  LinkPair pair(leader, follower);
+  pair.run();
+  leader.write_file("new", "n");
+  pair.run();
+  EXPECT_EQ(follower.read_file("new"), "n");
+  expect_same(leader, follower);
+}
+
+TEST(TakeBack, OfSeveralFollowersTheOneWithTheMostIsWhatIsTaken) {
+  MemoryMember before(kVolume), shorter(VolumeId{}), longer(VolumeId{});
+  for (int i = 0; i < 50; ++i) before.write_file("f" + std::to_string(i), "x");
+  LinkPair(before, shorter).run();
+  for (int i = 50; i < 80; ++i) before.write_file("f" + std::to_string(i), "x");
+  LinkPair(before, longer).run();
+  MemoryMember leader(kVolume, 2);
+  leader.begin_as_remains_of(before, 10);
+  LinkPair first(leader, shorter);
+  first.run();
+  EXPECT_EQ(first.leader_link().status().taken_back, 40u);
+  LinkPair second(leader, longer);
+  second.run();
+  EXPECT_EQ(second.leader_link().status().taken_back, 30u);
+  first.run();  // the shorter one is sent what came
+  EXPECT_EQ(shorter.installs() + longer.installs(), 0u);
+  expect_same(leader, longer);
+  expect_same(leader, shorter);
+}
+
+TEST(TakeBack, WhoHasWrittenSinceOverwritesTheFollowerAsBefore) {
+  MemoryMember before(kVolume), follower(VolumeId{});
+  for (int i = 0; i < 20; ++i) before.write_file("f" + std::to_string(i), "x");
+  LinkPair(before, follower).run();
+  MemoryMember leader(kVolume, 2);
+  leader.begin_as_remains_of(before, 10);
+  leader.write_file("since", "s");
+  LinkPair pair(leader, follower);
+  pair.run();
+  EXPECT_EQ(pair.tier(), Tier::kSnapshot);
+  EXPECT_EQ(pair.leader_link().status().taken_back, 0u);
+  EXPECT_EQ(follower.read_file("f19"), std::nullopt);
+  expect_same(leader, follower);
+}
+
+TEST(TakeBack, AWriteThatComesBetweenEndsIt) {
+  MemoryMember before(kVolume), follower(VolumeId{});
+  for (int i = 0; i < 400; ++i) before.write_file("f" + std::to_string(i), std::string(3000, 'x'));
+  LinkPair(before, follower).run();
+  MemoryMember leader(kVolume, 2);
+  leader.begin_as_remains_of(before, 10);
+  LinkPair pair(leader, follower);
+  std::mt19937 random(1);
+  pair.deliver_to_leader(random, 1 << 20);  // the greeting
+  pair.step_leader();
+  pair.deliver_to_follower(random, 1 << 20);  // it is asked
+  pair.deliver_to_leader(random, 1 << 20);    // the first of it
+  Lsn some = leader.vector().get(before.origin());
+  EXPECT_GT(some, 10u);
+  EXPECT_LT(some, 400u);
+  leader.write_file("since", "s");
+  pair.run();
+  EXPECT_EQ(pair.tier(), Tier::kSnapshot);
+  EXPECT_NE(pair.session().decision()->reason.find("has written since"), std::string::npos)
+      << pair.session().decision()->reason;
+  EXPECT_EQ(leader.vector().get(before.origin()), some);
+  expect_same(leader, follower);
+}
+
+TEST(TakeBack, AFollowerWhoseJournalDoesNotReachBackIsOverwritten) {
+  MemoryMember before(kVolume), follower(VolumeId{});
+  for (int i = 0; i < 20; ++i) before.write_file("f" + std::to_string(i), "x");
+  LinkPair(before, follower).run();
+  follower.trim_all();
+  MemoryMember leader(kVolume, 2);
+  leader.begin_as_remains_of(before, 10);
+  LinkPair pair(leader, follower);
+  pair.run();
+  EXPECT_EQ(pair.tier(), Tier::kSnapshot);
+  EXPECT_NE(pair.session().decision()->reason.find("could not be taken back"), std::string::npos)
+      << pair.session().decision()->reason;
+  expect_same(leader, follower);
+}
+
+TEST(TakeBack, AFollowerWhoseTreeDivergedMeanwhileIsOverwrittenAfterItGaveWhatItHad) {
+  MemoryMember before(kVolume), follower(VolumeId{});
+  for (int i = 0; i < 20; ++i) before.write_file("f" + std::to_string(i), "x");
+  LinkPair(before, follower).run();
+  follower.corrupt_silently();
+  MemoryMember leader(kVolume, 2);
+  leader.begin_as_remains_of(before, 10);
+  LinkPair pair(leader, follower);
+  pair.run();
+  EXPECT_EQ(pair.leader_link().status().taken_back, 10u);
+  EXPECT_EQ(pair.tier(), Tier::kSnapshot);
+  EXPECT_EQ(leader.recomputed_digest(), before.recomputed_digest());
+  expect_same(leader, follower);
+}
+
+TEST(TakeBack, BatchesThatNobodyAskedForEndTheSession) {
+  MemoryMember leader(kVolume), other(kVolume, 2);
+  leader.write_file("a", "a");
+  other.write_file("b", "b");
+  LinkPair pair(leader, other);
+  std::mt19937 random(1);
+  pair.deliver_to_leader(random, 1 << 20);
+  pair.step_leader();
+  auto logged = other.journal().read(1)->next();
+  ASSERT_TRUE(logged && *logged);
+  Bytes frame;
+  append_bytes(frame, batch_frame_header((*logged)->batch));
+  append_bytes(frame, (*logged)->batch.message());
+  append_bytes(frame, (*logged)->batch.body());
+  pair.leader_link().receive(frame);
+  ASSERT_TRUE(pair.leader_link().closed());
+  EXPECT_EQ(pair.leader_link().closed()->code(), Code::kCorrupt);
+  EXPECT_EQ(leader.vector().entries().size(), 1u);
+}
+
 TEST(Session, OverwritesWhenTheJournalWasTrimmed) {
   MemoryMember leader(kVolume), follower(VolumeId{});
   leader.write_file("a", "first");

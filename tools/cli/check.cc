@@ -2,6 +2,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+
+#include "instance/history.h"
 #include "instance/marks.h"
 #include "instance/snapshots.h"
 #include "journal/verify.h"
@@ -55,7 +58,11 @@ Result<int> verify(const Options& options) {
                                          branch ? branch->durable_hint : 0, shown_on(progress)));
   }
   std::vector<std::string> problems;
-  if (report.problem && !report.torn_tail) problems.push_back(report.problem->message());
+  bool damaged = report.problem && !report.torn_tail;
+  if (auto lost = instance::missing_beginning(branch, report.first, report.begins_anew)) {
+    problems.push_back(lost->message());
+  }
+  if (damaged) problems.push_back(report.problem->message());
   uint64_t snapshots = TRY(verify_snapshots(*open.store, open.target.branch, problems));
   if (options.json) {
     nlohmann::json json = {{"segments", report.segments},   {"batches", report.batches},
@@ -69,12 +76,101 @@ Result<int> verify(const Options& options) {
     if (report.torn_tail)
       fmt::print("torn tail, which the next opening cuts: {}\n", report.problem->message());
     for (const std::string& problem : problems) fmt::print("damaged: {}\n", problem);
-    if (report.problem && !report.torn_tail) {
+    if (damaged) {
       fmt::print("`reprise repair {}` cuts the journal at its first damage and keeps what it cuts\n",
                  options.what);
     }
   }
   return problems.empty() ? kDone : kNo;
+}
+
+struct Repaired {
+  journal::JournalRepair journal;
+  LogIndex durable = 0;         // what was known to be on the disk
+  LogIndex missing_before = 0;  // batches are missing at the beginning, before this one; 0: none
+  bool set_aside = false;       // all that was left: it ends before what the snapshot holds
+  std::optional<store::SnapshotRecord> snapshot;  // the one that reaches furthest
+  std::vector<std::string> lost_marks;
+
+  LogIndex lost() const { return durable > journal.last ? durable - journal.last : 0; }
+  LogIndex snapshot_reaches() const { return snapshot ? snapshot->log_index : 0; }
+  bool nothing() const {
+    return !journal.problem && lost() == 0 && missing_before == 0 && lost_marks.empty();
+  }
+};
+
+// Accepting the loss is what repairing is: the next opening shall not refuse for it again.
+Status accept_loss(store::Store& store, const std::string& branch, const Repaired& repaired) {
+  return store.catalogue().update_branch(branch, [&](store::BranchRecord& record) {
+    LogIndex left = repaired.set_aside ? 0 : repaired.journal.last;
+    record.durable_hint = std::min(record.durable_hint, left);
+    if (repaired.missing_before != 0) record.journal_begins = repaired.missing_before;
+  });
+}
+
+Result<Repaired> repair_branch(store::Store& store, const std::string& branch, Directory& directory) {
+  Repaired repaired;
+  auto record = TRY(store.catalogue().branch(branch));
+  repaired.durable = record ? record->durable_hint : 0;
+  repaired.snapshot = TRY(instance::newest_snapshot(store.catalogue(), branch, std::nullopt));
+  {
+    Progress progress("journal");
+    repaired.journal = TRY(journal::repair_journal(directory, {store.volume(), branch}, shown_on(progress)));
+  }
+  journal::JournalFiles left = TRY(journal::journal_files(directory, {store.volume(), branch}));
+  bool begins_anew = left.begins_anew;
+  if (!left.segments.empty() && instance::missing_beginning(record, repaired.journal.first, begins_anew))
+    repaired.missing_before = repaired.journal.first;
+  bool cut = repaired.journal.problem || repaired.lost() > 0;
+  repaired.set_aside = cut && !left.segments.empty() && repaired.snapshot_reaches() > repaired.journal.last;
+  // Where the next opening goes on from the snapshot, it would drop what lies before it.
+  if (repaired.set_aside) TRY(journal::set_aside_segments(directory, repaired.journal));
+  TRY(accept_loss(store, branch, repaired));
+  // The numbers of what was lost will be given to other batches: no mark may go on naming them.
+  repaired.lost_marks = TRY(instance::drop_marks_after(
+      store, branch, std::max(repaired.journal.last, repaired.snapshot_reaches())));
+  return repaired;
+}
+
+void print_json(const Repaired& repaired) {
+  nlohmann::json json = {{"lost_marks", repaired.lost_marks},
+                         {"first", repaired.journal.first},
+                         {"last", repaired.journal.last},
+                         {"cut_bytes", repaired.journal.cut_bytes},
+                         {"kept", repaired.journal.kept},
+                         {"set_aside", repaired.set_aside},
+                         {"lost_batches", repaired.lost()},
+                         {"missing_before", repaired.missing_before},
+                         {"snapshot_reaches", repaired.snapshot_reaches()}};
+  if (repaired.journal.problem) json["problem"] = repaired.journal.problem->message();
+  fmt::print("{}\n", json.dump());
+}
+
+void print(const Repaired& repaired, const std::string& directory) {
+  const journal::JournalRepair& journal = repaired.journal;
+  if (repaired.nothing()) {
+    fmt::print("nothing to repair: batches {} to {} are sound\n", journal.first, journal.last);
+    return;
+  }
+  if (repaired.missing_before != 0) {
+    fmt::print("lost: segments at the beginning; the journal goes on from batch {}\n",
+               repaired.missing_before);
+  }
+  if (repaired.lost() > 0) {
+    fmt::print("lost: batches {} to {}, which had been on the disk\n", journal.last + 1, repaired.durable);
+  }
+  for (const std::string& name : repaired.lost_marks) fmt::print("lost: the mark {}\n", name);
+  if (journal.problem) {
+    fmt::print("found: {}\ncut {}; batches {} to {} are left\n", journal.problem->message(),
+               format_bytes(journal.cut_bytes), journal.first, journal.last);
+  }
+  if (repaired.set_aside) {
+    fmt::print(
+        "snapshot {} holds the state up to batch {}; the next opening goes on from there, and what was left "
+        "of the journal before it is kept aside too\n",
+        repaired.snapshot->id, repaired.snapshot_reaches());
+  }
+  for (const std::string& name : journal.kept) fmt::print("kept aside: {}/{}\n", directory, name);
 }
 
 Result<int> repair(const Options& options) {
@@ -83,48 +179,12 @@ Result<int> repair(const Options& options) {
   // Held to the end: nobody may open what is being cut.
   auto lock = TRY(open.store->lock_branch(open.target.branch, {getpid(), "reprise repair " + options.what}));
   auto directory = TRY(open.store->journal_directory(open.target.branch));
-  Progress progress("journal");
-  journal::JournalRepair repair = TRY(
-      journal::repair_journal(*directory, {open.store->volume(), open.target.branch}, shown_on(progress)));
-  auto branch = TRY(open.store->catalogue().branch(open.target.branch));
-  LogIndex durable = branch ? branch->durable_hint : 0;
-  LogIndex lost = durable > repair.last ? durable - repair.last : 0;  // batches that were on the disk
-  auto snapshot = TRY(instance::newest_snapshot(open.store->catalogue(), open.target.branch, std::nullopt));
-  LogIndex kept_by_snapshot = snapshot ? snapshot->log_index : 0;
-  // Accepting the loss is what repairing is: the next opening shall not refuse for it again.
-  if (lost > 0)
-    TRY(open.store->catalogue().put_branch({.name = open.target.branch, .durable_hint = repair.last}));
-  // The numbers of what was lost will be given to other batches: no mark may go on naming them.
-  auto lost_marks = TRY(
-      instance::drop_marks_after(*open.store, open.target.branch, std::max(repair.last, kept_by_snapshot)));
+  Repaired repaired = TRY(repair_branch(*open.store, open.target.branch, *directory));
   if (options.json) {
-    nlohmann::json json = {{"lost_marks", lost_marks},
-                           {"first", repair.first},
-                           {"last", repair.last},
-                           {"cut_bytes", repair.cut_bytes},
-                           {"kept", repair.kept},
-                           {"lost_batches", lost},
-                           {"snapshot_reaches", kept_by_snapshot}};
-    if (repair.problem) json["problem"] = repair.problem->message();
-    fmt::print("{}\n", json.dump());
-    return kDone;
+    print_json(repaired);
+  } else {
+    print(repaired, directory->path());
   }
-  if (lost > 0) {
-    fmt::print("lost: batches {} to {}, which had been on the disk\n", repair.last + 1, durable);
-    if (kept_by_snapshot > repair.last) {
-      fmt::print("snapshot {} holds the state up to batch {}; the next opening goes on from there\n",
-                 snapshot->id, kept_by_snapshot);
-    }
-  }
-  for (const std::string& name : lost_marks) fmt::print("lost: the mark {}\n", name);
-  if (!repair.problem) {
-    if (lost > 0 || !lost_marks.empty()) return kDone;
-    fmt::print("nothing to repair: batches {} to {} are sound\n", repair.first, repair.last);
-    return kDone;
-  }
-  fmt::print("found: {}\ncut {}; batches {} to {} are left\n", repair.problem->message(),
-             format_bytes(repair.cut_bytes), repair.first, repair.last);
-  for (const std::string& name : repair.kept) fmt::print("kept aside: {}/{}\n", directory->path(), name);
   return kDone;
 }
 

@@ -116,6 +116,12 @@ Result<nlohmann::json> stat_stopped(const OpenTarget& open) {
                          {"digest", state.position.digest.to_string()}};
   instance::History history = TRY(instance::History::open(*open.store, open.target.branch));
   json["journal"] = {{"first", history.cursor().first()}, {"last", state.log_index}};
+  auto directory = TRY(open.store->journal_directory(open.target.branch));
+  journal::JournalFiles files =
+      TRY(journal::journal_files(*directory, {open.store->volume(), open.target.branch}));
+  json["journal"]["segments"] = files.segments.size();
+  json["journal"]["compressed_segments"] = files.compressed;
+  json["journal"]["bytes_on_disk"] = files.bytes;
   if (state.torn_tail) json["torn_tail"] = state.torn_tail->message();
   return json;
 }

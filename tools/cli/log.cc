@@ -6,6 +6,7 @@
 #include <ctime>
 #include <filesystem>
 
+#include "instance/snapshots.h"
 #include "journal/segment_reader.h"
 #include "tools/cli/command.h"
 #include "tools/cli/path_index.h"
@@ -130,6 +131,36 @@ class Printer {
   PathIndex paths_;
 };
 
+// What inodes are called before batch `first`, with which the journal begins: as a snapshot of that moment
+// says, or one of a later moment and the operations in between.
+Result<PathIndex> names_before(OpenTarget& open, LogIndex first) {
+  if (first <= 1) return PathIndex();
+  auto state = instance::state_at(*open.store, open.target.branch, first - 1);
+  if (state) return PathIndex(state->head);
+  if (state.error().code() != Code::kGap) return std::unexpected(state.error());
+  std::optional<store::SnapshotRecord> base;
+  for (store::SnapshotRecord& record : TRY(open.store->catalogue().snapshots())) {
+    bool nearer = !base || record.log_index < base->log_index;
+    if (record.branch == open.target.branch && record.log_index >= first && nearer) base = std::move(record);
+  }
+  if (!base) return PathIndex();
+  PathIndex paths(TRY(instance::load_snapshot(*open.store, *base)));
+  // Whole segments are trimmed: not much more than one lies between.
+  std::vector<journal::Batch> between;
+  instance::History history = TRY(instance::History::open(*open.store, open.target.branch));
+  while (auto logged = TRY(history.cursor().next())) {
+    if (logged->index > base->log_index) break;
+    between.push_back(std::move(logged->batch));
+  }
+  for (auto batch = between.rbegin(); batch != between.rend(); ++batch) {
+    std::vector<fs::Operation> operations;
+    batch->for_each([&](const fs::Operation& operation) { operations.push_back(operation); });
+    for (auto operation = operations.rbegin(); operation != operations.rend(); ++operation)
+      paths.undo(*operation);
+  }
+  return paths;
+}
+
 Result<int> log_store(const Options& options) {
   OpenTarget open = TRY(open_target(Target::parse(options.what.front())));
   auto resolve = [&](const std::string& position) {
@@ -138,17 +169,12 @@ Result<int> log_store(const Options& options) {
   LogIndex since = options.since.empty() ? 0 : TRY(resolve(options.since)).value_or(~LogIndex{0});
   std::optional<LogIndex> until = TRY(resolve(options.until.empty() ? open.target.position : options.until));
   instance::History history = TRY(instance::History::open(*open.store, open.target.branch));
-  // Where the journal does not reach back to the beginning, names come from the snapshot before it, if it was
-  // kept.
   LogIndex first = history.cursor().first();
-  PathIndex paths;
+  PathIndex paths = TRY(names_before(open, first));
   if (first > 1) {
-    auto state = instance::state_at(*open.store, open.target.branch, first - 1);
-    if (state) {
-      paths = PathIndex(state->head);
-    } else if (state.error().code() != Code::kGap) {
-      return std::unexpected(state.error());
-    }
+    complain(fmt::format("{}: history begins at batch {}; {}", options.what.front(), first,
+                         history.cursor().begins_anew() ? "what was there before has been overwritten"
+                                                        : "what was before has been trimmed"));
   }
   Printer printer(options, std::move(paths));
   LogIndex last = first - 1;

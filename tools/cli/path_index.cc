@@ -37,6 +37,18 @@ void PathIndex::follow(const fs::Operation& operation) {
   }
 }
 
+void PathIndex::undo(const fs::Operation& operation) {
+  if (auto* op = std::get_if<fs::Create>(&operation)) drop(op->inode, op->parent, op->name);
+  if (auto* op = std::get_if<fs::Link>(&operation)) drop(op->inode, op->parent, op->name);
+  if (auto* op = std::get_if<fs::Unlink>(&operation))
+    places_[op->inode] = {op->parent, std::string(op->name)};
+  if (auto* op = std::get_if<fs::Rmdir>(&operation)) places_[op->inode] = {op->parent, std::string(op->name)};
+  if (auto* op = std::get_if<fs::Rename>(&operation)) {
+    places_[op->inode] = {op->old_parent, std::string(op->old_name)};
+    if (op->replaced) places_[op->replaced] = {op->new_parent, std::string(op->new_name)};
+  }
+}
+
 std::string PathIndex::path_of(InodeId inode) const {
   if (inode == kRootInode) return "/";
   std::string path;

@@ -14,6 +14,8 @@ class PathIndex {
   PathIndex() = default;                     // of a new volume
   explicit PathIndex(const fs::Tree& tree);  // of what the tree holds
   void follow(const fs::Operation& operation);
+  // The other way: from after an operation to before it. Of an inode with several names one may be forgotten.
+  void undo(const fs::Operation& operation);
 
   // A path of it, printable; "#5" for an inode it has not heard of.
   std::string path_of(InodeId inode) const;

@@ -124,6 +124,10 @@ Status sync_mount(pid_t pid, const std::string& mountpoint) {
 
 void add_live_options(Command& command, LiveOptions& options) {
   command.option("--listen", options.listen, "let followers connect here: unix:PATH");
+  command.number(
+      "--await-followers", options.await_followers_s, 0, 3600,
+      "with --listen, if the store was not closed cleanly: so many seconds at most are followers waited "
+      "for that may have what the disk lost, before the command starts");
   command.option("--follow", options.follow, "follow the instance that listens there, read-only: unix:PATH");
   command.option("--label", options.label, "recorded with every operation", [](const std::string& label) {
     return label.size() <= journal::kLabelLimit
@@ -172,6 +176,7 @@ Result<instance::HostOptions> host_options(const LiveOptions& options, const Tar
   host.instance.branch = target.branch;
   host.instance.journal.durability = TRY(durability_of(options.durability));
   host.instance.holder = {getpid(), command_line};
+  host.await_followers_ms = static_cast<uint32_t>(options.await_followers_s * 1000);
   instance::Retention& retention = host.instance.retention;
   if (!options.journal_limit.empty())
     retention.journal_bytes = TRY(quantity("--journal-limit", options.journal_limit, kSizeUnits, 4 << 20));
@@ -215,7 +220,13 @@ Result<int> serve_live(const instance::HostOptions& settings, ServedMount mount,
                          recovery.cut_file, recovery.cut_bytes, recovery.cut_offset));
   }
   bool started = false;
-  auto status = serve(*host, settings.label, mount, body, started);
+  Result<int> status = kFailed;
+  if (auto taken_back = host->take_back_tail([] { return pending_signal().has_value(); }); taken_back) {
+    status = serve(*host, settings.label, mount, body, started);
+  } else {
+    status = std::unexpected(taken_back.error());
+    ::close(mount.fuse_fd);
+  }
   // A follower that has been given a state may keep it; all else that was made for nothing goes again.
   bool empty = host->made_store() && instance.store() != nullptr && !started &&
                (!settings.follow || instance.is_new());

@@ -18,9 +18,10 @@ namespace reprise::cli {
 
 struct LiveOptions {
   std::string store, listen, follow, label, durability = "fsync", journal_limit, journal_age;
+  double await_followers_s = 3;
 };
 
-// --listen, --follow, --label, --durability, --journal-limit and --journal-age.
+// --listen, --await-followers, --follow, --label, --durability, --journal-limit and --journal-age.
 void add_live_options(Command& command, LiveOptions& options);
 
 // The branch of the store; `option` is what the user calls it in errors.
