@@ -80,9 +80,12 @@ Result<std::optional<Logged>> SegmentsCursor::next() {
               *reader_, reader_->damaged("the end of the file").error(), durable_hint_)));
         break;
       }
+      if (!sealed_)
+        return std::unexpected(offer_repair(reader_->damaged("the end of the file without a seal").error()));
       TRY(open_next_segment());
       continue;
     }
+    sealed_ = (*frame)->header.kind == FrameKind::kSeal;
     if (!(*frame)->is_batch() || (*frame)->header.index < from_) continue;
     Batch batch = TRY(reader_->batch(**frame));
     return Logged{(*frame)->header.index, std::move(batch)};

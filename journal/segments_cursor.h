@@ -43,6 +43,7 @@ class SegmentsCursor final : public Cursor {
   const LogIndex durable_hint_;
   std::deque<uint64_t> rest_;  // segments not opened yet
   std::unique_ptr<SegmentReader> reader_;
+  bool sealed_ = false;  // by the last frame read
   LogIndex first_ = 0;
   bool begins_anew_ = false;
   LogIndex from_ = 0;

@@ -124,6 +124,11 @@ class Walker {
               Error(Code::kCorrupt,
                     fmt::format("{}: expected a seal at its end and an index of what is in it, found another",
                                 reader.path())));
+        } else if (!sealed && i + 1 < walk_.sequences.size()) {
+          found(i, offset,
+                Error(Code::kCorrupt,
+                      fmt::format("{}: expected a seal at its end, as {} follows it, found none",
+                                  reader.path(), segment_name(walk_.sequences[i + 1]))));
         }
         return {};
       } else if (sealed) {
@@ -209,8 +214,9 @@ Result<uint64_t> copy_bytes(const Read& read, uint64_t begin, uint64_t end, File
 }
 
 Status keep_rest(Directory& directory, uint64_t sequence, uint64_t offset, JournalRepair& repair) {
-  std::string kept = TRY(unused_name(directory, sequence));
   auto file = TRY(directory.open(segment_name(sequence), OpenMode::kReadWrite));
+  if (TRY(file->size()) == offset) return {};  // only what follows it is wrong
+  std::string kept = TRY(unused_name(directory, sequence));
   auto copy = TRY(directory.open(kept, OpenMode::kCreate));
   auto read = [&](ByteSpan into, uint64_t at) { return file->pread(into, at); };
   uint64_t end = TRY(copy_bytes(read, offset, UINT64_MAX, *copy));

@@ -1,5 +1,7 @@
 #include "tests/fuzz/journal_laws.h"
 
+#include <cstdio>
+
 #include "base/check.h"
 #include "journal/recovery.h"
 #include "journal/segments_cursor.h"
@@ -43,6 +45,8 @@ void repair_and_open(Directory& directory) {
   CHECK(report->last == repair->last);
   auto log = recover_log(directory, kVolumeOfSeeds, repair->last);
   // A feature that only keeps from writing does not keep from verifying.
+  if (!log && log.error().code() != Code::kUnsupported)
+    std::fputs((log.error().message() + "\n").c_str(), stderr);
   CHECK(log || log.error().code() == Code::kUnsupported);
   CHECK(!log || log->recovery.last == repair->last || log->segments.empty());
 }

@@ -178,6 +178,39 @@ TEST(Verify, RepairMayFailAnywhereAndBeRunAgain) {
   }
 }
 
+// Its seal was made a close: opening refuses it, so whoever looks must see it too.
+TEST(Verify, ASegmentThatAnotherFollowsEndsWithASeal) {
+  auto disk = FakeDisk::create();
+  FakeDirectory directory(disk);
+  SegmentHeader header{
+      .volume = kIdentity.volume, .id = {1, 2}, .branch = kIdentity.branch, .sequence = 1, .first_index = 1};
+  auto first = *SegmentWriter::create(directory, header);
+  first->add(make_batch(kOriginA, 1), 0);
+  ASSERT_TRUE(first->add_summary(FrameKind::kClose, 1));
+  header.id = {3, 4};
+  header.sequence = 2;
+  header.first_index = 2;
+  header.previous = first->state().summary.chain;
+  header.covered.set(kOriginA, 1);
+  ASSERT_TRUE(SegmentWriter::create(directory, header));
+  EXPECT_FALSE(recover_log(directory, kIdentity, 0));
+  auto cursor = SegmentsCursor::open(directory, kIdentity, 0, 0);
+  ASSERT_TRUE(cursor);
+  EXPECT_TRUE((*cursor)->next());
+  EXPECT_EQ((*cursor)->next().error().code(), Code::kCorrupt);
+  auto report = verify_journal(directory, kIdentity, 0);
+  ASSERT_TRUE(report);
+  ASSERT_TRUE(report->problem);
+  EXPECT_NE(report->problem->message().find("0000000001.seg: expected a seal"), std::string::npos)
+      << report->problem->message();
+  auto repair = repair_journal(directory, kIdentity);
+  ASSERT_TRUE(repair);
+  EXPECT_EQ(repair->kept, (std::vector<std::string>{"0000000002.seg.cut-1"}));
+  auto opened = recover_log(directory, kIdentity, repair->last);
+  ASSERT_TRUE(opened) << opened.error().message();
+  EXPECT_EQ(opened->recovery.last, 1u);
+}
+
 TEST(Repair, WhatIsLeftCanBeSetAsideAsWellAndIsNamed) {
   auto disk = several_segments();
   uint64_t before = all_bytes(*disk);
