@@ -40,6 +40,17 @@ Result<std::unique_ptr<FileLock>> FileLock::acquire(const std::string& path, con
   return held;
 }
 
+Result<std::unique_ptr<FileLock>> FileLock::own(const std::string& path) {
+  int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return failed(path, "open");
+  std::unique_ptr<FileLock> held(new FileLock(fd));
+  struct flock lock = whole_file(F_WRLCK);
+  if (::fcntl(fd, F_OFD_SETLK, &lock) == 0) return held;
+  if (errno == EAGAIN || errno == EACCES)
+    return fail(Code::kBusy, path + ": expected it free, found it locked");
+  return failed(path, "lock");
+}
+
 Result<std::optional<std::string>> FileLock::holder(const std::string& path) {
   int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) {

@@ -17,6 +17,8 @@ class FileLock {
  public:
   // Creates the file if it is missing, locks it and makes `holder` its content. kBusy if somebody holds it.
   static Result<std::unique_ptr<FileLock>> acquire(const std::string& path, const std::string& holder);
+  // Locks a file that is there and leaves its content as it is. kBusy if somebody holds it, kNotFound.
+  static Result<std::unique_ptr<FileLock>> own(const std::string& path);
   // What the process that holds the lock wrote (at most 4 KiB of it); nullopt if nobody does, whatever the
   // file says.
   static Result<std::optional<std::string>> holder(const std::string& path);

@@ -413,6 +413,11 @@ Result<LogIndex> FileJournal::trim(LogIndex index) {
   return first;
 }
 
+Status FileJournal::end_segment() {
+  std::lock_guard one_at_a_time(trim_mutex_);
+  return rotate_if_all_before(last() + 1);
+}
+
 Status FileJournal::restart_at(LogIndex next, const Vector& covered) {
   std::lock_guard one_at_a_time(trim_mutex_);
   std::vector<uint64_t> dropped;

@@ -37,6 +37,7 @@ class FileJournal final : public TailedJournal {
   Result<uint64_t> bytes_from(LogIndex from) const override;
   Result<LogIndex> position_of(const Vector& vector) override;
   Result<LogIndex> trim(LogIndex index) override;
+  Status end_segment() override;
   Status restart_at(LogIndex next, const Vector& covered) override;
   Status close() override;
 

@@ -147,6 +147,9 @@ class Journal {
   // Drops whole segments before `index`; the caller vouches that a durable snapshot covers them. Past last()
   // it drops everything: the last segment is ended and an empty one begun. Returns the new first().
   virtual Result<LogIndex> trim(LogIndex index) = 0;
+  // Ends the segment being written and begins another, unless it is empty, or batches come meanwhile: then
+  // those will fill it.
+  virtual Status end_segment() = 0;
   // The log continues at `next`, which is past last(), with no batches before it: after an overwrite. Drops
   // what there is. `covered` is what the batches before `next` would add up to.
   virtual Status restart_at(LogIndex next, const Vector& covered) = 0;

@@ -44,6 +44,7 @@ class MemoryJournal final : public TailedJournal {
     while (tail_.first() < std::min(index, tail_.end())) tail_.pop_front();
     return first_ = tail_.first();
   }
+  Status end_segment() override { return {}; }
   Status restart_at(LogIndex next, const Vector& covered) override {
     std::lock_guard lock(mutex_);
     if (next < tail_.end()) {
