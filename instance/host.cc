@@ -81,7 +81,33 @@ uint64_t number_of(const Json& question, const char* key, uint64_t otherwise) {
                                                                       : otherwise;
 }
 
+double share_of(const Json& question) {
+  return question.contains("dead_share") && question["dead_share"].is_number()
+             ? question["dead_share"].get<double>()
+             : 1.0 / 3;
+}
+
 }  // namespace
+
+Json collected_json(const store::Collected& collected) {
+  Json json = {{"bytes_before", collected.bytes_before},       {"bytes_after", collected.bytes_after},
+               {"blobs_dropped", collected.blobs_dropped},     {"packs_removed", collected.packs_removed},
+               {"packs_rewritten", collected.packs_rewritten}, {"packs_in_use", collected.packs_in_use},
+               {"bytes_copied", collected.bytes_copied}};
+  if (collected.left) json["left"] = collected.left->message();
+  return json;
+}
+
+Json disk_json(store::Store& store, uint64_t limit) {
+  auto usage = store.usage();
+  if (!usage) return {{"failure", usage.error().message()}};
+  Json json = {{"bytes", usage->all()},
+               {"journals", usage->journals},
+               {"packs", usage->packs},
+               {"catalogue", usage->catalogue}};
+  if (limit != 0) json["limit"] = limit;
+  return json;
+}
 
 Result<std::unique_ptr<Host>> Host::open(const HostOptions& options, Network& network) {
   std::unique_ptr<Host> host(new Host(options, network));
@@ -227,6 +253,8 @@ Json Host::statistics() {
   Json origins = Json::object();
   for (auto& [origin, lsn] : vector.entries()) origins[origin.to_string()] = lsn;
   json["vector"] = origins;
+  json["disk"] = disk_json(*instance_->store(), options_.instance.retention.store_bytes);
+  if (auto over = instance_->over_limit()) json["disk"]["over_limit"] = over->message();
   if (auto failure = instance_->failure()) json["failure"] = failure->message();
   if (follower_ != nullptr) json["follow"] = follower_json(follower_->status());
   json["peers"] = Json::array();
@@ -310,6 +338,11 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
     if (question.contains("trim")) json["journal_first"] = TRY(instance_->trim()).first;
     return json;
   }
+  if (what == "drop-snapshot") {
+    bool dropped = TRY(instance_->drop_snapshot(number_of(question, "id", 0)));
+    return Json{{"dropped", dropped}};
+  }
+  if (what == "collect") return collected_json(TRY(instance_->collect(share_of(question))));
   return fail(Code::kUnsupported,
               fmt::format("asked for \"{}\", which this instance does not know", printable(what)));
 }

@@ -20,6 +20,11 @@
 
 namespace reprise::instance {
 
+// What a collection did, and what a store takes on the disk (limit: 0 if there is none), as `compact` and
+// `stat` say it.
+Json collected_json(const store::Collected& collected);
+Json disk_json(store::Store& store, uint64_t limit);
+
 struct HostOptions {
   InstanceOptions instance;
   std::string store_path;  // created if it is not there

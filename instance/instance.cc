@@ -86,8 +86,12 @@ Status Instance::open_journal() {
   LogIndex durable_hint = branch ? branch->durable_hint : 0;
   if (branch) former_origins_ = branch->writers;
   auto directory = TRY(store_->journal_directory(options_.branch));
+  // Trimming goes by segments.
+  uint64_t& segment_bytes = options_.journal.segment_bytes;
   if (uint64_t limit = options_.retention.journal_bytes; limit != 0)
-    options_.journal.segment_bytes = std::min(options_.journal.segment_bytes, limit / 4);
+    segment_bytes = std::min(segment_bytes, limit / 4);
+  if (uint64_t limit = options_.retention.store_bytes; limit != 0)
+    segment_bytes = std::min(segment_bytes, limit / 16);
   journal_ = TRY(journal::Journal::open(std::move(directory), identity, options_.journal, options_.clock,
                                         options_.random, durable_hint, &open_report_.recovery));
   auto lost = missing_beginning(branch, journal_->first(), open_report_.recovery.begins_anew);
@@ -310,16 +314,16 @@ Result<store::MarkRecord> Instance::mark(std::string_view name, std::string_view
   std::lock_guard applying(applying_);
   // The position is that of the mark itself: nobody writes in between.
   Result<replay::Pinned> pinned;
+  Timestamp time = options_.clock.realtime();
   filesystem_->replay([&](fs::Head& head) {
-    recorder_->record(fs::Barrier{name, options_.clock.realtime()}, label);
+    recorder_->record(fs::Barrier{name, time}, label);
     static_cast<void>(recorder_->end_call());  // pin_locked says what is lost, with more words
     pinned = pin_locked(head);
   });
   replay::Moment moment = TRY(std::move(pinned)).moment;
   TRY(journal_->sync(moment.log_index));
   std::string token = TRY(token_of(moment));
-  store::MarkRecord record{std::string(name), options_.branch, moment.log_index, std::move(token),
-                           options_.clock.realtime()};
+  store::MarkRecord record{std::string(name), options_.branch, moment.log_index, std::move(token), time};
   TRY(store_->catalogue().put_mark(record, journal_->durable()));
   state_changed_.notify_all();
   return record;
@@ -591,7 +595,7 @@ Result<store::SnapshotRecord> Instance::capture(const replay::Pinned& pinned, st
   record.vector = pinned.moment.position.vector.encode();
   record.digest = pinned.moment.position.digest;
   record.lamport = pinned.moment.lamport;
-  return capture_snapshot(*store_, pinned.view, std::move(record), marks);
+  return capture_snapshot(*store_, pinned.view, record, marks);
 }
 
 Result<store::SnapshotRecord> Instance::snapshot(std::string_view label) {
@@ -607,21 +611,25 @@ Result<store::SnapshotRecord> Instance::snapshot(std::string_view label) {
 // All but the newest, and the one from which what is left of a trimmed journal can be read; of a journal with
 // limits all that lie in it, since it will be trimmed up to them.
 Status Instance::drop_older_checkpoints(uint64_t newest) {
-  std::vector<store::SnapshotRecord> records = TRY(store_->catalogue().snapshots());
+  std::vector<store::SnapshotRecord> records = TRY(own_snapshots());
   LogIndex first = journal_->first();
-  std::erase_if(records,
-                [&](const store::SnapshotRecord& record) { return record.branch != options_.branch; });
-  const store::SnapshotRecord* base = nullptr;
-  for (const store::SnapshotRecord& record : records) {
-    bool reaches = first > 1 && record.log_index + 1 >= first;
-    if (reaches && (base == nullptr || record.log_index < base->log_index)) base = &record;
-  }
+  std::vector<uint64_t> needed = needed_snapshots(records, options_.branch, first);
+  needed.push_back(newest);
   for (const store::SnapshotRecord& record : records) {
     bool lies_in_it = options_.retention.trims() && record.log_index + 1 >= first;
-    if (!record.checkpoint || record.id == newest || &record == base || lies_in_it) continue;
+    if (!record.checkpoint || lies_in_it || std::ranges::find(needed, record.id) != needed.end()) continue;
     TRY(store_->catalogue().remove_snapshot(record.id));
   }
   return {};
+}
+
+Result<bool> Instance::drop_snapshot(uint64_t id) {
+  if (store_ == nullptr) return fail(Code::kUnreachable, "no snapshots: the leader has not been reached yet");
+  std::lock_guard keeping(keeping_);
+  for (const store::SnapshotRecord& record : TRY(own_snapshots()))
+    if (record.id == id) return instance::drop_snapshot(*store_, record, journal_->first());
+  return fail(Code::kNotFound,
+              fmt::format("{}: branch {} has no snapshot {}", store_->path(), options_.branch, id));
 }
 
 Result<Trimmed> Instance::trim() {

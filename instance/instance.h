@@ -8,7 +8,7 @@
 //
 // Ownership: an Instance owns its filesystem, journal and share of the store; sessions, servers and guests
 // that use it go first. Threads: every function may be called from any thread, open and close by its owner.
-// Lock order: applying_, then the filesystem's lock, then state_.
+// Lock order: tending_, keeping_, applying_, then the filesystem's lock, then state_.
 //
 //   auto instance = TRY(Instance::open(store, {.holder = {getpid(), "a host"}}));
 //   Guest guest(instance->filesystem());
@@ -44,7 +44,13 @@ struct Retention {
   // At least the segment that is being written stays; Instance makes segments a quarter of `journal_bytes`.
   uint64_t journal_bytes = 0;
   uint64_t journal_age_s = 0;
-  bool trims() const { return journal_bytes != 0 || journal_age_s != 0; }
+  // All of the store: journals, packs, catalogue. Where it takes more, what nobody needs is collected, then
+  // the journal is trimmed, then snapshots without a label go. 0: no limit.
+  uint64_t store_bytes = 0;
+  // Snapshots without a label that are neither: the newest so many, or this young. 0: all.
+  uint64_t snapshots = 0;
+  uint64_t snapshot_age_s = 0;
+  bool trims() const { return journal_bytes != 0 || journal_age_s != 0 || store_bytes != 0; }
 };
 
 struct InstanceOptions {
@@ -117,6 +123,12 @@ class Instance final : public replay::Member {
   Result<store::SnapshotRecord> snapshot(std::string_view label);
   // Drops the journal before the newest snapshot. kNotFound if there is none.
   Result<Trimmed> trim();
+  // As instance::drop_snapshot, of this branch. kNotFound.
+  Result<bool> drop_snapshot(uint64_t id);
+  // Frees what no snapshot of the store needs; packs are copied from this share on that nobody needs.
+  Result<store::Collected> collect(double dead_share);
+  // Why the store takes more than Retention::store_bytes although everything has been tried.
+  std::optional<Error> over_limit() const;
   // Keeps the next opening short and the journal within its limits (Retention); to be called now and then,
   // and soon after much was written. `peers`: what each connected follower has. Batches that one of them
   // lacks are not too old, but they do not make room beyond `journal_bytes`. Guests are not held up.
@@ -187,10 +199,22 @@ class Instance final : public replay::Member {
   Status trim_to(const Limits& limits);
   Result<LogIndex> trim_before(LogIndex index);
   Status raise_hint_now_and_then();
+  Status keep_journal(std::span<const journal::Vector> peers);
+  Status try_checkpoint();
+  Status end_old_segment();
+  Status drop_old_snapshots();
+  Status collect_if_worthwhile();
+  Result<uint64_t> left_over_bytes();
+  Status keep_store_limit();
+  Status make_room(uint64_t limit);
+  Status trim_to_bytes(uint64_t bytes);
+  Result<bool> drop_one_unlabelled();
+  Result<std::vector<store::SnapshotRecord>> own_snapshots();
   Result<bool> wants_checkpoint(LogIndex covered);
   Result<Limits> limits_of_journal(std::span<const journal::Vector> peers);
   Result<LogIndex> oldest_by_age(const journal::JournalFiles& files, std::span<const journal::Vector> peers);
-  bool is_older_than_limit(LogIndex index);
+  LogIndex within_bytes(journal::JournalFiles files, uint64_t bytes);
+  bool is_older_than(LogIndex index, uint64_t age_s);
   void publish_vector();
 
   InstanceOptions options_;
@@ -207,7 +231,11 @@ class Instance final : public replay::Member {
   uint64_t hint_raised_ns_ = 0;  // when last, by tend(); guarded by keeping_
   LogIndex hint_raised_ = 0;     // to what
 
-  std::mutex keeping_;         // one at a time replaces checkpoints or trims; before applying_
+  std::mutex keeping_;  // one at a time replaces checkpoints or trims; before applying_
+  std::mutex tending_;  // one at a time tends; before keeping_
+  // Guarded by tending_. Not before these moments of the monotonic clock is tried again what has failed.
+  bool looked_for_leftovers_ = false;  // of a crash, in the packs
+  uint64_t next_checkpoint_ns_ = 0, next_collection_ns_ = 0, next_store_limit_ns_ = 0;
   std::mutex applying_;        // applying and journaling remote batches; taking a moment between them
   replay::Replayer replayer_;  // of a follower; guarded by applying_ (and only used by open() in a writer)
 
@@ -216,6 +244,7 @@ class Instance final : public replay::Member {
   journal::Vector vector_;  // of a follower
   // Of a writer, set by open(): whose tails may be taken back.
   std::vector<OriginId> former_origins_;
+  std::optional<Error> over_limit_;
   VolumeId volume_;
 };
 

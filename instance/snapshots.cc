@@ -42,6 +42,7 @@ Result<Base> load_base(store::Store& store, std::string_view branch, std::option
 
 Result<fs::Head> load_snapshot(store::Store& store, const store::SnapshotRecord& record) {
   auto view = snapshot::load(record.root, store.blobs());
+  store.blobs().close_readers();
   if (!view)
     return std::unexpected(
         view.error().with_context(fmt::format("{}: snapshot {}", store.path(), record.id)));
@@ -53,17 +54,66 @@ Result<fs::Head> load_snapshot(store::Store& store, const store::SnapshotRecord&
   return fs::Head(*view);
 }
 
-Result<store::SnapshotRecord> capture_snapshot(store::Store& store, const fs::View& view,
-                                               store::SnapshotRecord record,
-                                               const std::vector<store::MarkRecord>& marks) {
+std::vector<uint64_t> needed_snapshots(const std::vector<store::SnapshotRecord>& records,
+                                       std::string_view branch, LogIndex first) {
+  const store::SnapshotRecord *newest = nullptr, *base = nullptr;
+  for (const store::SnapshotRecord& record : records) {
+    if (record.branch != branch) continue;
+    if (newest == nullptr || record.log_index >= newest->log_index) newest = &record;
+    bool reaches = first > 1 && record.log_index + 1 >= first;
+    if (reaches && (base == nullptr || record.log_index < base->log_index)) base = &record;
+  }
+  std::vector<uint64_t> needed;
+  for (const store::SnapshotRecord* record : {newest, base})
+    if (record != nullptr) needed.push_back(record->id);
+  return needed;
+}
+
+Result<bool> drop_snapshot(store::Store& store, const store::SnapshotRecord& record, LogIndex first) {
+  auto needed = needed_snapshots(TRY(store.catalogue().snapshots()), record.branch, first);
+  if (std::ranges::find(needed, record.id) == needed.end()) {
+    TRY(store.catalogue().remove_snapshot(record.id));
+    return true;
+  }
+  store::SnapshotRecord checkpoint = record;
+  checkpoint.label.clear();
+  checkpoint.checkpoint = true;
+  TRY(store.catalogue().replace_snapshot(checkpoint));
+  return false;
+}
+
+namespace {
+
+Result<store::SnapshotRecord> capture_once(store::Store& store, const fs::View& view,
+                                           store::SnapshotRecord record,
+                                           const std::vector<store::MarkRecord>& marks) {
+  uint64_t sweeps = TRY(store.blobs().begin());
   uint64_t stored_before = store.blobs().stored_bytes();
   record.root = TRY(snapshot::capture(view, store.blobs())).root;
   TRY(store.blobs().sync());
   record.stored_bytes = store.blobs().stored_bytes() - stored_before;
   record.inodes = view.usage().inodes;
   record.bytes = view.usage().blocks * fs::kBlockSize;
-  record.id = TRY(store.catalogue().add_snapshot(record, marks));
+  record.id = TRY(store.catalogue().add_snapshot(record, marks, sweeps));
   return record;
+}
+
+}  // namespace
+
+Result<store::SnapshotRecord> capture_snapshot(store::Store& store, const fs::View& view,
+                                               const store::SnapshotRecord& record,
+                                               const std::vector<store::MarkRecord>& marks) {
+  constexpr int kTries = 10;  // collections are seldom, and do not last
+  store::BlobStore& blobs = store.blobs();
+  std::lock_guard alone(blobs.capture_mutex());
+  for (int tries = 1;; ++tries) {
+    auto captured = capture_once(store, view, record, marks);
+    blobs.close_readers();
+    if (captured) return captured;
+    // Where there is no room it is given back; where blobs were collected, they are put once more.
+    blobs.abandon();
+    if (captured.error().code() != Code::kBusy || tries == kTries) return captured;
+  }
 }
 
 }  // namespace reprise::instance

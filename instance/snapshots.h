@@ -28,10 +28,21 @@ Result<Base> load_base(store::Store& store, std::string_view branch, std::option
 // Everything, now. kCorrupt if it does not have the digest it was recorded with.
 Result<fs::Head> load_snapshot(store::Store& store, const store::SnapshotRecord& record);
 
+// The snapshots of `records` that the history of `branch` cannot be read without, its journal beginning at
+// `first`: the newest, and the one from which a trimmed journal is read.
+std::vector<uint64_t> needed_snapshots(const std::vector<store::SnapshotRecord>& records,
+                                       std::string_view branch, LogIndex first);
+
+// Takes a snapshot out of the catalogue; its blobs go with the next collection. One that its branch needs
+// stays as a checkpoint, without a label, until another takes its place: false then. The branch's journal
+// begins at `first`. The caller holds the branch's lock.
+Result<bool> drop_snapshot(store::Store& store, const store::SnapshotRecord& record, LogIndex first);
+
 // Stores the tree and the record, whose tree-dependent fields are filled in, and with the record these marks,
-// all or none; durable on return.
+// all or none; durable on return. Blobs that are collected meanwhile are put again; without room for all of
+// it what there was is used again.
 Result<store::SnapshotRecord> capture_snapshot(store::Store& store, const fs::View& view,
-                                               store::SnapshotRecord record,
+                                               const store::SnapshotRecord& record,
                                                const std::vector<store::MarkRecord>& marks = {});
 
 }  // namespace reprise::instance

@@ -16,7 +16,7 @@ class Capture {
 
   // The blob of an inode table node; zero if no inode in it has a link.
   Result<BlobId> table(const fs::Node& node) {
-    if (BlobId known = known_blob(node)) return known;
+    if (BlobId known = TRY(known_blob(node))) return known;
     if (node.kind == NodeKind::kTablePage) return page(static_cast<const fs::TablePage&>(node));
     auto& inner = static_cast<const fs::TableInner&>(node);
     InnerNode out{.kind = NodeKind::kTableInner, .shift = inner.shift, .base = inner.base};
@@ -47,14 +47,24 @@ class Capture {
   Captured result;
 
  private:
-  BlobId known_blob(const fs::Node& node) const { return remember_ ? fs::stored_of(node) : BlobId{}; }
+  // Zero if the node and all below it have to be put.
+  Result<BlobId> known_blob(const fs::Node& node) const {
+    BlobId id = remember_ ? fs::stored_of(node) : BlobId{};
+    if (!id || TRY(sink_.keeps(id))) return id;
+    return BlobId{};
+  }
 
   Result<BlobId> put(const fs::Node& node, const Bytes& blob) {
     ByteView whole = blob;
     return put_parts(node, {&whole, 1});
   }
+  static store::Refers refers(const fs::Node& node) {
+    bool leaf =
+        node.kind == NodeKind::kFileLeaf || node.kind == NodeKind::kDirLeaf || node.kind == NodeKind::kXattrs;
+    return leaf ? store::Refers::kToNone : store::Refers::kMaybe;
+  }
   Result<BlobId> put_parts(const fs::Node& node, std::span<const ByteView> parts) {
-    BlobId id = TRY(sink_.put_parts(parts));
+    BlobId id = TRY(sink_.put_parts(parts, refers(node)));
     result.blobs++;
     for (ByteView part : parts) result.bytes += part.size();
     if (remember_) fs::mark_stored(node, id);
@@ -76,7 +86,7 @@ class Capture {
   }
 
   Result<BlobId> content_node(const fs::Node& node) {
-    if (BlobId known = known_blob(node)) return known;
+    if (BlobId known = TRY(known_blob(node))) return known;
     switch (node.kind) {
       case NodeKind::kFileLeaf: {
         encode_file_leaf(static_cast<const fs::FileLeaf&>(node), leaf_header_, leaf_parts_);

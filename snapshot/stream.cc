@@ -17,9 +17,9 @@ class PieceWriter final : public store::BlobSink {
     piece_.reserve(piece_bytes);
   }
 
-  Result<BlobId> put(ByteView bytes) override { return put_parts({&bytes, 1}); }
+  Result<BlobId> put(ByteView bytes) override { return put_parts({&bytes, 1}, store::Refers::kMaybe); }
 
-  Result<BlobId> put_parts(std::span<const ByteView> parts) override {
+  Result<BlobId> put_parts(std::span<const ByteView> parts, store::Refers) override {
     size_t size = 0;
     for (ByteView part : parts) size += part.size();
     CHECK(size <= kNodeBlobMax);

@@ -2,7 +2,7 @@
 
 namespace reprise::store {
 
-Result<BlobId> BlobSink::put_parts(std::span<const ByteView> parts) {
+Result<BlobId> BlobSink::put_parts(std::span<const ByteView> parts, Refers) {
   Bytes whole;
   size_t total = 0;
   for (ByteView part : parts) total += part.size();

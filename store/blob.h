@@ -13,6 +13,9 @@ namespace reprise::store {
 
 inline constexpr size_t kBlobLimit = 16 << 20;  // bytes in one blob
 
+// May the blob refer to others? Who looks for what is still needed reads only those that may.
+enum class Refers : uint8_t { kMaybe, kToNone };
+
 class BlobSink {
  public:
   virtual ~BlobSink() = default;
@@ -21,7 +24,10 @@ class BlobSink {
   virtual Result<BlobId> put(ByteView bytes) = 0;
   // The same for a blob that lies in pieces; what put would do with all of them in a row. Spares copying
   // where the sink can take pieces.
-  virtual Result<BlobId> put_parts(std::span<const ByteView> parts);
+  virtual Result<BlobId> put_parts(std::span<const ByteView> parts, Refers refers);
+  // Does it still have the blob that put returned `id` for, and all that were put before it and that it
+  // refers to? A sink that never drops anything says yes.
+  virtual Result<bool> keeps(BlobId) { return true; }
 };
 
 class BlobSource {

@@ -8,13 +8,22 @@
 
 #include "store/lmdb.h"
 #include "store/records.h"
+#include "store/snapshot_files.h"
 
 namespace reprise::store {
 namespace {
 
-constexpr uint32_t kCatalogueVersion = 0;
+constexpr uint32_t kCatalogueVersion = 1;
 enum Table : size_t { kMeta, kSnapshots, kMarks, kBranches, kBlobs };
 const std::vector<const char*> kTables = {"meta", "snapshots", "marks", "branches", "blobs"};
+
+// Numbers in the table of facts.
+constexpr std::string_view kLastSnapshot = "last snapshot", kSweeps = "sweeps",
+                           kRemovedBytes = "removed bytes";
+
+Status swept(std::string_view path) {
+  return fail(Code::kBusy, fmt::format("{}: blobs were collected meanwhile, on which this rested", path));
+}
 
 // Big-endian, so that LMDB's order is the order of the numbers.
 std::array<std::byte, 8> number_key(uint64_t number) {
@@ -35,7 +44,8 @@ std::string mark_key(std::string_view branch, std::string_view name) {
 
 class LmdbCatalogue final : public Catalogue {
  public:
-  explicit LmdbCatalogue(std::unique_ptr<Lmdb> lmdb) : lmdb_(std::move(lmdb)) {}
+  LmdbCatalogue(std::unique_ptr<Lmdb> lmdb, std::unique_ptr<SnapshotFiles> copies)
+      : lmdb_(std::move(lmdb)), copies_(std::move(copies)) {}
 
   // Writes the format version into a new catalogue, refuses another one's.
   Status check_version(Access access) {
@@ -55,18 +65,17 @@ class LmdbCatalogue final : public Catalogue {
   }
 
   using Catalogue::add_snapshot;
-  Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks) override {
+  Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks,
+                                std::optional<uint64_t> sweeps) override {
     TRY(check(record));
     for (const MarkRecord& mark : marks) TRY(check(mark));
     auto add = [&](Lmdb::Transaction& txn) -> Status {
-      auto last = TRY(txn.get(kMeta, as_bytes("last snapshot")));
-      if (last && last->size() != 8) return damaged("number of the last snapshot");
-      record.id = (last ? load_value<uint64_t>(last->data()) : 0) + 1;
-      Bytes number;
-      append_value(number, record.id);
-      TRY(txn.put(kMeta, as_bytes("last snapshot"), number));
+      TRY(check_not_swept(txn, sweeps));
+      record.id = TRY(number(txn, kLastSnapshot)) + 1;
+      TRY(put_number(txn, kLastSnapshot, record.id));
       for (const MarkRecord& mark : marks)
         TRY(txn.put(kMarks, as_bytes(mark_key(mark.branch, mark.name)), encode(mark)));
+      if (copies_ != nullptr) TRY(copies_->put({record, marks}));
       return txn.put(kSnapshots, number_key(record.id), encode(record));
     };
     TRY(lmdb_->write(add));
@@ -76,9 +85,23 @@ class LmdbCatalogue final : public Catalogue {
     return all<SnapshotRecord>(kSnapshots, "snapshot");
   }
   Status remove_snapshot(uint64_t id) override {
+    TRY(lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
+      auto value = TRY(txn.get(kSnapshots, number_key(id)));
+      if (!value) return no_snapshot(id);
+      auto record = decode<SnapshotRecord>(*value);
+      if (!record) return damaged("snapshot");
+      uint64_t removed = TRY(number(txn, kRemovedBytes)) + record->stored_bytes;
+      TRY(txn.remove(kSnapshots, number_key(id)));
+      return put_number(txn, kRemovedBytes, removed);
+    }));
+    return copies_ != nullptr ? copies_->remove(id) : Status{};
+  }
+  Status replace_snapshot(const SnapshotRecord& record) override {
+    TRY(check(record));
     return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
-      if (TRY(txn.remove(kSnapshots, number_key(id)))) return {};
-      return fail(Code::kNotFound, fmt::format("{}: no snapshot {}", lmdb_->path(), id));
+      if (!TRY(txn.get(kSnapshots, number_key(record.id)))) return no_snapshot(record.id);
+      if (copies_ != nullptr) TRY(copies_->replace_record(record));
+      return txn.put(kSnapshots, number_key(record.id), encode(record));
     });
   }
 
@@ -122,15 +145,114 @@ class LmdbCatalogue final : public Catalogue {
   Result<std::optional<BlobPlace>> blob(BlobId id) override {
     return one<BlobPlace>(kBlobs, blob_key(id), "blob's place");
   }
-  Status put_blobs(const std::vector<std::pair<BlobId, BlobPlace>>& places) override {
+  using Catalogue::put_blobs;
+  Status put_blobs(const BlobPlaces& places, std::optional<uint64_t> sweeps) override {
     if (places.empty()) return {};
     return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
+      TRY(check_not_swept(txn, sweeps));
       for (const auto& [id, place] : places) TRY(txn.put(kBlobs, blob_key(id), encode(place)));
+      return {};
+    });
+  }
+  Status for_each_blob(const std::function<void(BlobId, const BlobPlace&)>& visit) override {
+    BlobPlaces all;
+    auto collect = [&](Lmdb::Transaction& txn) {
+      all.clear();
+      return each_blob(txn, [&](BlobId id, const BlobPlace& place) { all.emplace_back(id, place); });
+    };
+    TRY(lmdb_->read(collect));
+    for (const auto& [id, place] : all) visit(id, place);
+    return {};
+  }
+  Result<uint64_t> sweeps() override { return read_number(kSweeps); }
+  Result<uint64_t> removed_bytes() override { return read_number(kRemovedBytes); }
+  Result<uint64_t> sweep(const std::vector<uint64_t>& snapshots,
+                         const std::function<bool(BlobId)>& needed) override {
+    std::vector<BlobId> gone;
+    auto take_out = [&](Lmdb::Transaction& txn) -> Status {
+      std::vector<uint64_t> there;
+      TRY(txn.for_each(kSnapshots, [&](ByteView key, ByteView) -> Status {
+        if (key.size() != 8) return damaged("snapshot");
+        there.push_back(__builtin_bswap64(load_value<uint64_t>(key.data())));
+        return {};
+      }));
+      if (there != snapshots) return other_snapshots();
+      // One that a crash has left must not come back when its blobs have gone.
+      if (copies_ != nullptr) TRY(copies_->remove_all_but(there));
+      gone.clear();
+      TRY(each_blob(txn, [&](BlobId id, const BlobPlace&) {
+        if (!needed(id)) gone.push_back(id);
+      }));
+      for (BlobId id : gone) TRY(txn.remove(kBlobs, blob_key(id)));
+      if (!gone.empty()) TRY(put_number(txn, kSweeps, TRY(number(txn, kSweeps)) + 1));
+      return put_number(txn, kRemovedBytes, 0);
+    };
+    TRY(lmdb_->write(take_out));
+    return gone.size();
+  }
+  Status fill(const Content& content) override {
+    return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
+      uint64_t last = 0;
+      for (const SnapshotRecord& record : content.snapshots) {
+        TRY(txn.put(kSnapshots, number_key(record.id), encode(record)));
+        last = std::max(last, record.id);
+      }
+      for (const MarkRecord& mark : content.marks)
+        TRY(txn.put(kMarks, as_bytes(mark_key(mark.branch, mark.name)), encode(mark)));
+      for (const BranchRecord& branch : content.branches)
+        TRY(txn.put(kBranches, as_bytes(branch.name), encode(branch)));
+      return put_number(txn, kLastSnapshot, last);
+    });
+  }
+  Status move_blobs(const std::vector<BlobMove>& moves) override {
+    return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
+      for (const BlobMove& move : moves) {
+        auto value = TRY(txn.get(kBlobs, blob_key(move.id)));
+        if (!value || decode<BlobPlace>(*value) != move.from) continue;
+        TRY(txn.put(kBlobs, blob_key(move.id), encode(move.to)));
+      }
       return {};
     });
   }
 
  private:
+  Result<uint64_t> number(Lmdb::Transaction& txn, std::string_view name) {
+    auto value = TRY(txn.get(kMeta, as_bytes(name)));
+    if (value && value->size() != 8) return std::unexpected(damaged(name).error());
+    return value ? load_value<uint64_t>(value->data()) : 0;
+  }
+  Result<uint64_t> read_number(std::string_view name) {
+    uint64_t found = 0;
+    auto look = [&](Lmdb::Transaction& txn) -> Status {
+      found = TRY(number(txn, name));
+      return {};
+    };
+    TRY(lmdb_->read(look));
+    return found;
+  }
+  static Status put_number(Lmdb::Transaction& txn, std::string_view name, uint64_t value) {
+    Bytes bytes;
+    append_value(bytes, value);
+    return txn.put(kMeta, as_bytes(name), bytes);
+  }
+  Status check_not_swept(Lmdb::Transaction& txn, std::optional<uint64_t> sweeps) {
+    if (!sweeps || TRY(number(txn, kSweeps)) == *sweeps) return {};
+    return swept(lmdb_->path());
+  }
+  Status no_snapshot(uint64_t id) {
+    return fail(Code::kNotFound, fmt::format("{}: no snapshot {}", lmdb_->path(), id));
+  }
+  Status other_snapshots() {
+    return fail(Code::kBusy, fmt::format("{}: snapshots were added or removed meanwhile", lmdb_->path()));
+  }
+  Status each_blob(Lmdb::Transaction& txn, const std::function<void(BlobId, const BlobPlace&)>& visit) {
+    return txn.for_each(kBlobs, [&](ByteView key, ByteView value) -> Status {
+      auto place = decode<BlobPlace>(value);
+      if (!place || key.size() != 16) return damaged("blob's place");
+      visit({.lo = load_value<uint64_t>(key.data()), .hi = load_value<uint64_t>(key.data() + 8)}, *place);
+      return {};
+    });
+  }
   Status read_version(Lmdb::Transaction& txn, std::optional<uint32_t>& found) {
     auto value = TRY(txn.get(kMeta, as_bytes("version")));
     if (value && value->size() != 4) return damaged("version");
@@ -190,15 +312,18 @@ class LmdbCatalogue final : public Catalogue {
   }
 
   std::unique_ptr<Lmdb> lmdb_;
+  std::unique_ptr<SnapshotFiles> copies_;  // may be null; used inside transactions
 };
 
 class MemoryCatalogue final : public Catalogue {
  public:
   using Catalogue::add_snapshot;
-  Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks) override {
+  Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks,
+                                std::optional<uint64_t> sweeps) override {
     TRY(check(record));
     for (const MarkRecord& mark : marks) TRY(check(mark));
     std::lock_guard lock(mutex_);
+    if (sweeps && *sweeps != sweeps_) return std::unexpected(swept("catalogue").error());
     for (const MarkRecord& mark : marks) marks_[mark_key(mark.branch, mark.name)] = mark;
     record.id = ++last_snapshot_;
     snapshots_[record.id] = record;
@@ -207,7 +332,18 @@ class MemoryCatalogue final : public Catalogue {
   Result<std::vector<SnapshotRecord>> snapshots() override { return values(snapshots_); }
   Status remove_snapshot(uint64_t id) override {
     std::lock_guard lock(mutex_);
-    if (snapshots_.erase(id) == 0) return fail(Code::kNotFound, fmt::format("no snapshot {}", id));
+    auto it = snapshots_.find(id);
+    if (it == snapshots_.end()) return fail(Code::kNotFound, fmt::format("no snapshot {}", id));
+    removed_bytes_ += it->second.stored_bytes;
+    snapshots_.erase(it);
+    return {};
+  }
+  Status replace_snapshot(const SnapshotRecord& record) override {
+    TRY(check(record));
+    std::lock_guard lock(mutex_);
+    auto it = snapshots_.find(record.id);
+    if (it == snapshots_.end()) return fail(Code::kNotFound, fmt::format("no snapshot {}", record.id));
+    it->second = record;
     return {};
   }
   using Catalogue::put_mark;
@@ -257,9 +393,53 @@ class MemoryCatalogue final : public Catalogue {
   }
   Result<std::vector<BranchRecord>> branches() override { return values(branches_); }
   Result<std::optional<BlobPlace>> blob(BlobId id) override { return one(blobs_, id); }
-  Status put_blobs(const std::vector<std::pair<BlobId, BlobPlace>>& places) override {
+  using Catalogue::put_blobs;
+  Status put_blobs(const BlobPlaces& places, std::optional<uint64_t> sweeps) override {
     std::lock_guard lock(mutex_);
+    if (sweeps && *sweeps != sweeps_) return swept("catalogue");
     for (const auto& [id, place] : places) blobs_[id] = place;
+    return {};
+  }
+  Status for_each_blob(const std::function<void(BlobId, const BlobPlace&)>& visit) override {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, place] : blobs_) visit(id, place);
+    return {};
+  }
+  Result<uint64_t> sweeps() override {
+    std::lock_guard lock(mutex_);
+    return sweeps_;
+  }
+  Result<uint64_t> removed_bytes() override {
+    std::lock_guard lock(mutex_);
+    return removed_bytes_;
+  }
+  Result<uint64_t> sweep(const std::vector<uint64_t>& snapshots,
+                         const std::function<bool(BlobId)>& needed) override {
+    std::lock_guard lock(mutex_);
+    auto same = [](const auto& record, uint64_t id) { return record.first == id; };
+    if (!std::equal(snapshots_.begin(), snapshots_.end(), snapshots.begin(), snapshots.end(), same))
+      return fail(Code::kBusy, "catalogue: snapshots were added or removed meanwhile");
+    uint64_t gone = std::erase_if(blobs_, [&](const auto& blob) { return !needed(blob.first); });
+    if (gone > 0) ++sweeps_;
+    removed_bytes_ = 0;
+    return gone;
+  }
+  Status fill(const Content& content) override {
+    std::lock_guard lock(mutex_);
+    for (const SnapshotRecord& record : content.snapshots) {
+      snapshots_[record.id] = record;
+      last_snapshot_ = std::max(last_snapshot_, record.id);
+    }
+    for (const MarkRecord& mark : content.marks) marks_[mark_key(mark.branch, mark.name)] = mark;
+    for (const BranchRecord& branch : content.branches) branches_[branch.name] = branch;
+    return {};
+  }
+  Status move_blobs(const std::vector<BlobMove>& moves) override {
+    std::lock_guard lock(mutex_);
+    for (const BlobMove& move : moves) {
+      auto it = blobs_.find(move.id);
+      if (it != blobs_.end() && it->second == move.from) it->second = move.to;
+    }
     return {};
   }
 
@@ -286,7 +466,7 @@ class MemoryCatalogue final : public Catalogue {
   }
 
   std::mutex mutex_;
-  uint64_t last_snapshot_ = 0;
+  uint64_t last_snapshot_ = 0, sweeps_ = 0, removed_bytes_ = 0;
   std::map<uint64_t, SnapshotRecord> snapshots_;
   std::map<std::string, MarkRecord> marks_;
   std::map<std::string, BranchRecord> branches_;
@@ -295,12 +475,17 @@ class MemoryCatalogue final : public Catalogue {
 
 }  // namespace
 
-Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, Access access, size_t map_bytes) {
+Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, Access access, size_t map_bytes,
+                                                  std::unique_ptr<SnapshotFiles> copies) {
   auto lmdb = TRY(Lmdb::open(path, access, kTables, map_bytes));
   if (lmdb == nullptr) return catalogue_in_memory();  // what a crash left of a store that was being made
-  auto catalogue = std::make_unique<LmdbCatalogue>(std::move(lmdb));
+  auto catalogue = std::make_unique<LmdbCatalogue>(std::move(lmdb), std::move(copies));
   TRY(catalogue->check_version(access));
   return catalogue;
+}
+
+Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, Access access, size_t map_bytes) {
+  return open_catalogue(path, access, map_bytes, nullptr);
 }
 
 std::unique_ptr<Catalogue> catalogue_in_memory() {

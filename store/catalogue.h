@@ -59,12 +59,18 @@ struct MarkRecord {
 struct BlobPlace {
   uint32_t pack = 0;
   uint64_t offset = 0;
-  uint32_t stored_bytes = 0;  // after the blob's header
+  uint32_t stored_bytes = 0;    // after the blob's header
+  bool refers_to_none = false;  // to no other blob
 
   bool operator==(const BlobPlace&) const = default;
 };
 
 inline constexpr size_t kBranchWritersMax = 64;  // the newest are kept
+// A blob whose bytes now lie elsewhere, too.
+struct BlobMove {
+  BlobId id;
+  BlobPlace from, to;
+};
 
 // Of one branch.
 struct BranchRecord {
@@ -84,10 +90,15 @@ class Catalogue {
  public:
   virtual ~Catalogue() = default;
   // Returns the id given to it. `marks` are put with it, all or none; durable on return.
-  virtual Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks) = 0;
-  Result<uint64_t> add_snapshot(SnapshotRecord record) { return add_snapshot(std::move(record), {}); }
-  virtual Result<std::vector<SnapshotRecord>> snapshots() = 0;  // by id
-  virtual Status remove_snapshot(uint64_t id) = 0;              // kNotFound
+  // With `sweeps` kBusy if there have been more than those: blobs that the snapshot needs may have gone.
+  virtual Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks,
+                                        std::optional<uint64_t> sweeps) = 0;
+  Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks = {}) {
+    return add_snapshot(std::move(record), marks, std::nullopt);
+  }
+  virtual Result<std::vector<SnapshotRecord>> snapshots() = 0;        // by id
+  virtual Status remove_snapshot(uint64_t id) = 0;                    // kNotFound
+  virtual Status replace_snapshot(const SnapshotRecord& record) = 0;  // of that id; kNotFound
   // Replaces one of that name and branch. With it the branch's durable hint rises to `durable`, if it is
   // less.
   virtual Status put_mark(const MarkRecord& mark, LogIndex durable) = 0;
@@ -103,14 +114,45 @@ class Catalogue {
   virtual Status raise_durable_hint(std::string_view branch, LogIndex durable) = 0;
   virtual Result<std::optional<BranchRecord>> branch(std::string_view name) = 0;
   virtual Result<std::vector<BranchRecord>> branches() = 0;
+
+  // --- blobs. If one is in the catalogue, so are all that it refers to.
   virtual Result<std::optional<BlobPlace>> blob(BlobId id) = 0;
-  virtual Status put_blobs(const std::vector<std::pair<BlobId, BlobPlace>>& places) = 0;  // one transaction
+  using BlobPlaces = std::vector<std::pair<BlobId, BlobPlace>>;
+  // One transaction. With `sweeps` kBusy if there have been more than those.
+  virtual Status put_blobs(const BlobPlaces& places, std::optional<uint64_t> sweeps) = 0;
+  Status put_blobs(const BlobPlaces& places) { return put_blobs(places, std::nullopt); }
+  // As they are at one moment. The catalogue is not to be used by `visit`.
+  virtual Status for_each_blob(const std::function<void(BlobId, const BlobPlace&)>& visit) = 0;
+  // How often blobs have been taken out.
+  virtual Result<uint64_t> sweeps() = 0;
+  // Takes out all blobs that `needed` says no to, in one transaction; how many. kBusy if the snapshots there
+  // are, are not those of these ids: then `needed` may not know what another one needs. Counts as a sweep if
+  // any go.
+  virtual Result<uint64_t> sweep(const std::vector<uint64_t>& snapshots,
+                                 const std::function<bool(BlobId)>& needed) = 0;
+  // Those that still lie where they were; one transaction.
+  virtual Status move_blobs(const std::vector<BlobMove>& moves) = 0;
+  // What the snapshots that were removed since the last sweep had added to the packs.
+  virtual Result<uint64_t> removed_bytes() = 0;
+
+  // Of an empty one: what another had, numbers and all.
+  struct Content {
+    std::vector<SnapshotRecord> snapshots;
+    std::vector<MarkRecord> marks;
+    std::vector<BranchRecord> branches;
+  };
+  virtual Status fill(const Content& content) = 0;
 };
 
+class SnapshotFiles;
+
 // The catalogue in the file `path`. If it is missing it is begun, or, opened to read, found empty. kBusy if
-// this process has it open already. The map is grown from map_bytes as needed.
+// this process has it open already; kCorrupt if it cannot be one. The map is grown from map_bytes as needed.
+// Of each snapshot a copy goes to `copies`, if there are any (null: none).
 Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, Access access = Access::kWrite,
                                                   size_t map_bytes = size_t{64} << 20);
+Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, Access access, size_t map_bytes,
+                                                  std::unique_ptr<SnapshotFiles> copies);
 std::unique_ptr<Catalogue> catalogue_in_memory();
 
 }  // namespace reprise::store

@@ -7,7 +7,9 @@
 #include <set>
 #include <utility>
 
+#include "base/disk.h"
 #include "base/host_tree.h"
+#include "store/lmdb_check.h"
 
 namespace reprise::store {
 namespace {
@@ -77,12 +79,26 @@ std::unexpected<Error> Lmdb::failed(int code, std::string_view doing) const {
   return fail(kind, fmt::format("{}: {}", what, mdb_strerror(code)));
 }
 
+// What would end the process if it were mapped is refused.
+Status Lmdb::check_file(const std::string& path) {
+  size_t slash = path.rfind('/');
+  auto folder = TRY(open_host_directory(slash == std::string::npos ? "." : path.substr(0, slash + 1)));
+  auto file = folder->open(path.substr(slash == std::string::npos ? 0 : slash + 1), OpenMode::kRead);
+  if (!file && file.error().code() == Code::kNotFound) return {};
+  if (!file) return std::unexpected(file.error());
+  if (TRY((*file)->size()) == 0) return {};  // LMDB begins it
+  auto sound = check_lmdb(**file);
+  if (sound) return {};
+  return std::unexpected(sound.error().with_context(path));
+}
+
 Result<std::unique_ptr<Lmdb>> Lmdb::open(const std::string& path, Access access,
                                          const std::vector<const char*>& tables, size_t map_bytes) {
   auto claim = OpenPath::claim(path);
   if (claim == nullptr) {
     return fail(Code::kBusy, path + ": expected to be opened once in this process, found it open already");
   }
+  TRY(check_file(path));
   std::unique_ptr<Lmdb> lmdb(new Lmdb(path, std::move(claim)));
   Status prepared = lmdb->prepare(access, map_bytes);
   if (!prepared && access == Access::kRead && prepared.error().sys_errno() == ENOENT) return nullptr;
@@ -156,8 +172,11 @@ Result<MDB_txn*> Lmdb::begin(unsigned flags, std::shared_lock<std::shared_mutex>
   }
 }
 
+// Readers of processes that were killed keep old pages from being used again: perhaps all that is missing.
 Status Lmdb::grow() {
   std::unique_lock resizing(map_);
+  int dead_readers;
+  if (int code = mdb_reader_check(env_, &dead_readers)) return failed(code, "grow");
   MDB_envinfo info;
   if (int code = mdb_env_info(env_, &info)) return failed(code, "grow");
   if (int code = mdb_env_set_mapsize(env_, info.me_mapsize * 2)) return failed(code, "grow");

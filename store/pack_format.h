@@ -22,6 +22,7 @@ struct BlobHeader {
   BlobId id;
   uint32_t raw_bytes = 0;
   uint32_t stored_bytes = 0;  // that follow the header
+  bool refers_to_none = false;
 };
 
 std::array<std::byte, kPackHeaderBytes> encode_pack_header(VolumeId volume, uint32_t pack);

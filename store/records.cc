@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/hash.h"
 #include "store/store.h"
 
 namespace reprise::store {
@@ -27,6 +28,10 @@ class Writer {
   Writer& digest(const Digest128& v) { return value(v.lo).value(v.hi); }
   Writer& time(const Timestamp& v) { return value(v.sec).value(v.nsec); }
   Bytes take() { return std::move(out_); }
+  Bytes sealed() {
+    append_value(out_, hash64(out_));
+    return std::move(out_);
+  }
 
  private:
   Bytes out_;
@@ -39,6 +44,12 @@ class Reader {
     ok_ = version_ <= newest;
   }
   uint8_t version() const { return version_; }
+  static Reader sealed(ByteView bytes, uint8_t newest = kRecordVersion) {
+    if (bytes.size() < sizeof(uint64_t)) return Reader({});
+    ByteView record = bytes.first(bytes.size() - sizeof(uint64_t));
+    bool sound = load_value<uint64_t>(record.data() + record.size()) == hash64(record);
+    return Reader(sound ? record : ByteView{}, newest);
+  }
   template <class T>
   T value() {
     return in_.value<T>();
@@ -96,12 +107,12 @@ Bytes encode(const SnapshotRecord& r) {
       .value(r.inodes)
       .value(r.bytes)
       .value(r.stored_bytes)
-      .take();
+      .sealed();
 }
 
 template <>
 std::optional<SnapshotRecord> decode(ByteView bytes) {
-  Reader in(bytes);
+  Reader in = Reader::sealed(bytes);
   SnapshotRecord r;
   r.id = in.value<uint64_t>();
   r.branch = in.text();
@@ -121,12 +132,12 @@ std::optional<SnapshotRecord> decode(ByteView bytes) {
 }
 
 Bytes encode(const MarkRecord& r) {
-  return Writer().text(r.name).text(r.branch).value(r.log_index).text(r.token).time(r.time).take();
+  return Writer().text(r.name).text(r.branch).value(r.log_index).text(r.token).time(r.time).sealed();
 }
 
 template <>
 std::optional<MarkRecord> decode(ByteView bytes) {
-  Reader in(bytes);
+  Reader in = Reader::sealed(bytes);
   MarkRecord r;
   r.name = in.text();
   r.branch = in.text();
@@ -141,12 +152,12 @@ Bytes encode(const BranchRecord& r) {
   out.text(r.name).value(r.durable_hint).value(r.journal_begins);
   out.value(static_cast<uint32_t>(r.writers.size()));
   for (OriginId writer : r.writers) out.value(writer.hi).value(writer.lo);
-  return out.take();
+  return out.sealed();
 }
 
 template <>
 std::optional<BranchRecord> decode(ByteView bytes) {
-  Reader in(bytes, kBranchVersion);
+  Reader in = Reader::sealed(bytes, kBranchVersion);
   BranchRecord r;
   r.name = in.text();
   r.durable_hint = in.value<uint64_t>();
@@ -164,7 +175,12 @@ std::optional<BranchRecord> decode(ByteView bytes) {
 }
 
 Bytes encode(const BlobPlace& place) {
-  return Writer().value(place.pack).value(place.offset).value(place.stored_bytes).take();
+  return Writer()
+      .value(place.pack)
+      .value(place.offset)
+      .value(place.stored_bytes)
+      .value(static_cast<uint8_t>(place.refers_to_none))
+      .take();
 }
 
 template <>
@@ -174,6 +190,7 @@ std::optional<BlobPlace> decode(ByteView bytes) {
   place.pack = in.value<uint32_t>();
   place.offset = in.value<uint64_t>();
   place.stored_bytes = in.value<uint32_t>();
+  place.refers_to_none = in.value<uint8_t>() != 0;
   return in.done(place);
 }
 

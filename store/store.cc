@@ -13,6 +13,7 @@
 #include "base/file_lock.h"
 #include "base/hash.h"
 #include "store/pack.h"
+#include "store/snapshot_files.h"
 
 namespace reprise::store {
 namespace {
@@ -22,6 +23,7 @@ constexpr const char* kCatalogueFile = "catalogue.lmdb";
 constexpr std::string_view kIdentityMagic = "reprise store\n";  // filled up with NULs to 16 bytes
 constexpr uint32_t kStoreVersion = 0;
 constexpr size_t kIdentityBytes = 48;
+constexpr size_t kMapBytes = size_t{64} << 20;  // of the catalogue, to begin with
 
 // magic 16, version u32, zero u32, volume hi and lo u64, checksum u64 of what precedes.
 Bytes encode_identity(VolumeId volume) {
@@ -83,6 +85,29 @@ std::unexpected<Error> busy(std::string_view where, const LockHolder& holder) {
               fmt::format("{}: expected no live instance, found one: {}", where, holder.describe()));
 }
 
+Error with_advice(const Error& error, const std::string& path) {
+  if (error.code() != Code::kCorrupt) return error;
+  return Error(error.code(),
+               fmt::format("{}; `reprise repair {}` makes the catalogue anew from the packs and "
+                           "journals",
+                           error.message(), path));
+}
+
+// A store that is being made has no catalogue yet; one that has blobs or a history has lost it.
+Status check_not_lost(const std::string& path, Directory& store) {
+  if (TRY(store.exists(kCatalogueFile)) && TRY(TRY(store.open(kCatalogueFile, OpenMode::kRead))->size()) > 0)
+    return {};
+  for (const char* folder : {"packs", "branches"}) {
+    if (!TRY(store.exists(folder)) || TRY(TRY(store.open_directory(folder))->list()).empty()) continue;
+    return std::unexpected(
+        with_advice(Error(Code::kCorrupt, fmt::format("{}/{}: expected the catalogue of a store that has {}, "
+                                                      "found none",
+                                                      path, kCatalogueFile, folder)),
+                    path));
+  }
+  return {};
+}
+
 class DiskStore final : public Store {
  public:
   static Result<std::unique_ptr<Store>> open(const std::string& path, std::unique_ptr<Directory> directory,
@@ -94,16 +119,22 @@ class DiskStore final : public Store {
     if (access == Access::kWrite) {
       TRY(directory->make_directory("packs"));
       TRY(directory->make_directory("branches"));
+      TRY(directory->make_directory("snapshots"));
     }
-    auto catalogue = TRY(open_catalogue(path + "/" + kCatalogueFile, access));
+    TRY(check_not_lost(path, *directory));
+    std::unique_ptr<SnapshotFiles> copies;
+    if (access == Access::kWrite)
+      copies = std::make_unique<SnapshotFiles>(TRY(directory->open_directory("snapshots")));
+    auto catalogue = open_catalogue(path + "/" + kCatalogueFile, access, kMapBytes, std::move(copies));
+    if (!catalogue) return std::unexpected(with_advice(catalogue.error(), path));
     std::unique_ptr<BlobStore> blobs;
     if (TRY(directory->exists("packs"))) {
-      blobs = open_packs(TRY(directory->open_directory("packs")), volume, *catalogue);
+      blobs = open_packs(TRY(directory->open_directory("packs")), volume, **catalogue);
     } else {
       blobs = blobs_in_memory();  // opened to read, what a crash left of a store that was being made
     }
     std::unique_ptr<DiskStore> store(
-        new DiskStore(path, volume, access, std::move(directory), std::move(catalogue), std::move(blobs)));
+        new DiskStore(path, volume, access, std::move(directory), std::move(*catalogue), std::move(blobs)));
     if (in_use) store->in_use_.emplace(std::move(*in_use));
     return store;
   }
@@ -137,8 +168,30 @@ class DiskStore final : public Store {
   std::string control_socket_path(std::string_view branch) const override {
     return fmt::format("{}/branches/{}/control", path_, branch);
   }
+  Result<StoreUsage> usage() override {
+    StoreUsage usage;
+    usage.packs = TRY(blobs_->bytes_on_disk());
+    usage.catalogue = TRY(bytes_of(*directory_, kCatalogueFile));
+    if (!TRY(directory_->exists("branches"))) return usage;
+    auto branches = TRY(directory_->open_directory("branches"));
+    for (const std::string& branch : TRY(branches->list())) {
+      if (!TRY(branches->exists(branch + "/journal"))) continue;
+      auto journal = TRY(branches->open_directory(branch + "/journal"));
+      for (const std::string& segment : TRY(journal->list()))
+        usage.journals += TRY(bytes_of(*journal, segment));
+    }
+    return usage;
+  }
 
  private:
+  // 0 of one that has gone meanwhile.
+  static Result<uint64_t> bytes_of(Directory& directory, std::string_view name) {
+    auto file = directory.open(name, OpenMode::kRead);
+    if (!file && file.error().code() == Code::kNotFound) return 0;
+    if (!file) return std::unexpected(file.error());
+    return (*file)->size();
+  }
+
   struct Lock final : BranchLock {
     explicit Lock(std::unique_ptr<FileLock> lock) : file(std::move(lock)) {}
     std::unique_ptr<FileLock> file;
@@ -204,6 +257,7 @@ class MemoryStore final : public Store {
     return it->second;
   }
   std::string control_socket_path(std::string_view) const override { return ""; }
+  Result<StoreUsage> usage() override { return StoreUsage{}; }
 
  private:
   struct Holders {
@@ -235,7 +289,9 @@ std::string LockHolder::describe() const {
   return fmt::format("process {} ({}{})", pid, printable(shown), shown.size() < command.size() ? " …" : "");
 }
 
-Result<std::unique_ptr<Store>> Store::open(const std::string& path, Access access) {
+namespace {
+
+Result<std::unique_ptr<Directory>> open_folder(const std::string& path) {
   auto directory = open_host_directory(path);
   if (!directory) {
     int code = directory.error().sys_errno();
@@ -250,7 +306,18 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& path, Access acces
                 fmt::format("{}: expected a store, found {}", path,
                             empty ? "an empty directory" : "a directory without a file reprise.store"));
   }
-  return DiskStore::open(path, std::move(*directory), access);
+  return directory;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> Store::open(const std::string& path, Access access) {
+  return DiskStore::open(path, TRY(open_folder(path)), access);
+}
+
+Result<VolumeId> Store::identify(const std::string& path) {
+  auto directory = TRY(open_folder(path));
+  return decode_identity(TRY(directory->read_file(kIdentityFile, 4096)), path + "/" + kIdentityFile);
 }
 
 Status Store::check_new(const std::string& path) {
@@ -317,7 +384,7 @@ Status Store::remove_unused(const std::string& path) {
   auto directory = TRY(open_host_directory(path));
   // Without its identity it is no store any more, whatever is left of it.
   TRY(directory->unlink(kIdentityFile));
-  for (const char* name : {"catalogue.lmdb", "catalogue.lmdb-lock", "packs", "branches"}) {
+  for (const char* name : {"catalogue.lmdb", "catalogue.lmdb-lock", "packs", "branches", "snapshots"}) {
     TRY(remove_with_all_below(*directory, name));
   }
   return {};

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -20,14 +21,32 @@
 #include "base/ids.h"
 #include "store/blob.h"
 #include "store/catalogue.h"
+#include "store/collect.h"
 
 namespace reprise::store {
 
 // Blobs in packs: append-only files of zstd frames, indexed by the catalogue.
+//
+// What a snapshot needs is put between begin() and the snapshot's record in the catalogue, by one at a time
+// (capture_mutex). A sweep in between, by whichever process, makes sync() or the record kBusy; then abandon()
+// and begin again: what the sweep took is put once more.
 class BlobStore : public BlobSink, public BlobSource {
  public:
-  // Everything put so far is on the disk and in the index when it returns.
+  // Taken by who puts, from before begin() on.
+  virtual std::mutex& capture_mutex() = 0;
+  // What is put from now on rests on what is there now: the number of sweeps to give to add_snapshot.
+  virtual Result<uint64_t> begin() = 0;
+  // Everything put so far is on the disk and in the index when it returns; kBusy after a sweep, see above.
   virtual Status sync() = 0;
+  // What was put and not synced is given up, and its space on the disk with it.
+  virtual void abandon() = 0;
+  // Closes what was opened to be read: packs that are collected meanwhile then take no space any more.
+  virtual void close_readers() = 0;
+  // Drops the blobs that `needed` says no to: see collect_packs. kUnsupported in memory.
+  virtual Result<Collected> collect(const std::vector<uint64_t>& snapshots,
+                                    const std::function<bool(BlobId)>& needed, double dead_share) = 0;
+  // Bytes of all packs.
+  virtual Result<uint64_t> bytes_on_disk() = 0;
   // Bytes that puts have added to the packs since this object was made.
   virtual uint64_t stored_bytes() const = 0;
 };
@@ -44,6 +63,12 @@ struct LockHolder {
   std::string describe() const;  // "process 12 (reprise run …)", one line that is not too long
 };
 
+// Bytes on the disk.
+struct StoreUsage {
+  uint64_t journals = 0, packs = 0, catalogue = 0;
+  uint64_t all() const { return journals + packs + catalogue; }
+};
+
 class Store {
  public:
   // kNotFound if there is no store at path, whether nothing is there or something else, with what was
@@ -58,6 +83,8 @@ class Store {
   // Takes a store away that was made for nothing, with all that it holds, but not its folder. kBusy while
   // anybody has it open for writing.
   static Status remove_unused(const std::string& path);
+  // The volume of a store, from its identity alone; errors as open's.
+  static Result<VolumeId> identify(const std::string& path);
   // Is there a store at path (of whatever version, damaged or not)?
   static bool looks_like_store(const std::string& path);
   static std::unique_ptr<Store> in_memory(VolumeId volume);
@@ -77,6 +104,8 @@ class Store {
   // kBusy names the holder.
   virtual Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
                                                           const LockHolder& holder) = 0;
+  // What its files take, all branches together; zeros in memory.
+  virtual Result<StoreUsage> usage() = 0;
   // Who holds it now; nullopt if nobody.
   virtual Result<std::optional<LockHolder>> lock_holder(std::string_view branch) = 0;
   virtual std::string control_socket_path(std::string_view branch) const = 0;

@@ -380,7 +380,7 @@ TEST(Snapshot, ABombOfSharedBlobsIsRefused) {
   std::array<std::byte, kLeafHeaderBytes> header;
   std::vector<ByteView> parts;
   encode_file_leaf(*leaf, header, parts);
-  BlobId below = *blobs.put_parts(parts);
+  BlobId below = *blobs.put_parts(parts, store::Refers::kMaybe);
   fs::release(leaf);
   for (uint8_t level = 1; level <= 7; level++) {
     InnerNode inner{.kind = fs::NodeKind::kFileInner, .level = level, .mask = 0xffff};

@@ -142,7 +142,7 @@ TEST_F(PackTest, PartsAreOneBlob) {
   Bytes blob = random_blob(9000, 1);
   ByteView whole = blob;
   ByteView parts[] = {whole.first(10), whole.subspan(10, 0), whole.subspan(10, 4096), whole.subspan(4106)};
-  auto id = blobs_->put_parts(parts);
+  auto id = blobs_->put_parts(parts, Refers::kMaybe);
   ASSERT_TRUE(id);
   EXPECT_EQ(*id, hash128(blob));
   EXPECT_EQ(blobs_->get(*id), blob);

@@ -296,7 +296,7 @@ TEST(Store, WhatACrashLeftOfAStoreThatWasBeingMadeCanBeRead) {
   TempDirectory directory;
   std::string path = directory / "s";
   make_store_with_something(path);
-  for (const char* gone : {"branches", "packs", "catalogue.lmdb", "catalogue.lmdb-lock"}) {
+  for (const char* gone : {"branches", "packs", "snapshots", "catalogue.lmdb", "catalogue.lmdb-lock"}) {
     std::filesystem::remove_all(path + "/" + gone);
     auto store = Store::open(path, Access::kRead);
     ASSERT_TRUE(store) << gone << ": " << store.error().message();

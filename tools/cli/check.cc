@@ -6,6 +6,7 @@
 
 #include "instance/history.h"
 #include "instance/marks.h"
+#include "instance/repair.h"
 #include "instance/snapshots.h"
 #include "journal/verify.h"
 #include "tools/cli/command.h"
@@ -46,8 +47,23 @@ Result<uint64_t> verify_snapshots(store::Store& store, std::string_view branch,
   return good;
 }
 
+// Without its catalogue nothing of a store can be looked at.
+int print_damaged_store(const Options& options, const Error& problem) {
+  if (options.json) {
+    fmt::print("{}\n", nlohmann::json{{"problems", {problem.message()}}}.dump());
+  } else {
+    fmt::print("damaged: {}\n", problem.message());
+  }
+  return kNo;
+}
+
 Result<int> verify(const Options& options) {
-  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  Target target = Target::parse(options.what);
+  auto opened = open_target(target);
+  bool is_store = store::Store::identify(target.store).has_value();
+  if (!opened && opened.error().code() == Code::kCorrupt && is_store)
+    return print_damaged_store(options, opened.error());
+  OpenTarget open = TRY(std::move(opened));
   TRY(refuse_live(open, "stop it first: verify reads every byte, and the end of a live journal moves"));
   auto branch = TRY(open.store->catalogue().branch(open.target.branch));
   auto directory = TRY(open.store->journal_directory(open.target.branch));
@@ -132,7 +148,7 @@ Result<Repaired> repair_branch(store::Store& store, const std::string& branch, D
   return repaired;
 }
 
-void print_json(const Repaired& repaired) {
+nlohmann::json as_json(const Repaired& repaired) {
   nlohmann::json json = {{"lost_marks", repaired.lost_marks},
                          {"first", repaired.journal.first},
                          {"last", repaired.journal.last},
@@ -143,7 +159,7 @@ void print_json(const Repaired& repaired) {
                          {"missing_before", repaired.missing_before},
                          {"snapshot_reaches", repaired.snapshot_reaches()}};
   if (repaired.journal.problem) json["problem"] = repaired.journal.problem->message();
-  fmt::print("{}\n", json.dump());
+  return json;
 }
 
 void print(const Repaired& repaired, const std::string& directory) {
@@ -173,7 +189,40 @@ void print(const Repaired& repaired, const std::string& directory) {
   for (const std::string& name : journal.kept) fmt::print("kept aside: {}/{}\n", directory, name);
 }
 
+nlohmann::json repaired_json(const instance::StoreRepaired& done) {
+  nlohmann::json json = {{"found", done.found},   {"set_aside", done.set_aside},
+                         {"marks", done.marks},   {"snapshots", done.snapshots},
+                         {"unread", done.unread}, {"lost_snapshots", nlohmann::json::array()}};
+  for (const instance::LostSnapshot& lost : done.lost) json["lost_snapshots"].push_back(lost.record.id);
+  return json;
+}
+
+void print_repaired(const std::string& store, const instance::StoreRepaired& done) {
+  for (const std::string& found : done.found) fmt::print("found: {}\n", found);
+  for (const instance::LostSnapshot& lost : done.lost) {
+    fmt::print("lost: snapshot {} ({}@{}{}{}): {}\n", lost.record.id, lost.record.branch,
+               lost.record.log_index, lost.record.label.empty() ? "" : ", ", printable(lost.record.label),
+               lost.why.message());
+  }
+  for (const std::string& name : done.set_aside) fmt::print("kept aside: {}/{}\n", store, name);
+  for (const std::string& name : done.marks) fmt::print("found in the journal: the mark {}\n", name);
+  for (const std::string& why : done.unread) fmt::print("marks were not looked for: {}\n", why);
+  fmt::print("the catalogue has been made anew; {} snapshots are there\n", done.snapshots);
+}
+
+// The catalogue and the packs. Where somebody has them open, they can be opened, and are left as they are.
+Result<std::optional<instance::StoreRepaired>> repair_store(const std::string& path) {
+  auto done = instance::repair_store(path);
+  if (!done && done.error().code() == Code::kBusy) return std::nullopt;
+  if (!done) return std::unexpected(done.error());
+  if (!done->needed) return std::nullopt;
+  return std::move(*done);
+}
+
 Result<int> repair(const Options& options) {
+  Target target = Target::parse(options.what);
+  auto store_repaired = TRY(repair_store(target.store));
+  if (store_repaired && !options.json) print_repaired(target.store, *store_repaired);
   OpenTarget open = TRY(open_target(Target::parse(options.what), store::Access::kWrite));
   TRY(refuse_live(open, "stop it first"));
   // Held to the end: nobody may open what is being cut.
@@ -181,8 +230,10 @@ Result<int> repair(const Options& options) {
   auto directory = TRY(open.store->journal_directory(open.target.branch));
   Repaired repaired = TRY(repair_branch(*open.store, open.target.branch, *directory));
   if (options.json) {
-    print_json(repaired);
-  } else {
+    nlohmann::json json = as_json(repaired);
+    if (store_repaired) json["store"] = repaired_json(*store_repaired);
+    fmt::print("{}\n", json.dump());
+  } else if (!store_repaired || !repaired.nothing()) {
     print(repaired, directory->path());
   }
   return kDone;
@@ -201,8 +252,10 @@ void add_verify(Command& reprise) {
 
 void add_repair(Command& reprise) {
   auto options = std::make_shared<Options>();
-  Command command =
-      reprise.subcommand("repair", "Cut a journal at its first damage; what is cut is kept aside and named");
+  Command command = reprise.subcommand(
+      "repair",
+      "Make a damaged catalogue anew, set damaged packs aside, cut a journal at its first damage;\n"
+      "nothing is destroyed: what is cut or replaced is kept aside and named");
   command.required("store", options->what, "STORE[:BRANCH]");
   command.flag("--json", options->json, "what was done, as JSON");
   command.does([options] { return repair(*options); });

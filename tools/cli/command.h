@@ -67,6 +67,7 @@ void add_snapshot(Command& reprise);
 // Of `snapshot`.
 void add_import(Command& snapshot);
 void add_export(Command& snapshot);
+void add_compact(Command& reprise);
 void add_digest(Command& reprise);
 void add_diff(Command& reprise);
 void add_ls(Command& reprise);

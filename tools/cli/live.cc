@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "instance/control.h"
+#include "instance/host.h"
 #include "instance/instance.h"
 #include "tools/cli/command.h"
 #include "tools/cli/target.h"
@@ -115,6 +116,7 @@ Result<nlohmann::json> stat_stopped(const OpenTarget& open) {
                          {"position", token},
                          {"digest", state.position.digest.to_string()}};
   instance::History history = TRY(instance::History::open(*open.store, open.target.branch));
+  json["disk"] = instance::disk_json(*open.store, 0);
   json["journal"] = {{"first", history.cursor().first()}, {"last", state.log_index}};
   auto directory = TRY(open.store->journal_directory(open.target.branch));
   journal::JournalFiles files =

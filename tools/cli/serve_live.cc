@@ -51,6 +51,15 @@ Result<uint64_t> quantity(const char* option, const std::string& text, std::span
                           letters, least / units[0].size, units[0].letter, printable(text)));
 }
 
+Result<uint64_t> count(const char* option, const std::string& text) {
+  uint64_t number = 0;
+  const char* end = text.data() + text.size();
+  auto [rest, error] = std::from_chars(text.data(), end, number);
+  if (error == std::errc() && rest == end && number > 0) return number;
+  return fail(Code::kInvalidArgument,
+              fmt::format("{}: expected a whole number, at least 1, found \"{}\"", option, printable(text)));
+}
+
 // A signal that asks to end and waits to be taken: they are blocked.
 std::optional<int> pending_signal() {
   sigset_t pending;
@@ -137,11 +146,22 @@ void add_live_options(Command& command, LiveOptions& options) {
   command.choice("--durability", options.durability, {"none", "lazy", "fsync", "always"},
                  "when the disk has what was written: none (at the end), lazy (ten times a second), fsync "
                  "(when asked), always");
-  command.option(
-      "--journal-limit", options.journal_limit,
-      "drop old batches where the journal's files take more than this, as 500M or 2G; at least 4M");
+  auto not_empty = [](const std::string& text) { return text.empty() ? "expected a value, found none" : ""; };
+  command.option("--journal-limit", options.journal_limit,
+                 "drop old batches where the journal's files take more than this, as 500M or 2G; at least 4M",
+                 not_empty);
   command.option("--journal-age", options.journal_age,
-                 "drop batches older than this, as 90s, 30m, 12h or 7d, that no connected follower needs");
+                 "drop batches older than this, as 90s, 30m, 12h or 7d, that no connected follower needs",
+                 not_empty);
+  command.option(
+      "--store-limit", options.store_limit,
+      "keep the whole store within this, as 2G: drop old batches, then snapshots without a label; at "
+      "least 16M",
+      not_empty);
+  command.option("--snapshots", options.snapshots, "of snapshots without a label keep the newest so many",
+                 not_empty);
+  command.option("--snapshot-age", options.snapshot_age,
+                 "drop snapshots without a label that are older than this, as 12h or 7d", not_empty);
 }
 
 Status check_apart(const Target& target, const std::string& mountpoint) {
@@ -182,6 +202,11 @@ Result<instance::HostOptions> host_options(const LiveOptions& options, const Tar
     retention.journal_bytes = TRY(quantity("--journal-limit", options.journal_limit, kSizeUnits, 4 << 20));
   if (!options.journal_age.empty())
     retention.journal_age_s = TRY(quantity("--journal-age", options.journal_age, kTimeUnits, 1));
+  if (!options.store_limit.empty())
+    retention.store_bytes = TRY(quantity("--store-limit", options.store_limit, kSizeUnits, 16 << 20));
+  if (!options.snapshots.empty()) retention.snapshots = TRY(count("--snapshots", options.snapshots));
+  if (!options.snapshot_age.empty())
+    retention.snapshot_age_s = TRY(quantity("--snapshot-age", options.snapshot_age, kTimeUnits, 1));
   if (!options.listen.empty()) host.listen = TRY(Endpoint::parse(options.listen));
   if (!options.follow.empty()) host.follow = TRY(Endpoint::parse(options.follow));
   if (host.listen && host.follow && host.listen->to_string() == host.follow->to_string()) {

@@ -1,0 +1,96 @@
+#include "instance/repair.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "instance/history.h"
+#include "snapshot/collect.h"
+#include "store/repair.h"
+
+namespace reprise::instance {
+namespace {
+
+// Those that can be read through; with what they need.
+Result<std::vector<uint64_t>> readable(store::StoreRepair& repair, std::unordered_set<BlobId>& needed,
+                                       std::vector<LostSnapshot>& lost) {
+  snapshot::BlobWalk walk(repair.catalogue(), repair.blobs());
+  std::vector<uint64_t> kept;
+  for (const store::SnapshotRecord& record : TRY(repair.catalogue().snapshots())) {
+    std::unordered_set<BlobId> own;
+    Status walked = walk.below(record.root, own);
+    if (walked) {
+      kept.push_back(record.id);
+      needed.merge(own);
+    } else if (walked.error().code() == Code::kCorrupt || walked.error().code() == Code::kNotFound) {
+      lost.push_back({record, walked.error()});
+    } else {
+      return std::unexpected(walked.error());
+    }
+  }
+  return kept;
+}
+
+Status restore_all_marks(const std::string& path, StoreRepaired& done) {
+  auto store = TRY(store::Store::open(path));
+  for (const store::BranchRecord& branch : TRY(store->catalogue().branches())) {
+    auto marks = restore_marks(*store, branch.name);
+    if (marks) {
+      done.marks.insert(done.marks.end(), marks->begin(), marks->end());
+    } else {
+      done.unread.push_back(marks.error().message());
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<StoreRepaired> repair_store(const std::string& path) {
+  StoreRepaired done;
+  auto repair = TRY(store::StoreRepair::begin(path));
+  if (!repair->needed()) return done;
+  done.needed = true;
+  bool catalogue_lost = repair->catalogue_problem().has_value();
+  if (catalogue_lost) done.found.push_back(repair->catalogue_problem()->message());
+  for (const Error& damage : repair->damage()) done.found.push_back(damage.message());
+  std::unordered_set<BlobId> needed;
+  auto kept = TRY(readable(*repair, needed, done.lost));
+  done.snapshots = kept.size();
+  done.set_aside = TRY(repair->finish(kept, [&](BlobId id) { return needed.contains(id); }));
+  repair.reset();
+  if (catalogue_lost) TRY(restore_all_marks(path, done));
+  return done;
+}
+
+Result<std::vector<std::string>> restore_marks(store::Store& store, const std::string& branch) {
+  std::vector<std::string> names;
+  LogIndex first = TRY(History::open(store, branch)).cursor().first();
+  State state{.head = fs::Head::create(Timestamp{})};
+  if (first > 1) state = TRY(state_at(store, branch, first - 1));
+  replay::Replayer replayer(state.position.vector, state.lamport);
+  History history = TRY(History::open(store, branch));
+  while (auto logged = TRY(history.cursor().next())) {
+    TRY(replayer.apply(state.head, {&logged->batch, 1}));
+    std::string name;
+    Timestamp time;
+    logged->batch.for_each([&](const fs::Operation& operation) {
+      auto* barrier = std::get_if<fs::Barrier>(&operation);
+      if (barrier == nullptr) return;
+      name = barrier->name;
+      time = barrier->time;
+    });
+    if (!store::Store::check_name("mark", name)) continue;
+    state.head.settle();
+    const journal::BatchHeader& header = logged->batch.header();
+    journal::Position position{replayer.applied(), state.head.digest()};
+    store::MarkRecord mark{name, branch, logged->index,
+                           position.by_last_batch(header.origin, header.lsn).to_token(), time};
+    TRY(store.catalogue().put_mark(mark));
+    if (std::ranges::find(names, mark.name) == names.end()) names.push_back(mark.name);
+  }
+  return names;
+}
+
+}  // namespace reprise::instance

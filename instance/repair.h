@@ -1,0 +1,32 @@
+// Repairing a store besides its journals: its catalogue, packs and snapshots. What is damaged is set aside,
+// not destroyed; what is lost is said. Journals are repaired by journal::repair_journal. Threads: one.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "store/store.h"
+
+namespace reprise::instance {
+
+struct LostSnapshot {
+  store::SnapshotRecord record;
+  Error why;
+};
+struct StoreRepaired {
+  bool needed = false;                 // else nothing was done, and the rest is empty
+  std::vector<std::string> found;      // what was wrong
+  std::vector<std::string> set_aside;  // files, below the store
+  std::vector<LostSnapshot> lost;
+  uint64_t snapshots = 0;           // that are there
+  std::vector<std::string> marks;   // found in the journals, of a catalogue that was lost
+  std::vector<std::string> unread;  // journals in which marks could not be looked for, and why
+};
+
+// kBusy while somebody has the store open for writing.
+Result<StoreRepaired> repair_store(const std::string& path);
+
+// The marks that the branch's journal has, put into the catalogue; their names.
+Result<std::vector<std::string>> restore_marks(store::Store& store, const std::string& branch);
+
+}  // namespace reprise::instance

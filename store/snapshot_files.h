@@ -1,0 +1,38 @@
+// The records of snapshots as files, a second copy beside the catalogue: from them, the packs and the
+// journals it can be made anew. docs/snapshot-format.md, section 5. Private to this folder.
+//
+// A file is written before its record is committed and removed afterwards, so there may be one too many after
+// a crash, never one too few. Threads: one at a time.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/disk.h"
+#include "store/catalogue.h"
+
+namespace reprise::store {
+
+struct SnapshotCopy {
+  SnapshotRecord record;
+  std::vector<MarkRecord> marks;  // that came into the catalogue with it
+};
+
+class SnapshotFiles {
+ public:
+  explicit SnapshotFiles(std::unique_ptr<Directory> directory) : directory_(std::move(directory)) {}
+  Status put(const SnapshotCopy& copy);                 // durable on return
+  Status replace_record(const SnapshotRecord& record);  // its marks stay
+  Status remove(uint64_t id);
+  Status remove_all_but(const std::vector<uint64_t>& ids);  // durable on return
+  // The files of snapshots that are not among these.
+  Result<std::vector<std::string>> names_of_others(const std::vector<uint64_t>& ids);
+  // By number. What is damaged is left out, and said.
+  Result<std::vector<SnapshotCopy>> all(std::vector<Error>& damaged);
+
+ private:
+  Result<SnapshotCopy> read(const std::string& name);
+  std::unique_ptr<Directory> directory_;
+};
+
+}  // namespace reprise::store
