@@ -12,11 +12,8 @@ namespace {
 
 class SystemClock final : public Clock {
  public:
-  Timestamp realtime() override {
-    timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return {now.tv_sec, static_cast<uint32_t>(now.tv_nsec)};
-  }
+  Timestamp realtime() override { return read(CLOCK_REALTIME); }
+  Timestamp coarse_realtime() override { return read(CLOCK_REALTIME_COARSE); }
   uint64_t monotonic_ns() override {
     timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -26,6 +23,13 @@ class SystemClock final : public Clock {
     timespec wait{static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
     while (nanosleep(&wait, &wait) != 0) {
     }
+  }
+
+ private:
+  static Timestamp read(clockid_t clock) {
+    timespec now;
+    clock_gettime(clock, &now);
+    return {now.tv_sec, static_cast<uint32_t>(now.tv_nsec)};
   }
 };
 

@@ -43,7 +43,7 @@ Outcome<void> Filesystem::Call::begin(size_t bytes) {
     lock_.unlock();
     return errno_of(EROFS);
   }
-  now_ = filesystem_.clock_.realtime();
+  now_ = filesystem_.clock_.coarse_realtime();
   return {};
 }
 
