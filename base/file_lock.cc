@@ -34,6 +34,11 @@ Result<std::unique_ptr<FileLock>> FileLock::acquire(const std::string& path, con
       return fail(Code::kBusy, path + ": expected it free, found it locked");
     return failed(path, "lock");
   }
+  // Whoever held it may have taken the file away meanwhile; then this lock is one on nothing.
+  struct stat locked, there;
+  if (::fstat(fd, &locked) != 0) return failed(path, "stat");
+  if (::stat(path.c_str(), &there) != 0 || there.st_ino != locked.st_ino || there.st_dev != locked.st_dev)
+    return fail(Code::kBusy, path + ": expected it to stay, found it removed by whom it belonged to");
   if (::ftruncate(fd, 0) != 0) return failed(path, "truncate");
   if (::pwrite(fd, holder.data(), holder.size(), 0) != static_cast<ssize_t>(holder.size()))
     return failed(path, "write");

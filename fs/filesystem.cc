@@ -185,6 +185,19 @@ void Filesystem::replay(const std::function<void(Head&)>& change) {
   reap_unlinked();
 }
 
+std::optional<View> Filesystem::replay_aside(
+    const std::function<bool(Head&, std::vector<InodeId>&)>& change) {
+  std::unique_lock lock(mutex_);
+  View old = head_.view();
+  Head changed(old);
+  std::vector<InodeId> unlinked;
+  if (!change(changed, unlinked)) return std::nullopt;
+  head_ = std::move(changed);
+  reap_unlinked();
+  for (InodeId inode : unlinked) remove_or_keep(inode);
+  return old;
+}
+
 View Filesystem::install(const View& tree) {
   std::unique_lock lock(mutex_);
   View old = head_.view();

@@ -26,6 +26,7 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include "base/clock.h"
 #include "fs/locks.h"
@@ -188,6 +189,11 @@ class Filesystem {
   // Runs `change` on the head under the write lock. What it applies is not handed to the sink. Unlinked
   // inodes that nobody pins are removed afterwards.
   void replay(const std::function<void(Head&)>& change);
+  // The same for a change that may be given up: `change` works on a head of its own, which begins as this one
+  // and takes its place if the answer is true; readers see the old tree or the new. What it drains of
+  // Head::take_unlinked() it adds to the second argument. Returns the old tree, or nullopt if nothing
+  // changed.
+  std::optional<View> replay_aside(const std::function<bool(Head&, std::vector<InodeId>&)>& change);
   // Overwrite: readers see the old tree or the new, never a mix. Returns the old one. The tree should hold no
   // inodes without links but those pinned here: nobody would ever remove them.
   View install(const View& tree);

@@ -109,6 +109,16 @@ Json disk_json(store::Store& store, uint64_t limit) {
   return json;
 }
 
+Json joined_json(const Joined& joined) {
+  Json json = {{"batches", joined.batches},
+               {"operations", joined.operations},
+               {"moved", joined.moved},
+               {"conflicts", Json::array()}};
+  for (const replay::Conflict& conflict : joined.conflicts)
+    json["conflicts"].push_back({{"path", printable(conflict.path)}, {"what", conflict.what}});
+  return json;
+}
+
 Result<std::unique_ptr<Host>> Host::open(const HostOptions& options, Network& network) {
   std::unique_ptr<Host> host(new Host(options, network));
   host->options_.instance.follower = options.follow.has_value();
@@ -330,6 +340,11 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
                 {"content", content ? content->to_string() : ""},
                 {"position", token}};
   }
+  if (what == "fork") {
+    Fork fork = TRY(instance_->fork(text_of(question, "name")));
+    return Json{{"parent", fork.parent}, {"log_index", fork.log_index}, {"snapshot", fork.snapshot}};
+  }
+  if (what == "join") return joined_json(TRY(instance_->join(text_of(question, "name"))));
   if (what == "snapshot") {
     store::SnapshotRecord record = TRY(instance_->snapshot(text_of(question, "label")));
     Json json = {

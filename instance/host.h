@@ -33,6 +33,9 @@ struct HostOptions {
   uint32_t await_followers_ms = 3'000;  // take_back_tail()
 };
 
+// As `reprise join` shows it, asked of a live instance or not.
+Json joined_json(const Joined& joined);
+
 class Host {
  public:
   static Result<std::unique_ptr<Host>> open(const HostOptions& options, Network& network = system_network());

@@ -57,10 +57,15 @@ Result<std::unique_ptr<Instance>> Instance::open(std::shared_ptr<store::Store> s
                                                  InstanceOptions options) {
   TRY(store::Store::check_name("branch", options.branch));
   std::unique_ptr<Instance> instance(new Instance(std::move(options)));
+  // Branches are made by fork; who follows may call its own as it likes.
+  if (instance->options_.branch != "main" && !instance->options_.follower)
+    TRY(find_branch(*store, instance->options_.branch));
   instance->volume_ = store->volume();
   instance->store_ = std::move(store);
   TRY(instance->open_history());
-  if (!instance->options_.follower) TRY(instance->begin_writing());
+  if (instance->options_.follower) return instance;
+  TRY(instance->begin_writing());
+  TRY(instance->finish_joins());
   return instance;
 }
 

@@ -26,9 +26,11 @@
 
 #include "base/clock.h"
 #include "fs/filesystem.h"
+#include "instance/branches.h"
 #include "instance/coherence.h"
 #include "journal/journal.h"
 #include "journal/recorder.h"
+#include "replay/conflicts.h"
 #include "replay/member.h"
 #include "replay/replayer.h"
 #include "store/store.h"
@@ -81,6 +83,13 @@ class Changes {
   ~Changes() = default;
 };
 
+struct Joined {
+  uint64_t batches = 0, operations = 0;  // that came over
+  bool moved = false;                    // this branch had gone on since the fork
+  // What both had changed. If there is any, nothing was done.
+  std::vector<replay::Conflict> conflicts;
+};
+
 struct Trimmed {
   LogIndex first = 0;  // the oldest batch left
   uint64_t behind_snapshot = 0;
@@ -121,6 +130,13 @@ class Instance final : public replay::Member {
   Result<store::MarkRecord> mark(std::string_view name, std::string_view label);
   // The whole tree at this moment, kept in the store; durable on return.
   Result<store::SnapshotRecord> snapshot(std::string_view label);
+  // Begins the branch `name` at this moment, durably. kAlreadyExists, kBusy; kUnsupported in memory.
+  Result<Fork> fork(std::string_view name);
+  // Puts what was done on the branch `name`, a fork of this one that was closed, into this one, all or
+  // nothing, and takes that branch away. Readers here see all of it at once; a crash in the middle is made
+  // good by the next opening. kBusy while the branch is live, kReadOnly on a follower, kInvalidArgument for
+  // what is no fork of this branch or was not closed, kGap if its journal was trimmed, kNotFound.
+  Result<Joined> join(std::string_view name);
   // Drops the journal before the newest snapshot. kNotFound if there is none.
   Result<Trimmed> trim();
   // As instance::drop_snapshot, of this branch. kNotFound.
@@ -172,6 +188,7 @@ class Instance final : public replay::Member {
                  std::span<const replay::Mark> marks) override;
 
  private:
+  friend class Joining;  // join.cc
   explicit Instance(InstanceOptions options);
   bool in_memory() const { return store_->path().empty(); }
   Status open_journal();
@@ -190,6 +207,7 @@ class Instance final : public replay::Member {
   Status note_marks(const journal::Batch& batch);
   Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint,
                                         const std::vector<store::MarkRecord>& marks = {});
+  Status finish_joins();
   Status drop_older_checkpoints(uint64_t newest);
   Status checkpoint();
   // The first batches to keep, by each rule.

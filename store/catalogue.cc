@@ -137,6 +137,12 @@ class LmdbCatalogue final : public Catalogue {
     TRY(check(BranchRecord{.name = std::string(name)}));
     return lmdb_->write([&](Lmdb::Transaction& txn) { return update_in(txn, name, change); });
   }
+  Status remove_branch(std::string_view name) override {
+    return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
+      TRY(txn.remove(kBranches, as_bytes(name)));
+      return {};
+    });
+  }
   Result<std::optional<BranchRecord>> branch(std::string_view name) override {
     return one<BranchRecord>(kBranches, as_bytes(name), "branch");
   }
@@ -386,6 +392,11 @@ class MemoryCatalogue final : public Catalogue {
     if (record == before) return {};
     TRY(check(record));
     branches_[record.name] = record;
+    return {};
+  }
+  Status remove_branch(std::string_view name) override {
+    std::lock_guard lock(mutex_);
+    branches_.erase(std::string(name));
     return {};
   }
   Result<std::optional<BranchRecord>> branch(std::string_view name) override {

@@ -112,6 +112,7 @@ class Catalogue {
   virtual Status update_branch(std::string_view name, const std::function<void(BranchRecord&)>& change) = 0;
   // Makes the branch's durable hint `durable`, if it is less.
   virtual Status raise_durable_hint(std::string_view branch, LogIndex durable) = 0;
+  virtual Status remove_branch(std::string_view name) = 0;  // if there is one
   virtual Result<std::optional<BranchRecord>> branch(std::string_view name) = 0;
   virtual Result<std::vector<BranchRecord>> branches() = 0;
 

@@ -108,6 +108,15 @@ Status check_not_lost(const std::string& path, Directory& store) {
   return {};
 }
 
+Status remove_with_all_below(Directory& directory, std::string_view name) {
+  auto removed = directory.unlink(name);
+  if (removed || removed.error().sys_errno() == ENOENT) return {};
+  if (removed.error().sys_errno() != ENOTEMPTY) return removed;
+  auto below = TRY(directory.open_directory(name));
+  for (const std::string& entry : TRY(below->list())) TRY(remove_with_all_below(*below, entry));
+  return directory.unlink(name);
+}
+
 class DiskStore final : public Store {
  public:
   static Result<std::unique_ptr<Store>> open(const std::string& path, std::unique_ptr<Directory> directory,
@@ -149,6 +158,19 @@ class DiskStore final : public Store {
   }
   Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) override {
     return directory_in_branch(branch, "/journal");
+  }
+  Result<std::vector<std::string>> branch_names() override {
+    auto exists = directory_->exists("branches");
+    if (!TRY(std::move(exists))) return std::vector<std::string>{};
+    std::vector<std::string> names = TRY(TRY(directory_->open_directory("branches"))->list());
+    std::erase_if(names, [](const std::string& name) { return !check_name("branch", name); });
+    return names;
+  }
+  Status remove_branch_directory(std::string_view branch) override {
+    TRY(check_name("branch", branch));
+    auto branches = TRY(directory_->open_directory("branches"));
+    TRY(remove_with_all_below(*branches, branch));
+    return branches->sync();
   }
   Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
                                                   const LockHolder& holder) override {
@@ -241,6 +263,8 @@ class MemoryStore final : public Store {
   Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) override {
     return branch_directory(branch);
   }
+  Result<std::vector<std::string>> branch_names() override { return std::vector<std::string>{}; }
+  Status remove_branch_directory(std::string_view) override { return {}; }
   Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
                                                   const LockHolder& holder) override {
     TRY(check_name("branch", branch));
@@ -342,15 +366,6 @@ Status Store::check_new(const std::string& path) {
 }
 
 namespace {
-
-Status remove_with_all_below(Directory& directory, std::string_view name) {
-  auto removed = directory.unlink(name);
-  if (removed || removed.error().sys_errno() == ENOENT) return {};
-  if (removed.error().sys_errno() != ENOTEMPTY) return removed;
-  auto below = TRY(directory.open_directory(name));
-  for (const std::string& entry : TRY(below->list())) TRY(remove_with_all_below(*below, entry));
-  return directory.unlink(name);
-}
 
 Result<DirectoryLock> own_to_create(const std::string& path) {
   for (;;) {

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/disk.h"
@@ -101,6 +102,10 @@ class Store {
   // The branch's folder, made if missing; of a store opened to read kNotFound. Null in memory.
   virtual Result<std::unique_ptr<Directory>> branch_directory(std::string_view branch) = 0;
   virtual Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) = 0;
+  // Of those that have a folder, sorted.
+  virtual Result<std::vector<std::string>> branch_names() = 0;
+  // Takes the branch's folder away with all that is in it; the caller holds the branch's lock.
+  virtual Status remove_branch_directory(std::string_view branch) = 0;
   // kBusy names the holder.
   virtual Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
                                                           const LockHolder& holder) = 0;

@@ -77,5 +77,9 @@ void add_wait_for(Command& reprise);
 void add_stat(Command& reprise);
 void add_verify(Command& reprise);
 void add_repair(Command& reprise);
+void add_fork(Command& reprise);
+void add_join(Command& reprise);
+void add_discard(Command& reprise);
+void add_branches(Command& reprise);
 
 }  // namespace reprise::cli

@@ -1,0 +1,191 @@
+#include "instance/branches.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/hash.h"
+#include "instance/snapshots.h"
+
+namespace reprise::instance {
+namespace {
+
+constexpr const char* kMainBranch = "main";
+constexpr const char* kForkFile = "fork";
+constexpr const char* kJoiningFile = "joining";  // empty; beside `fork`
+constexpr std::string_view kForkMagic = "reprise fork\n\0\0\0";
+constexpr uint32_t kForkVersion = 0;
+constexpr uint64_t kForkBytesMax = 2 << 20;
+
+// magic 16, version u32, bytes of the parent's name u32, log index, lamport, snapshot, seconds u64 each, ns
+// u32, zero u32, digest 16, the parent's name, bytes of the vector u64, vector, checksum u64 of all before
+// it.
+Bytes encode(const Fork& fork) {
+  Bytes out;
+  Bytes vector = fork.position.vector.encode();
+  append_bytes(out, as_bytes(kForkMagic));
+  append_value(out, kForkVersion);
+  append_value(out, static_cast<uint32_t>(fork.parent.size()));
+  for (uint64_t number : {fork.log_index, fork.lamport, fork.snapshot, static_cast<uint64_t>(fork.time.sec)})
+    append_value(out, number);
+  append_value(out, fork.time.nsec);
+  append_value(out, uint32_t{0});
+  append_value(out, fork.position.digest);
+  append_bytes(out, as_bytes(fork.parent));
+  append_value(out, static_cast<uint64_t>(vector.size()));
+  append_bytes(out, vector);
+  append_value(out, hash64(out));
+  return out;
+}
+
+Result<Fork> decode(ByteView bytes, const std::string& path) {
+  auto corrupt = [&](std::string_view what) {
+    return fail(Code::kCorrupt, fmt::format("{}: expected where a branch was forked, found {}", path, what));
+  };
+  ByteReader in(bytes);
+  if (!std::ranges::equal(in.take(kForkMagic.size()), as_bytes(kForkMagic))) return corrupt("other bytes");
+  auto version = in.value<uint32_t>();
+  if (in.ok() && version != kForkVersion)
+    return fail(Code::kUnsupported,
+                fmt::format("{}: expected version {}, found {}", path, kForkVersion, version));
+  Fork fork;
+  auto name_bytes = in.value<uint32_t>();
+  fork.log_index = in.value<uint64_t>();
+  fork.lamport = in.value<uint64_t>();
+  fork.snapshot = in.value<uint64_t>();
+  fork.time.sec = static_cast<int64_t>(in.value<uint64_t>());
+  fork.time.nsec = in.value<uint32_t>();
+  in.value<uint32_t>();
+  fork.position.digest = in.value<Digest128>();
+  fork.parent = as_text(in.take(name_bytes));
+  ByteView vector = in.take(in.value<uint64_t>());
+  uint64_t expected = hash64(bytes.first(bytes.size() - in.remaining()));
+  auto found = in.value<uint64_t>();
+  if (!in.at_end()) return corrupt("more or fewer bytes");
+  if (found != expected) return corrupt("a wrong checksum");
+  fork.position.vector = TRY(journal::Vector::decode(vector));
+  TRY(store::Store::check_name("branch", fork.parent));
+  return fork;
+}
+
+Result<std::unique_ptr<Directory>> folder_of(store::Store& store, std::string_view name) {
+  auto folder = TRY(store.branch_directory(name));
+  if (folder != nullptr) return folder;
+  return fail(Code::kUnsupported, "a store in memory has one branch, which cannot be forked");
+}
+
+Result<Branch> read_branch(store::Store& store, std::string_view name) {
+  Branch branch{.name = std::string(name)};
+  auto folder = TRY(folder_of(store, name));
+  if (!TRY(folder->exists(kForkFile))) return branch;
+  branch.fork =
+      TRY(decode(TRY(folder->read_file(kForkFile, kForkBytesMax)), folder->path() + "/" + kForkFile));
+  branch.joining = TRY(folder->exists(kJoiningFile));
+  return branch;
+}
+
+// A branch that is there, not what a fork or discard left half done.
+Result<bool> is_there(store::Store& store, std::string_view name) {
+  std::vector<std::string> names = TRY(store.branch_names());
+  if (std::ranges::find(names, name) == names.end()) return false;
+  auto folder = TRY(folder_of(store, name));
+  // One that began by itself has a record in the catalogue. Of one that goes, that goes first, then `fork`.
+  if (name == kMainBranch || TRY(folder->exists(kForkFile))) return true;
+  return TRY(store.catalogue().branch(name)).has_value();
+}
+
+// The snapshots and marks of a branch.
+Status forget(store::Store& store, std::string_view name) {
+  for (const store::SnapshotRecord& record : TRY(store.catalogue().snapshots())) {
+    if (record.branch == name) TRY(store.catalogue().remove_snapshot(record.id));
+  }
+  for (const store::MarkRecord& mark : TRY(store.catalogue().marks())) {
+    if (mark.branch == name) TRY(store.catalogue().remove_mark(name, mark.name));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Fork> fork_branch(store::Store& store, std::string_view name, std::string_view parent,
+                         const replay::Pinned& pinned, const store::LockHolder& holder, Clock& clock) {
+  TRY(store::Store::check_name("branch", name));
+  if (TRY(is_there(store, name)))
+    return fail(Code::kAlreadyExists, fmt::format("{}: there is a branch {} already", store.path(), name));
+  auto lock = TRY(store.lock_branch(name, holder));
+  if (TRY(is_there(store, name)))
+    return fail(Code::kAlreadyExists, fmt::format("{}: there is a branch {} already", store.path(), name));
+  TRY(forget(store, name));
+  auto folder = TRY(folder_of(store, name));
+  const replay::Moment& moment = pinned.moment;
+  Fork fork{.parent = std::string(parent),
+            .log_index = moment.log_index,
+            .lamport = moment.lamport,
+            .snapshot = 0,
+            .position = moment.position,
+            .time = clock.realtime()};
+  store::SnapshotRecord record;
+  record.branch = name;
+  record.label = fmt::format("fork of {}@{}", parent, moment.log_index);
+  record.time = fork.time;
+  record.log_index = moment.log_index;
+  record.vector = moment.position.vector.encode();
+  record.digest = moment.position.digest;
+  record.lamport = moment.lamport;
+  fork.snapshot = TRY(capture_snapshot(store, pinned.view, std::move(record))).id;
+  TRY(store.journal_directory(name));
+  TRY(folder->replace_file(kForkFile, encode(fork)));
+  return fork;
+}
+
+Result<std::vector<Branch>> list_branches(store::Store& store) {
+  std::vector<Branch> branches;
+  for (const std::string& name : TRY(store.branch_names())) {
+    if (TRY(is_there(store, name))) branches.push_back(TRY(read_branch(store, name)));
+  }
+  return branches;
+}
+
+Result<std::vector<std::string>> unfinished_joins(store::Store& store, std::string_view parent) {
+  std::vector<std::string> joining;
+  for (const std::string& name : TRY(store.branch_names())) {
+    auto folder = TRY(folder_of(store, name));
+    if (!TRY(folder->exists(kJoiningFile)) || !TRY(folder->exists(kForkFile))) continue;
+    if (TRY(read_branch(store, name)).fork->parent == parent) joining.push_back(name);
+  }
+  return joining;
+}
+
+Result<Branch> find_branch(store::Store& store, std::string_view name) {
+  TRY(store::Store::check_name("branch", name));
+  if (TRY(is_there(store, name))) return read_branch(store, name);
+  return fail(Code::kNotFound, fmt::format("{0}: there is no branch {1}; `reprise fork {0} {1}` makes one",
+                                           store.path(), name));
+}
+
+Status begin_joining(store::Store& store, std::string_view name) {
+  return TRY(folder_of(store, name))->replace_file(kJoiningFile, {});
+}
+
+Status remove_branch(store::Store& store, std::string_view name) {
+  auto folder = TRY(folder_of(store, name));
+  TRY(store.catalogue().remove_branch(name));
+  // From here on it is not there, whatever is left of it.
+  if (TRY(folder->exists(kForkFile))) {
+    TRY(folder->unlink(kForkFile));
+    TRY(folder->sync());
+  }
+  TRY(forget(store, name));
+  return store.remove_branch_directory(name);
+}
+
+Status discard_branch(store::Store& store, std::string_view name, const store::LockHolder& holder) {
+  if (name == kMainBranch)
+    return fail(Code::kInvalidArgument,
+                "expected a branch that was forked, found main, which is the volume itself");
+  TRY(find_branch(store, name));
+  auto lock = TRY(store.lock_branch(name, holder));
+  return remove_branch(store, name);
+}
+
+}  // namespace reprise::instance

@@ -1,0 +1,308 @@
+// Instance::fork and Instance::join.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "fs/diff.h"
+#include "instance/instance.h"
+#include "instance/snapshots.h"
+
+namespace reprise::instance {
+namespace {
+
+constexpr size_t kGroupBatches = 256;
+
+struct PassedMark {
+  std::string name;
+  LogIndex log_index = 0;  // that it will have in the parent's journal
+  journal::Position position;
+};
+
+std::string mark_in(const journal::Batch& batch) {
+  std::string name;
+  batch.for_each([&](const fs::Operation& operation) {
+    if (const auto* barrier = std::get_if<fs::Barrier>(&operation)) name = barrier->name;
+  });
+  return store::Store::check_name("mark", name) ? name : "";
+}
+
+}  // namespace
+
+// One join, from the branch's journal to the parent's.
+class Joining {
+ public:
+  Joining(Instance& parent, Branch branch)
+      : parent_(parent), store_(*parent.store_), branch_(std::move(branch)), fork_(*branch_.fork) {}
+
+  Result<Joined> run();
+
+ private:
+  Status open_branch();
+  Status load_both();
+  bool has_moved(const journal::Vector& now) const;
+  Result<fs::View> put_in_place();
+  Status apply(fs::Head& head, std::vector<InodeId>& unlinked);
+  Status apply_batches(fs::Head& head, std::vector<InodeId>& unlinked, const journal::Vector& now);
+  Status check_result(const fs::Tree& before, const fs::Head& after) const;
+  Status journal_batches(const journal::Vector& now);
+  Status note_marks();
+
+  Instance& parent_;
+  store::Store& store_;
+  const Branch branch_;
+  const Fork& fork_;
+  std::unique_ptr<journal::Journal> journal_;  // the branch's
+  journal::Vector vector_;                     // of the branch's end
+  std::optional<Digest128> digest_;            // likewise, where its closing has left it
+  std::optional<fs::View> base_;               // what both began with,
+  std::optional<fs::Head> theirs_;             // and the branch's end: once the parent has moved
+  bool needs_both_ = false;
+  std::vector<PassedMark> marks_;
+  Joined joined_;
+};
+
+Status Joining::open_branch() {
+  journal::JournalOptions options;
+  options.compress = false;
+  auto record = TRY(store_.catalogue().branch(branch_.name));
+  journal::Recovery recovery;
+  journal_ = TRY(journal::Journal::open(
+      TRY(store_.journal_directory(branch_.name)), {store_.volume(), branch_.name}, options,
+      parent_.options_.clock, parent_.options_.random, record ? record->durable_hint : 0, &recovery));
+  vector_ = fork_.position.vector;
+  if (journal_->last() <= fork_.log_index) {  // nobody has been there
+    digest_ = fork_.position.digest;
+    return {};
+  }
+  if (!recovery.clean_close && !branch_.joining) {
+    return fail(
+        Code::kInvalidArgument,
+        fmt::format("{0}: expected branch {1} to have been closed, found that what ran on it was killed. "
+                    "`reprise run --store {0}:{1} -- true` takes it as it is, `reprise discard` drops it",
+                    store_.path(), branch_.name));
+  }
+  if (journal_->first() > fork_.log_index + 1) {
+    return fail(Code::kGap,
+                fmt::format("{}: expected all that was done on branch {} since batch {}, found its journal "
+                            "trimmed to batch {}",
+                            store_.path(), branch_.name, fork_.log_index, journal_->first()));
+  }
+  auto cursor = journal_->read(fork_.log_index + 1);
+  while (auto logged = TRY(cursor->next()))
+    vector_.set(logged->batch.header().origin, logged->batch.header().lsn);
+  auto newest = TRY(newest_snapshot(store_.catalogue(), branch_.name, std::nullopt));
+  if (newest && newest->log_index == journal_->last()) digest_ = newest->digest;
+  return {};
+}
+
+bool Joining::has_moved(const journal::Vector& now) const {
+  return !vector_.covers(now);
+}
+
+Status Joining::load_both() {
+  std::vector<store::SnapshotRecord> records = TRY(store_.catalogue().snapshots());
+  auto record = std::ranges::find(records, fork_.snapshot, &store::SnapshotRecord::id);
+  if (record == records.end()) {
+    return fail(
+        Code::kNotFound,
+        fmt::format("{}: expected snapshot {}, with which branch {} began, found none: it was deleted, and "
+                    "so it cannot be told what both have changed",
+                    store_.path(), fork_.snapshot, branch_.name));
+  }
+  fs::Head head = TRY(load_snapshot(store_, *record));
+  base_ = head.view();
+  replay::Replayer replayer(fork_.position.vector, fork_.lamport);
+  auto cursor = journal_->read(fork_.log_index + 1);
+  TRY(replayer.replay(*cursor, head, replay::Replayer::kToEnd));
+  theirs_ = std::move(head);
+  return {};
+}
+
+Result<Joined> Joining::run() {
+  TRY(open_branch());
+  for (;;) {
+    // Guests go on writing until the last moment: whether that matters is seen under the filesystem's lock.
+    if (has_moved(parent_.vector()) && !branch_.joining && !base_) TRY(load_both());
+    needs_both_ = false;
+    std::lock_guard applying(parent_.applying_);
+    auto swap = [&] { return put_in_place(); };
+    CoherenceHook* hook = parent_.hook_.load();
+    Status status;
+    if (hook != nullptr) {
+      status = hook->replace_all(swap);
+    } else if (auto old = swap(); !old) {
+      status = std::unexpected(old.error());
+    }
+    if (needs_both_) continue;
+    if (!joined_.conflicts.empty()) return joined_;
+    TRY(std::move(status));
+    break;
+  }
+  TRY(parent_.journal_->sync(parent_.journal_->last()));
+  journal_.reset();
+  TRY(remove_branch(store_, branch_.name));
+  parent_.state_changed_.notify_all();
+  return joined_;
+}
+
+Result<fs::View> Joining::put_in_place() {
+  Status status;
+  auto old = parent_.filesystem_->replay_aside([&](fs::Head& head, std::vector<InodeId>& unlinked) {
+    status = apply(head, unlinked);
+    return status.has_value();
+  });
+  TRY(std::move(status));
+  return std::move(*old);
+}
+
+// With the filesystem's write lock held, on a head of its own.
+Status Joining::apply(fs::Head& head, std::vector<InodeId>& unlinked) {
+  TRY(parent_.recorder_->flush());
+  journal::Vector now = parent_.recorder_->vector();
+  joined_.moved = has_moved(now);
+  bool merges = joined_.moved && !branch_.joining;
+  if (merges && !base_) {
+    needs_both_ = true;
+    return fail(Code::kCancelled, "the branch went on in this moment");
+  }
+  if (merges) {
+    joined_.conflicts = replay::find_conflicts(*base_, head, *theirs_);
+    if (!joined_.conflicts.empty()) return fail(Code::kCancelled, "both have changed the same");
+  }
+  fs::View before = head.view();
+  TRY(apply_batches(head, unlinked, now));
+  if (merges) TRY(check_result(before, head));
+  if (!joined_.moved && digest_ && head.digest() != *digest_) {
+    return fail(
+        Code::kDivergence,
+        fmt::format("{}: the digest after joining branch {} would be {}, expected {} as the branch has it",
+                    store_.path(), branch_.name, head.digest().to_string(), digest_->to_string()));
+  }
+  if (joined_.batches == 0 && !branch_.joining) return {};
+  TRY(begin_joining(store_, branch_.name));
+  TRY(note_marks());
+  return journal_batches(now);
+}
+
+Status Joining::apply_batches(fs::Head& head, std::vector<InodeId>& unlinked, const journal::Vector& now) {
+  replay::Replayer replayer(now, parent_.recorder_->lamport());
+  LogIndex last = parent_.journal_->last();
+  marks_.clear();
+  auto cursor = journal_->read(fork_.log_index + 1);
+  std::vector<journal::Batch> group;
+  for (bool more = true; more;) {
+    group.clear();
+    std::string mark;
+    while (group.size() < kGroupBatches && mark.empty()) {
+      auto logged = TRY(cursor->next());
+      more = logged.has_value();
+      if (!more) break;
+      mark = mark_in(logged->batch);
+      group.push_back(std::move(logged->batch));
+    }
+    Status applied = replayer.apply(head, group);
+    if (!applied && joined_.moved && applied.error().code() == Code::kDivergence) {
+      // What the two did on their way, and no longer shows, was the same.
+      joined_.conflicts.push_back({"/", applied.error().message()});
+    }
+    TRY(std::move(applied));
+    for (InodeId inode : head.take_unlinked()) unlinked.push_back(inode);
+    head.settle();
+    bool passes = !mark.empty() && group.back().header().lsn > now.get(group.back().header().origin);
+    if (passes) marks_.push_back({mark, last + replayer.batches(), {replayer.applied(), head.digest()}});
+  }
+  joined_.batches = replayer.batches();
+  joined_.operations = replayer.operations();
+  return {};
+}
+
+// Nothing has changed but what the branch had changed.
+Status Joining::check_result(const fs::Tree& before, const fs::Head& after) const {
+  std::unordered_set<InodeId> theirs;
+  fs::for_each_changed_inode(*base_, *theirs_, [&](const fs::ChangedInode& changed) {
+    theirs.insert(changed.inode);
+    return true;
+  });
+  std::optional<InodeId> stranger;
+  fs::for_each_changed_inode(before, after, [&](const fs::ChangedInode& changed) {
+    bool passed = !changed.before && changed.after->nlink == 0;  // made and removed again
+    if (!passed && !theirs.contains(changed.inode)) stranger = changed.inode;
+    return !stranger;
+  });
+  if (!stranger) return {};
+  return fail(Code::kDivergence,
+              fmt::format("{}: joining branch {} would change inode {:x}, which the branch has not",
+                          store_.path(), branch_.name, stranger->value));
+}
+
+// What is appended once begun to be is appended to the end: a journal that has not failed takes it.
+Status Joining::journal_batches(const journal::Vector& now) {
+  journal::Journal& to = *parent_.journal_;
+  auto cursor = journal_->read(fork_.log_index + 1);
+  while (auto logged = TRY(cursor->next())) {
+    const journal::BatchHeader& header = logged->batch.header();
+    if (header.lsn <= now.get(header.origin)) continue;
+    // Waits for its turn; where there is no space now, it waits in memory for some.
+    if (auto room = to.reserve(logged->batch.encoded_bytes()); !room && room.error().code() != Code::kNoSpace)
+      return room;
+    TRY(to.append(logged->batch));
+    parent_.recorder_->observe(header);
+  }
+  // A batch of the parent's own says where it happened, and depends on both.
+  parent_.recorder_->record(fs::Barrier{"", parent_.options_.clock.realtime()}, "join " + branch_.name);
+  static_cast<void>(parent_.recorder_->end_call());  // flush says more
+  TRY(parent_.recorder_->flush());
+  return {};
+}
+
+// Before their batches are there: until then nobody takes a mark for passed, and the next opening drops those
+// of batches that a crash prevented.
+Status Joining::note_marks() {
+  for (const PassedMark& mark : marks_) {
+    TRY(store_.catalogue().put_mark({mark.name, parent_.options_.branch, mark.log_index,
+                                     mark.position.to_token(), parent_.options_.clock.realtime()}));
+  }
+  return {};
+}
+
+Result<Fork> Instance::fork(std::string_view name) {
+  replay::Pinned pinned = TRY(pin());
+  TRY(journal_->sync(pinned.moment.log_index));
+  return fork_branch(*store_, name, options_.branch, pinned, options_.holder, options_.clock);
+}
+
+Result<Joined> Instance::join(std::string_view name) {
+  if (recorder_ == nullptr) {
+    return fail(Code::kReadOnly,
+                fmt::format("cannot join {}: this instance follows another; join it where that is", name));
+  }
+  TRY(find_branch(*store_, name));
+  auto lock = TRY(store_->lock_branch(name, options_.holder));
+  Branch branch = TRY(find_branch(*store_, name));
+  if (!branch.fork || branch.fork->parent != options_.branch) {
+    return fail(Code::kInvalidArgument,
+                fmt::format("{}: expected a fork of {}, found that {} is {}", store_->path(), options_.branch,
+                            name, branch.fork ? "one of " + branch.fork->parent : "none"));
+  }
+  return Joining(*this, std::move(branch)).run();
+}
+
+// A join that a crash interrupted is done already, as far as anybody could see.
+Status Instance::finish_joins() {
+  if (in_memory()) return {};
+  for (const std::string& name : TRY(unfinished_joins(*store_, options_.branch))) {
+    auto joined = join(name);
+    if (!joined) {
+      return std::unexpected(joined.error().with_context(fmt::format(
+          "{}: cannot finish joining branch {} into {} (`reprise discard` gives up what is missing)",
+          store_->path(), name, options_.branch)));
+    }
+    spdlog::warn("{}: finished joining branch {} into {}, which was interrupted", store_->path(), name,
+                 options_.branch);
+  }
+  return {};
+}
+
+}  // namespace reprise::instance

@@ -1,0 +1,154 @@
+"""fork, join, discard: programs that work on a branch while others go on in the one it came from."""
+import os
+import signal
+import subprocess
+import unittest
+
+from harness import EndToEnd, execute
+
+# A PHP that has a script run by a child PHP on a branch, and takes over what it did if it ended well.
+PARENT = r"""<?php
+function on_a_branch(string $code): int {
+    $store = getenv('REPRISE_STORE'); $reprise = getenv('REPRISE');
+    $name = 'child' . bin2hex(random_bytes(4));
+    exec("$reprise fork $store $name", $out, $status);
+    if ($status !== 0) return $status;
+    $child = proc_open([$reprise, 'run', '--store', "$store:$name", '--', 'php', '-r', $code],
+                       [STDIN, STDOUT, STDERR], $pipes);
+    $status = proc_close($child);
+    exec("$reprise " . ($status === 0 ? 'join' : 'discard') . " $store $name", $out, $joined);
+    return $status !== 0 ? $status : $joined;
+}
+$db = new PDO('sqlite:site.db');
+$db->exec('create table posts(title); insert into posts values ("first")');
+unset($db);
+$good = '$db = new PDO("sqlite:site.db"); $db->exec("insert into posts values (\"by the child\")"); mkdir("upgraded");';
+$bad = '$db = new PDO("sqlite:site.db"); $db->exec("delete from posts"); unlink("site.db"); exit(9);';
+echo on_a_branch($good), ' ', on_a_branch($bad), ' ';
+$db = new PDO('sqlite:site.db');
+echo implode(', ', $db->query('select title from posts')->fetchAll(PDO::FETCH_COLUMN)), ' ', is_dir('upgraded') ? 'upgraded' : 'not';
+"""
+
+
+class Branches(EndToEnd):
+    def setUp(self):
+        super().setUp()
+        self.store = self.work / "S"
+
+    def branches(self, store=None):
+        return [branch["name"] for branch in self.reprise_json("branches", store or self.store)]
+
+    def join_all(self, *names):
+        for name in names:
+            self.reprise("join", self.store, name)
+
+    def test_a_child_php_whose_work_the_parent_takes_over_or_not(self):
+        leader = self.guest(self.store, "--listen", f"unix:{self.work}/s")
+        follower = self.guest(self.work / "F", "--follow", f"unix:{self.work}/s")
+        overwrites = self.stat(self.work / "F")["follow"]["overwrites"]
+        (self.work / "parent.php").write_text(PARENT)
+        leader.do(f"import os; os.environ['REPRISE'] = {self.program!r}")
+        out = leader.sh(f"php {self.work}/parent.php")
+        self.assertEqual(out, "0 9 first, by the child upgraded")
+        self.assertEqual(self.branches(), ["main"])
+        leader.sh(f"{self.program} mark {self.store} done")
+        self.reprise("wait-for", self.work / "F", "done")
+        self.assertEqual(follower.sh("sqlite3 site.db 'select count(*) from posts'; ls"), "2\nsite.db\nupgraded\n")
+        self.assert_in_step(self.store, self.work / "F")
+        follow = self.stat(self.work / "F")["follow"]
+        self.assertEqual((follow["overwrites"], follow.get("last_resync")), (overwrites, None), follow)
+        for guest in (follower, leader):
+            self.assertEqual(guest.end(), 0, guest.errors())
+        self.assertIn("[join child", self.reprise("log", self.store))
+        self.reprise("verify", self.store)
+
+    def test_cached_reads_are_of_the_joined_tree(self):
+        guest = self.guest(self.store)
+        guest.sh("mkdir d; for i in 1 2 3; do echo old > d/$i; done; cat d/1 d/2 d/3; ls d")
+        guest.do("held = open('d/1'); import mmap; mapped = mmap.mmap(held.fileno(), 0, prot=mmap.PROT_READ)")
+        self.reprise("fork", self.store, "try")
+        self.run_inside(f"{self.store}:try", "echo new > d/1; rm d/2; mv d/3 d/4; echo 5 > d/5")
+        self.assertEqual(guest.sh("cat d/1 d/2"), "old\nold\n")
+        self.reprise("join", self.store, "try")
+        self.assertEqual(guest.sh("cat d/1; ls d"), "new\n1\n4\n5\n")
+        self.assertEqual(guest.do("result = [mapped[:].decode(), held.read()]"), ["new\n", "new\n"])
+        self.assertEqual(guest.end(), 0, guest.errors())
+
+    def test_what_both_changed(self):
+        self.run_inside(self.store, "echo 1 > both; echo 1 > 'odd\n'")
+        self.reprise("fork", self.store, "try")
+        self.run_inside(f"{self.store}:try", "echo 2 > both; echo 2 > 'odd\n'")
+        self.run_inside(self.store, "echo 3 >> both; rm 'odd\n'")
+        before = self.digests(self.store)
+        done = execute([self.program, "join", self.store, "try"])
+        self.assertEqual(done.status, 1, done)
+        self.assertEqual(done.out, "/both: both changed it\n/odd\\x0a: removed here, changed in the branch\n")
+        self.assertRegex(done.err, r"\Areprise: try was not joined: [^\n]+\n\Z")
+        self.assertEqual(self.digests(self.store), before)
+        self.assertEqual(self.reprise("cat", f"{self.store}:try:/both"), "2\n")
+        self.reprise("discard", self.store, "try")
+        self.assertEqual(self.branches(), ["main"])
+        self.assertEqual(os.listdir(self.store / "branches"), ["main"])
+        self.refused("join", self.store, "try", status=3)
+
+    def test_children_of_one_live_parent_at_once(self):
+        guest = self.guest(self.store)
+        guest.sh("for i in $(seq 20); do mkdir $i; done")
+        names = [f"c.{i + 1}" for i in range(20)]
+        self.reprise("fork", self.store, "c", "--count", "20")
+        children = [subprocess.Popen([self.program, "run", "--store", f"{self.store}:{name}", "--", "sh", "-ec",
+                                      f"echo {name} > {name[2:]}/file"]) for name in names]
+        guest.sh("for i in $(seq 100); do echo $i > own$i; done")
+        self.assertEqual([child.wait(120) for child in children], [0] * 20)
+        self.join_all(*names)
+        self.assertEqual(guest.sh("cat */file | sort | md5sum; ls | wc -l"),
+                         self.succeed("sh", "-c", "for i in $(seq 20); do echo c.$i; done | sort | md5sum; echo 120"))
+        self.assertEqual(guest.end(), 0, guest.errors())
+        self.assertEqual(self.branches(), ["main"])
+
+    def test_a_killed_child_is_no_concern_of_the_parents(self):
+        guest = self.guest(self.store)
+        guest.sh("echo 1 > file")
+        self.reprise("fork", self.store, "try")
+        child = self.guest(f"{self.store}:try")
+        child.sh("echo 2 > file; sync file")
+        child.kill()
+        self.refused("join", self.store, "try", status=2)
+        self.assertEqual(guest.sh("cat file"), "1\n")
+        self.run_inside(f"{self.store}:try", "cat file")
+        self.reprise("join", self.store, "try")
+        self.assertEqual(guest.sh("cat file"), "2\n")
+        self.assertEqual(guest.end(), 0, guest.errors())
+
+    def test_a_parent_killed_while_it_joins_has_all_of_it_or_nothing(self):
+        self.run_inside(self.store, "mkdir d; echo 0 > n")
+        finished = 0
+        for attempt in range(12):
+            name = f"t{attempt}"
+            guest = self.guest(self.store)
+            self.reprise("fork", self.store, name)
+            self.run_inside(f"{self.store}:{name}",
+                            f"echo {attempt} > n; for i in $(seq 300); do echo {attempt} > d/$i; done")
+            joining = subprocess.Popen([self.program, "join", self.store, name], stderr=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL)
+            try:
+                joining.wait(0.002 * attempt)
+            except subprocess.TimeoutExpired:
+                pass
+            guest.kill(signal.SIGKILL)
+            joining.wait(60)
+            found = self.run_inside(self.store, "cat n; cat d/* 2>/dev/null | sort -u; ls d | wc -l").split()
+            there = found[0] == str(attempt)
+            finished += there
+            if there:
+                self.assertEqual(found, [str(attempt), str(attempt), "300"])
+                self.assertNotIn(name, self.branches())
+            else:
+                self.assertNotIn(str(attempt), found[:-1])
+                self.reprise("discard", self.store, name)
+            self.reprise("verify", self.store)
+        self.assertGreater(finished, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

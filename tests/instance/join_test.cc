@@ -1,0 +1,486 @@
+// Fork, join, discard: what is in which branch afterwards, what is refused, and what a crash leaves.
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <random>
+
+#include "instance/branches.h"
+#include "tests/instance/instance_fixture.h"
+
+namespace reprise::instance {
+namespace {
+
+class JoinTest : public InstanceTest {
+ protected:
+  void SetUp() override {
+    InstanceTest::SetUp();
+    store_ = create_store("s");
+    main_ = open(store_);
+    fs::Guest guest(main_->filesystem());
+    for (const char* directory : {"/d", "/e", "/d/sub"}) ASSERT_TRUE(guest.mkdir(directory));
+    for (const char* file : {"/d/a", "/b", "/e/c"}) write(*main_, file, "as it was");
+  }
+  void TearDown() override {
+    main_.reset();
+    store_.reset();
+    InstanceTest::TearDown();
+  }
+
+  std::unique_ptr<Instance> open_branch(const std::string& name) {
+    InstanceOptions settings = options();
+    settings.branch = name;
+    auto instance = Instance::open(store_, settings);
+    EXPECT_TRUE(instance) << instance.error().message();
+    return instance ? std::move(*instance) : nullptr;
+  }
+  void fork(const std::string& name) {
+    auto made = main_->fork(name);
+    ASSERT_TRUE(made) << made.error().message();
+  }
+  // Runs `change` on the branch and closes it.
+  template <class Change>
+  Digest128 work_on(const std::string& name, const Change& change) {
+    auto branch = open_branch(name);
+    if (branch == nullptr) return {};
+    fs::Guest guest(branch->filesystem());
+    change(guest);
+    Digest128 digest = branch->digests()->recomputed;
+    EXPECT_TRUE(branch->close());
+    return digest;
+  }
+  Digest128 digest() {
+    auto digests = main_->digests();
+    EXPECT_TRUE(digests);
+    EXPECT_EQ(digests->kept, digests->recomputed);
+    EXPECT_EQ(main_->filesystem().view().check_invariants(), "");
+    return digests->recomputed;
+  }
+  // Closed and opened again: what the journal has is what was seen.
+  void reopen() {
+    Digest128 before = digest();
+    ASSERT_TRUE(main_->close());
+    main_.reset();
+    main_ = open(store_);
+    EXPECT_EQ(digest(), before);
+  }
+  std::vector<std::string> branch_names() {
+    std::vector<std::string> names;
+    auto branches = list_branches(*store_);
+    EXPECT_TRUE(branches);
+    for (const Branch& branch : *branches) names.push_back(branch.name);
+    return names;
+  }
+
+  std::shared_ptr<store::Store> store_;
+  std::unique_ptr<Instance> main_;
+};
+
+void append_to(fs::Guest& guest, const char* path) {
+  auto fd = guest.open(path, O_WRONLY | O_APPEND);
+  ASSERT_TRUE(fd);
+  ASSERT_TRUE(guest.write(*fd, as_bytes(" and more")));
+  ASSERT_TRUE(guest.close(*fd));
+}
+
+TEST_F(JoinTest, BranchesDoNotSeeEachOther) {
+  fork("try");
+  write(*main_, "/b", "changed in main");
+  work_on("try", [&](fs::Guest& guest) {
+    EXPECT_EQ(*guest.read_file("/b"), "as it was");
+    EXPECT_TRUE(guest.write_file("/d/a", "changed in try"));
+  });
+  EXPECT_EQ(read(*main_, "/d/a"), "as it was");
+  EXPECT_EQ(branch_names(), (std::vector<std::string>{"main", "try"}));
+}
+
+TEST_F(JoinTest, AJoinIsWhatTheBranchHad) {
+  fork("try");
+  Digest128 there = work_on("try", [&](fs::Guest& guest) {
+    EXPECT_TRUE(guest.write_file("/d/a", "changed"));
+    EXPECT_TRUE(guest.unlink("/b"));
+    EXPECT_TRUE(guest.rename("/e", "/f"));
+  });
+  LogIndex before = main_->journal().last();
+  auto joined = main_->join("try");
+  ASSERT_TRUE(joined) << joined.error().message();
+  EXPECT_TRUE(joined->conflicts.empty());
+  EXPECT_FALSE(joined->moved);
+  EXPECT_EQ(digest(), there);
+  EXPECT_GT(main_->journal().last(), before);
+  EXPECT_EQ(branch_names(), std::vector<std::string>{"main"});
+  write(*main_, "/later", "goes on");
+  reopen();
+  EXPECT_EQ(read(*main_, "/f/c"), "as it was");
+  EXPECT_EQ(read(*main_, "/later"), "goes on");
+}
+
+TEST_F(JoinTest, WhatBothDidApartIsThereAfterwards) {
+  fork("try");
+  work_on("try", [&](fs::Guest& guest) {
+    EXPECT_TRUE(guest.write_file("/d/new", "of the branch"));
+    EXPECT_TRUE(guest.unlink("/b"));
+    EXPECT_TRUE(guest.rename("/d/sub", "/d/moved"));
+  });
+  write(*main_, "/d/own", "of main");
+  write(*main_, "/e/c", "changed in main");
+  auto joined = main_->join("try");
+  ASSERT_TRUE(joined) << joined.error().message();
+  EXPECT_TRUE(joined->conflicts.empty());
+  EXPECT_TRUE(joined->moved);
+  reopen();
+  EXPECT_EQ(read(*main_, "/d/new"), "of the branch");
+  EXPECT_EQ(read(*main_, "/d/own"), "of main");
+  EXPECT_EQ(read(*main_, "/e/c"), "changed in main");
+  EXPECT_EQ(read(*main_, "/b"), fs::errno_text(fs::Errno{ENOENT}));
+}
+
+TEST_F(JoinTest, WhatBothChangedIsListedAndNothingIsDone) {
+  using Change = void (*)(fs::Guest&);
+  struct Case {
+    Change here, there;
+    std::vector<std::string> paths;
+  };
+  const Case cases[] = {
+      {[](fs::Guest& guest) { append_to(guest, "/b"); },
+       [](fs::Guest& guest) { append_to(guest, "/b"); },
+       {"/b"}},
+      {[](fs::Guest& guest) { EXPECT_TRUE(guest.unlink("/b")); },
+       [](fs::Guest& guest) { append_to(guest, "/b"); },
+       {"/b"}},
+      {[](fs::Guest& guest) { EXPECT_TRUE(guest.write_file("/n", "1")); },
+       [](fs::Guest& guest) { EXPECT_TRUE(guest.mkdir("/n")); },
+       {"/n"}},
+      {[](fs::Guest& guest) { EXPECT_TRUE(guest.rmdir("/d/sub")); },
+       [](fs::Guest& guest) { EXPECT_TRUE(guest.write_file("/d/sub/x", "1")); },
+       {"/d/sub"}},
+      {[](fs::Guest& guest) { EXPECT_TRUE(guest.write_file("/d/sub/x", "1")); },
+       [](fs::Guest& guest) { EXPECT_TRUE(guest.rmdir("/d/sub")); },
+       {"/d/sub"}},
+      {[](fs::Guest& guest) { EXPECT_TRUE(guest.chmod("/d", 0700)); },
+       [](fs::Guest& guest) { EXPECT_TRUE(guest.chmod("/d", 0711)); },
+       {"/d"}},
+      {[](fs::Guest& guest) { EXPECT_TRUE(guest.link("/b", "/e/b1")); },
+       [](fs::Guest& guest) { EXPECT_TRUE(guest.link("/b", "/d/b2")); },
+       {"/b"}},
+      // Each is possible alone.
+      {[](fs::Guest& guest) { EXPECT_TRUE(guest.rename("/d", "/e/d")); },
+       [](fs::Guest& guest) { EXPECT_TRUE(guest.rename("/e", "/d/e")); },
+       {"/e", "/e/d"}},
+      // What does not show in the end all the same was in the way.
+      {[](fs::Guest& guest) { EXPECT_TRUE(guest.write_file("/tmp", "stays")); },
+       [](fs::Guest& guest) { EXPECT_TRUE(guest.write_file("/tmp", "goes") && guest.unlink("/tmp")); },
+       {"/"}},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(&one - cases);
+    fork("try");
+    Digest128 there = work_on("try", one.there);
+    {
+      fs::Guest guest(main_->filesystem());
+      one.here(guest);
+    }
+    Digest128 here = digest();
+    LogIndex last = main_->journal().last();
+    auto joined = main_->join("try");
+    ASSERT_TRUE(joined) << joined.error().message();
+    std::vector<std::string> paths;
+    for (const replay::Conflict& conflict : joined->conflicts) {
+      if (paths.empty() || paths.back() != conflict.path) paths.push_back(conflict.path);
+    }
+    for (const std::string& path : one.paths) EXPECT_NE(std::ranges::find(paths, path), paths.end()) << path;
+    EXPECT_EQ(digest(), here);
+    EXPECT_EQ(main_->journal().last(), last);
+    // The branch is as it was, too.
+    EXPECT_EQ(work_on("try", [](fs::Guest&) {}), there);
+    ASSERT_TRUE(discard_branch(*store_, "try", options().holder));
+    TearDown();
+    SetUp();
+  }
+}
+
+// Everything a tree holds, by path.
+std::map<std::string, std::string> contents(fs::Guest& guest) {
+  std::map<std::string, std::string> all;
+  std::vector<std::string> todo{""};
+  while (!todo.empty()) {
+    std::string at = todo.back();
+    todo.pop_back();
+    auto fd = guest.open(at.empty() ? "/" : at, O_RDONLY | O_DIRECTORY);
+    EXPECT_TRUE(fd);
+    for (;;) {
+      auto entries = guest.read_directory(*fd, 100);
+      EXPECT_TRUE(entries);
+      if (entries->empty()) break;
+      for (const auto& entry : *entries) {
+        std::string name(entry.name);
+        if (name == "." || name == "..") continue;
+        std::string path = at + "/" + name;
+        auto attributes = guest.lstat(path);
+        EXPECT_TRUE(attributes);
+        if (attributes->is_directory()) {
+          all[path] = fmt::format("directory {:o}", attributes->mode);
+          todo.push_back(path);
+        } else {
+          all[path] = fmt::format("{:o} {}", attributes->mode, *guest.read_file(path));
+        }
+      }
+    }
+    EXPECT_TRUE(guest.close(*fd));
+  }
+  return all;
+}
+
+void change_at_random(fs::Guest& guest, std::mt19937& random, const std::string& who) {
+  auto any = [&] {
+    static const char* const kPaths[] = {"/d",   "/e",   "/d/sub", "/d/a", "/b",
+                                         "/e/c", "/d/x", "/e/y",   "/z",   "/d/sub/w"};
+    return std::string(kPaths[random() % std::size(kPaths)]);
+  };
+  for (int i = 0; i < 3; i++) {
+    switch (random() % 6) {
+      case 0:
+        static_cast<void>(guest.write_file(any(), who + std::to_string(i)));
+        break;
+      case 1:
+        static_cast<void>(guest.mkdir(any()));
+        break;
+      case 2:
+        static_cast<void>(guest.unlink(any()));
+        break;
+      case 3:
+        static_cast<void>(guest.rmdir(any()));
+        break;
+      case 4:
+        static_cast<void>(guest.rename(any(), any()));
+        break;
+      case 5:
+        static_cast<void>(guest.chmod(any(), 0700 + random() % 8));
+        break;
+    }
+  }
+}
+
+// A join that finds nothing in its way has what each of the two changed, and nothing else.
+TEST_F(JoinTest, AJoinIsTheSumOfBothOrNothing) {
+  std::mt19937 random(5);
+  int clean = 0, refused = 0;
+  for (int round = 0; round < 60; round++) {
+    SCOPED_TRACE(round);
+    fs::Guest guest(main_->filesystem());
+    auto base = contents(guest);
+    fork("try");
+    std::map<std::string, std::string> theirs;
+    work_on("try", [&](fs::Guest& there) {
+      change_at_random(there, random, "there");
+      theirs = contents(there);
+    });
+    change_at_random(guest, random, "here");
+    auto ours = contents(guest);
+    Digest128 before = digest();
+    auto joined = main_->join("try");
+    ASSERT_TRUE(joined) << joined.error().message();
+    digest();
+    auto result = contents(guest);
+    if (!joined->conflicts.empty()) {
+      refused++;
+      EXPECT_EQ(digest(), before);
+      EXPECT_EQ(result, ours);
+      ASSERT_TRUE(discard_branch(*store_, "try", options().holder));
+      continue;
+    }
+    clean++;
+    bool directories_moved = false;
+    auto value = [](const auto& map, const std::string& path) {
+      auto found = map.find(path);
+      return found == map.end() ? std::string("nothing") : found->second;
+    };
+    for (const auto& [path, what] : base)
+      directories_moved |= what.starts_with("directory") &&
+                           (value(ours, path) == "nothing" || value(theirs, path) == "nothing");
+    // Below a directory that one of the two moved, paths say nothing.
+    if (directories_moved) continue;
+    std::map<std::string, std::string> expected = ours;
+    for (const auto& map : {base, theirs}) {
+      for (const auto& [path, unused] : map) {
+        if (value(theirs, path) == value(base, path)) continue;
+        if (value(theirs, path) == "nothing") {
+          expected.erase(path);
+        } else {
+          expected[path] = value(theirs, path);
+        }
+      }
+    }
+    EXPECT_EQ(result, expected);
+  }
+  EXPECT_GT(clean, 8);
+  EXPECT_GT(refused, 8);
+  reopen();
+}
+
+TEST_F(JoinTest, AJoinThatACrashInterruptedIsFinishedByTheNextOpening) {
+  for (bool some : {false, true}) {
+    SCOPED_TRACE(some);
+    fork("try");
+    Digest128 there;
+    std::vector<journal::Batch> done;
+    {
+      auto branch = open_branch("try");
+      LogIndex first = branch->journal().last() + 1;
+      for (int i = 0; i < 20; i++) {
+        write(*branch, fmt::format("/d/{}", i), "x");
+        ASSERT_TRUE(branch->sync());
+      }
+      ASSERT_TRUE(branch->mark("half", ""));
+      there = branch->digests()->recomputed;
+      done = batches(*branch, first);
+      ASSERT_TRUE(branch->close());
+    }
+    ASSERT_TRUE(begin_joining(*store_, "try"));
+    ASSERT_TRUE(main_->close());
+    main_.reset();
+    if (some) {
+      auto half = open(store_, true);
+      ASSERT_TRUE(half->apply(std::span(done).first(done.size() / 2)));
+      ASSERT_TRUE(half->close());
+    }
+    main_ = open(store_);
+    EXPECT_EQ(digest(), there);
+    EXPECT_EQ(branch_names(), std::vector<std::string>{"main"});
+    auto mark = store_->catalogue().mark("main", "half");
+    ASSERT_TRUE(mark && *mark);
+    EXPECT_LT((*mark)->log_index, main_->journal().last());
+    TearDown();
+    SetUp();
+  }
+}
+
+TEST_F(JoinTest, ABranchThatWasKilledIsJoinedOnlyOnceItHasBeenTakenAsItIs) {
+  fork("try");
+  {
+    auto killed = open_branch("try");
+    write(*killed, "/half", "done");
+    ASSERT_TRUE(killed->sync());
+    // What the disk has at this moment is what a kill leaves.
+    std::filesystem::copy(path("s/branches/try/journal"), path("journal"));
+  }
+  std::filesystem::remove_all(path("s/branches/try/journal"));
+  std::filesystem::rename(path("journal"), path("s/branches/try/journal"));
+  auto joined = main_->join("try");
+  ASSERT_FALSE(joined);
+  EXPECT_EQ(joined.error().code(), Code::kInvalidArgument) << joined.error().message();
+  EXPECT_EQ(read(*main_, "/half"), fs::errno_text(fs::Errno{ENOENT}));
+  work_on("try", [](fs::Guest&) {});
+  ASSERT_TRUE(main_->join("try"));
+  EXPECT_EQ(read(*main_, "/half"), "done");
+}
+
+TEST_F(JoinTest, MarksComeAlong) {
+  fork("try");
+  Result<store::MarkRecord> set;
+  {
+    auto branch = open_branch("try");
+    write(*branch, "/before", "1");
+    set = branch->mark("point", "");
+    ASSERT_TRUE(set);
+    write(*branch, "/after", "1");
+    ASSERT_TRUE(branch->close());
+  }
+  write(*main_, "/meanwhile", "1");
+  ASSERT_TRUE(main_->join("try"));
+  auto mark = store_->catalogue().mark("main", "point");
+  ASSERT_TRUE(mark && *mark);
+  auto logged = main_->journal().read((*mark)->log_index)->next();
+  ASSERT_TRUE(logged && *logged);
+  std::string name;
+  (*logged)->batch.for_each([&](const fs::Operation& operation) {
+    if (const auto* barrier = std::get_if<fs::Barrier>(&operation)) name = barrier->name;
+  });
+  EXPECT_EQ(name, "point");
+  auto position = journal::Position::parse_token((*mark)->token);
+  ASSERT_TRUE(position);
+  EXPECT_TRUE(main_->vector().covers(position->vector));
+}
+
+TEST_F(JoinTest, AnOpenFileThatTheBranchRemovedStaysReadable) {
+  fork("try");
+  work_on("try", [](fs::Guest& guest) { EXPECT_TRUE(guest.unlink("/b")); });
+  uint64_t before = main_->filesystem().usage().inodes;
+  fs::Guest guest(main_->filesystem());
+  auto fd = guest.open("/b", O_RDONLY);
+  ASSERT_TRUE(fd);
+  ASSERT_TRUE(main_->join("try"));
+  Bytes text(9);
+  EXPECT_EQ(guest.pread(*fd, text, 0), 9u);
+  EXPECT_EQ(as_text(text), "as it was");
+  EXPECT_EQ(main_->filesystem().usage().inodes, before);
+  ASSERT_TRUE(guest.close(*fd));
+  EXPECT_EQ(main_->filesystem().usage().inodes, before - 1);
+}
+
+TEST_F(JoinTest, ManyCyclesLeaveNothingBehind) {
+  size_t snapshots = store_->catalogue().snapshots()->size();
+  for (int i = 0; i < 50; i++) {
+    fork("try");
+    work_on("try", [&](fs::Guest& guest) { EXPECT_TRUE(guest.write_file("/d/a", std::to_string(i))); });
+    if (i % 2 == 0) {
+      ASSERT_TRUE(main_->join("try"));
+    } else {
+      ASSERT_TRUE(discard_branch(*store_, "try", options().holder));
+    }
+  }
+  EXPECT_EQ(read(*main_, "/d/a"), "48");
+  EXPECT_EQ(*store_->branch_names(), std::vector<std::string>{"main"});
+  EXPECT_EQ(store_->catalogue().snapshots()->size(), snapshots);
+  EXPECT_EQ(store_->catalogue().branches()->size(), 1u);
+  reopen();
+}
+
+TEST_F(JoinTest, NobodyTakesWhatIsInUseOrNotThere) {
+  fork("try");
+  EXPECT_EQ(main_->fork("try").error().code(), Code::kAlreadyExists);
+  EXPECT_EQ(main_->join("nope").error().code(), Code::kNotFound);
+  EXPECT_EQ(main_->join("main").error().code(), Code::kBusy);
+  EXPECT_EQ(discard_branch(*store_, "main", options().holder).error().code(), Code::kInvalidArgument);
+  auto live = open_branch("try");
+  EXPECT_EQ(main_->join("try").error().code(), Code::kBusy);
+  EXPECT_EQ(discard_branch(*store_, "try", options().holder).error().code(), Code::kBusy);
+  ASSERT_TRUE(live->fork("grandchild"));
+  EXPECT_EQ(main_->join("grandchild").error().code(), Code::kInvalidArgument);
+  ASSERT_TRUE(live->join("grandchild"));
+  InstanceOptions unknown = options();
+  unknown.branch = "nope";
+  EXPECT_EQ(Instance::open(store_, unknown).error().code(), Code::kNotFound);
+}
+
+TEST_F(JoinTest, ADamagedForkFileIsRefusedByName) {
+  fork("try");
+  std::string file = path("s/branches/try/fork");
+  std::ifstream in(file, std::ios::binary);
+  std::string good((std::istreambuf_iterator<char>(in)), {});
+  auto put = [&](const std::string& bytes) {
+    std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
+  };
+  auto is_refused = [&] {
+    auto found = find_branch(*store_, "try");
+    bool refused = !found &&
+                   (found.error().code() == Code::kCorrupt || found.error().code() == Code::kUnsupported) &&
+                   found.error().message().find("branches/try/fork") != std::string::npos;
+    return refused;
+  };
+  for (size_t i = 0; i < good.size(); i++) {
+    std::string bad = good;
+    bad[i] = static_cast<char>(bad[i] ^ 0x10);
+    put(bad);
+    EXPECT_TRUE(is_refused()) << i;
+    put(good.substr(0, i));
+    EXPECT_TRUE(is_refused()) << i;
+  }
+  put(good);
+  EXPECT_TRUE(find_branch(*store_, "try"));
+}
+
+}  // namespace
+}  // namespace reprise::instance
