@@ -121,7 +121,7 @@ class Branches(EndToEnd):
         self.assertEqual(guest.end(), 0, guest.errors())
 
     def test_a_parent_killed_while_it_joins_has_all_of_it_or_nothing(self):
-        self.run_inside(self.store, "mkdir d; echo 0 > n")
+        self.run_inside(self.store, "mkdir d; echo none > n")
         finished = 0
         for attempt in range(12):
             name = f"t{attempt}"
