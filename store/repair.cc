@@ -131,6 +131,7 @@ class Repair final : public StoreRepair {
     if (copied.left) return std::unexpected(*copied.left);
     TRY(packs_->sync());
     std::vector<std::string> aside;
+    aside.reserve(copied.set_aside.size());
     for (const std::string& name : copied.set_aside) aside.push_back("packs/" + name);
     blobs_.reset();
     catalogue_.reset();  // closed, so that the file can take its place
