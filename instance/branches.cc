@@ -132,7 +132,7 @@ Result<Fork> fork_branch(store::Store& store, std::string_view name, std::string
   record.vector = moment.position.vector.encode();
   record.digest = moment.position.digest;
   record.lamport = moment.lamport;
-  fork.snapshot = TRY(capture_snapshot(store, pinned.view, std::move(record))).id;
+  fork.snapshot = TRY(capture_snapshot(store, pinned.view, record)).id;
   TRY(store.journal_directory(name));
   TRY(folder->replace_file(kForkFile, encode(fork)));
   return fork;

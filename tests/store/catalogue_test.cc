@@ -286,7 +286,7 @@ TEST(Records, OnlyWholeOnesOfThisVersionDecode) {
 
 TEST(Records, ALengthBeyondTheLimitIsRefused) {
   Bytes bytes = encode(BranchRecord{"main", 4});
-  bytes.resize(bytes.size() - sizeof(uint64_t));
+  bytes.erase(bytes.end() - sizeof(uint64_t), bytes.end());
   ASSERT_TRUE(decode<BranchRecord>(sealed(bytes)));
   store_value(bytes.data() + 1, uint32_t{0xffffffff});
   EXPECT_EQ(decode<BranchRecord>(sealed(bytes)), std::nullopt);
