@@ -29,7 +29,7 @@ Result<int> mount(const Options& options) {
       TRY(host_options(options.live, target, "reprise mount " + options.live.store + " " + options.path));
   TRY(check_apart(target, options.path));
   sigset_t signals = signals_that_end();
-  ::sigprocmask(SIG_BLOCK, &signals, nullptr);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
   auto mount = TRY(fuse::PublicMount::make(options.path, settings.follow.has_value()));
   std::string mount_path = mount->mountpoint();
