@@ -207,7 +207,8 @@ class Check {
     for (size_t i = 0; i < count; ++i) {
       auto at = load_value<uint16_t>(bytes.data() + kPageHeaderBytes + 2 * i);
       Node node;
-      if (at < upper || at % 2 != 0 || !parse_node(bytes, at, leaf, i, node, used))
+      if (at < upper || at > bytes.size() - kNodeHeaderBytes || at % 2 != 0 ||
+          !parse_node(bytes, at, leaf, i, node, used))
         return damaged(page, "an entry within the page", fmt::format("one at {}", at));
       nodes.push_back(node);
     }
