@@ -12,7 +12,7 @@ namespace {
 
 constexpr const char* kMainBranch = "main";
 constexpr const char* kForkFile = "fork";
-constexpr const char* kJoiningFile = "joining";  // empty; beside `fork`
+constexpr const char* kJoiningFile = "joining";  // beside `fork`: the parent's last batch before, u64
 constexpr std::string_view kForkMagic = "reprise fork\n\0\0\0";
 constexpr uint32_t kForkVersion = 0;
 constexpr uint64_t kForkBytesMax = 2 << 20;
@@ -94,6 +94,10 @@ Result<bool> is_there(store::Store& store, std::string_view name) {
   return TRY(store.catalogue().branch(name)).has_value();
 }
 
+bool is_unreadable(const Error& error) {
+  return error.code() == Code::kCorrupt || error.code() == Code::kUnsupported;
+}
+
 // The snapshots and marks of a branch.
 Status forget(store::Store& store, std::string_view name) {
   for (const store::SnapshotRecord& record : TRY(store.catalogue().snapshots())) {
@@ -141,7 +145,10 @@ Result<Fork> fork_branch(store::Store& store, std::string_view name, std::string
 Result<std::vector<Branch>> list_branches(store::Store& store) {
   std::vector<Branch> branches;
   for (const std::string& name : TRY(store.branch_names())) {
-    if (TRY(is_there(store, name))) branches.push_back(TRY(read_branch(store, name)));
+    if (!TRY(is_there(store, name))) continue;
+    auto branch = read_branch(store, name);
+    if (!branch && !is_unreadable(branch.error())) return std::unexpected(branch.error());
+    branches.push_back(branch ? std::move(*branch) : Branch{.name = name, .damaged = branch.error()});
   }
   return branches;
 }
@@ -156,6 +163,22 @@ Result<std::vector<std::string>> unfinished_joins(store::Store& store, std::stri
   return joining;
 }
 
+Result<std::optional<LogIndex>> end_before_joins(store::Store& store, std::string_view parent) {
+  std::optional<LogIndex> end;
+  for (const std::string& name : TRY(unfinished_joins(store, parent))) {
+    auto folder = TRY(folder_of(store, name));
+    Bytes bytes = TRY(folder->read_file(kJoiningFile, 64));
+    ByteReader in(bytes);
+    auto last = in.value<LogIndex>();
+    if (!in.at_end()) {
+      return fail(Code::kCorrupt, fmt::format("{}/{}: expected 8 bytes, found {}", folder->path(),
+                                              kJoiningFile, bytes.size()));
+    }
+    end = std::min(end.value_or(last), last);
+  }
+  return end;
+}
+
 Result<Branch> find_branch(store::Store& store, std::string_view name) {
   TRY(store::Store::check_name("branch", name));
   if (TRY(is_there(store, name))) return read_branch(store, name);
@@ -163,8 +186,32 @@ Result<Branch> find_branch(store::Store& store, std::string_view name) {
                                            store.path(), name));
 }
 
-Status begin_joining(store::Store& store, std::string_view name) {
-  return TRY(folder_of(store, name))->replace_file(kJoiningFile, {});
+Status check_not_joining(store::Store& store, const Branch& branch) {
+  if (!branch.joining) return {};
+  return fail(
+      Code::kInvalidArgument,
+      fmt::format("{0}: expected a branch to work on, found that a join of {1} into {2} was interrupted; "
+                  "`reprise join {0} {1}` finishes it",
+                  store.path(), branch.name, branch.fork->parent));
+}
+
+Status check_has_no_forks(store::Store& store, std::string_view name) {
+  std::string forks;
+  for (const Branch& branch : TRY(list_branches(store))) {
+    if (branch.fork && branch.fork->parent == name) forks += (forks.empty() ? "" : ", ") + branch.name;
+  }
+  if (forks.empty()) return {};
+  return fail(
+      Code::kInvalidArgument,
+      fmt::format("{}: expected a branch without forks of its own, found that {} has {}: join or discard "
+                  "those first",
+                  store.path(), name, forks));
+}
+
+Status begin_joining(store::Store& store, std::string_view name, LogIndex last) {
+  Bytes bytes;
+  append_value(bytes, last);
+  return TRY(folder_of(store, name))->replace_file(kJoiningFile, bytes);
 }
 
 Status remove_branch(store::Store& store, std::string_view name) {
@@ -179,12 +226,20 @@ Status remove_branch(store::Store& store, std::string_view name) {
   return store.remove_branch_directory(name);
 }
 
-Status discard_branch(store::Store& store, std::string_view name, const store::LockHolder& holder) {
+Status discard_branch(store::Store& store, std::string_view name, const store::LockHolder& holder,
+                      bool half_joined) {
   if (name == kMainBranch)
     return fail(Code::kInvalidArgument,
                 "expected a branch that was forked, found main, which is the volume itself");
-  TRY(find_branch(store, name));
+  auto usable = [&]() -> Status {
+    auto branch = find_branch(store, name);
+    if (!branch && !is_unreadable(branch.error())) return std::unexpected(branch.error());
+    return branch && !half_joined ? check_not_joining(store, *branch) : Status{};
+  };
+  TRY(usable());
   auto lock = TRY(store.lock_branch(name, holder));
+  TRY(usable());
+  TRY(check_has_no_forks(store, name));
   return remove_branch(store, name);
 }
 

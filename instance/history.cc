@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "instance/branches.h"
 #include "instance/snapshots.h"
 
 namespace reprise::instance {
@@ -162,6 +163,8 @@ Result<std::string> token_of(store::Store& store, std::string_view branch, const
 
 Result<State> state_at(store::Store& store, std::string_view branch, std::optional<LogIndex> until,
                        const std::function<bool(const replay::ReplayProgress&)>& progress) {
+  // Of a join that was interrupted nobody sees a part.
+  if (!until && !store.path().empty()) until = TRY(end_before_joins(store, branch));
   Base base = TRY(load_base(store, branch, until));
   const std::optional<store::SnapshotRecord>& snapshot = base.snapshot;
   LogIndex begin = snapshot ? snapshot->log_index : 0;

@@ -47,6 +47,16 @@ class NoInodeIds final : public fs::InodeIdSource {
   }
 };
 
+// A follower cannot finish what a writer began.
+Status check_nothing_joins(store::Store& store, const std::string& branch) {
+  std::vector<std::string> joining = TRY(unfinished_joins(store, branch));
+  if (joining.empty()) return {};
+  return fail(Code::kInvalidArgument,
+              fmt::format("{0}: expected a whole tree to follow with, found that a join of {1} into {2} was "
+                          "interrupted; `reprise join {0} {1}` finishes it",
+                          store.path(), joining.front(), branch));
+}
+
 }  // namespace
 
 Instance::Instance(InstanceOptions options) : options_(std::move(options)) {}
@@ -59,7 +69,9 @@ Result<std::unique_ptr<Instance>> Instance::open(std::shared_ptr<store::Store> s
   std::unique_ptr<Instance> instance(new Instance(std::move(options)));
   // Branches are made by fork; who follows may call its own as it likes.
   if (instance->options_.branch != "main" && !instance->options_.follower)
-    TRY(find_branch(*store, instance->options_.branch));
+    TRY(check_not_joining(*store, TRY(find_branch(*store, instance->options_.branch))));
+  if (instance->options_.follower && !store->path().empty())
+    TRY(check_nothing_joins(*store, instance->options_.branch));
   instance->volume_ = store->volume();
   instance->store_ = std::move(store);
   TRY(instance->open_history());

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "base/check.h"
 #include "fs/diff.h"
 #include "instance/instance.h"
 #include "instance/snapshots.h"
@@ -66,13 +67,14 @@ class Joining {
 Status Joining::open_branch() {
   journal::JournalOptions options;
   options.compress = false;
+  bool untouched = TRY(TRY(store_.journal_directory(branch_.name))->list()).empty();
   auto record = TRY(store_.catalogue().branch(branch_.name));
   journal::Recovery recovery;
   journal_ = TRY(journal::Journal::open(
       TRY(store_.journal_directory(branch_.name)), {store_.volume(), branch_.name}, options,
       parent_.options_.clock, parent_.options_.random, record ? record->durable_hint : 0, &recovery));
   vector_ = fork_.position.vector;
-  if (journal_->last() <= fork_.log_index) {  // nobody has been there
+  if (untouched) {  // nobody has been there
     digest_ = fork_.position.digest;
     return {};
   }
@@ -83,6 +85,7 @@ Status Joining::open_branch() {
                     "`reprise run --store {0}:{1} -- true` takes it as it is, `reprise discard` drops it",
                     store_.path(), branch_.name));
   }
+  if (journal_->last() <= fork_.log_index) return {};  // nothing was done
   if (journal_->first() > fork_.log_index + 1) {
     return fail(Code::kGap,
                 fmt::format("{}: expected all that was done on branch {} since batch {}, found its journal "
@@ -174,6 +177,7 @@ Status Joining::apply(fs::Head& head, std::vector<InodeId>& unlinked) {
   fs::View before = head.view();
   TRY(apply_batches(head, unlinked, now));
   if (merges) TRY(check_result(before, head));
+  if (!joined_.conflicts.empty()) return fail(Code::kCancelled, "both have set the same mark");
   if (!joined_.moved && digest_ && head.digest() != *digest_) {
     return fail(
         Code::kDivergence,
@@ -181,7 +185,7 @@ Status Joining::apply(fs::Head& head, std::vector<InodeId>& unlinked) {
                     store_.path(), branch_.name, head.digest().to_string(), digest_->to_string()));
   }
   if (joined_.batches == 0 && !branch_.joining) return {};
-  TRY(begin_joining(store_, branch_.name));
+  if (!branch_.joining) TRY(begin_joining(store_, branch_.name, parent_.journal_->last()));
   TRY(note_marks());
   return journal_batches(now);
 }
@@ -203,7 +207,8 @@ Status Joining::apply_batches(fs::Head& head, std::vector<InodeId>& unlinked, co
       group.push_back(std::move(logged->batch));
     }
     Status applied = replayer.apply(head, group);
-    if (!applied && joined_.moved && applied.error().code() == Code::kDivergence) {
+    bool may_refuse = joined_.moved && !branch_.joining;
+    if (!applied && may_refuse && applied.error().code() == Code::kDivergence) {
       // What the two did on their way, and no longer shows, was the same.
       joined_.conflicts.push_back({"/", applied.error().message()});
     }
@@ -211,6 +216,11 @@ Status Joining::apply_batches(fs::Head& head, std::vector<InodeId>& unlinked, co
     for (InodeId inode : head.take_unlinked()) unlinked.push_back(inode);
     head.settle();
     bool passes = !mark.empty() && group.back().header().lsn > now.get(group.back().header().origin);
+    if (passes && !branch_.joining) {
+      auto known = TRY(store_.catalogue().mark(parent_.options_.branch, mark));
+      bool set_since = known && known->log_index > fork_.log_index;
+      if (set_since) joined_.conflicts.push_back({mark, "a mark that both have set"});
+    }
     if (passes) marks_.push_back({mark, last + replayer.batches(), {replayer.applied(), head.digest()}});
   }
   joined_.batches = replayer.batches();
@@ -281,6 +291,7 @@ Result<Joined> Instance::join(std::string_view name) {
   TRY(find_branch(*store_, name));
   auto lock = TRY(store_->lock_branch(name, options_.holder));
   Branch branch = TRY(find_branch(*store_, name));
+  TRY(check_has_no_forks(*store_, name));
   if (!branch.fork || branch.fork->parent != options_.branch) {
     return fail(Code::kInvalidArgument,
                 fmt::format("{}: expected a fork of {}, found that {} is {}", store_->path(), options_.branch,
@@ -295,10 +306,12 @@ Status Instance::finish_joins() {
   for (const std::string& name : TRY(unfinished_joins(*store_, options_.branch))) {
     auto joined = join(name);
     if (!joined) {
-      return std::unexpected(joined.error().with_context(fmt::format(
-          "{}: cannot finish joining branch {} into {} (`reprise discard` gives up what is missing)",
-          store_->path(), name, options_.branch)));
+      return std::unexpected(
+          joined.error().with_context(fmt::format("{}: cannot finish joining branch {} into {} (`reprise "
+                                                  "discard --half-joined` gives up what is missing)",
+                                                  store_->path(), name, options_.branch)));
     }
+    CHECK(joined->conflicts.empty());  // a join that has begun refuses nothing
     spdlog::warn("{}: finished joining branch {} into {}, which was interrupted", store_->path(), name,
                  options_.branch);
   }

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "instance/branches.h"
+#include "instance/history.h"
 #include "tests/instance/instance_fixture.h"
 
 namespace reprise::instance {
@@ -338,13 +339,27 @@ TEST_F(JoinTest, AJoinThatACrashInterruptedIsFinishedByTheNextOpening) {
       done = batches(*branch, first);
       ASSERT_TRUE(branch->close());
     }
-    ASSERT_TRUE(begin_joining(*store_, "try"));
+    Digest128 before = digest();
+    ASSERT_TRUE(begin_joining(*store_, "try", main_->journal().last()));
     ASSERT_TRUE(main_->close());
     main_.reset();
     if (some) {
+      // As only a join itself may go on; and no checkpoint, as after a kill.
+      std::filesystem::rename(path("s/branches/try/joining"), path("joining"));
       auto half = open(store_, true);
       ASSERT_TRUE(half->apply(std::span(done).first(done.size() / 2)));
-      ASSERT_TRUE(half->close());
+      ASSERT_TRUE(half->sync());
+      half.reset();
+      std::filesystem::rename(path("joining"), path("s/branches/try/joining"));
+      // Nobody sees a part of it, works on it, or takes it away.
+      auto state = state_at(*store_, "main", std::nullopt);
+      ASSERT_TRUE(state) << state.error().message();
+      EXPECT_EQ(state->head.recompute_digest(), before);
+      EXPECT_EQ(Instance::open(store_, options(true)).error().code(), Code::kInvalidArgument);
+      InstanceOptions branch = options();
+      branch.branch = "try";
+      EXPECT_EQ(Instance::open(store_, branch).error().code(), Code::kInvalidArgument);
+      EXPECT_EQ(discard_branch(*store_, "try", options().holder).error().code(), Code::kInvalidArgument);
     }
     main_ = open(store_);
     EXPECT_EQ(digest(), there);
@@ -402,6 +417,39 @@ TEST_F(JoinTest, MarksComeAlong) {
   auto position = journal::Position::parse_token((*mark)->token);
   ASSERT_TRUE(position);
   EXPECT_TRUE(main_->vector().covers(position->vector));
+}
+
+TEST_F(JoinTest, AMarkThatBothHaveSetIsAConflict) {
+  ASSERT_TRUE(main_->mark("old", ""));
+  fork("try");
+  {
+    auto branch = open_branch("try");
+    ASSERT_TRUE(branch->mark("old", ""));
+    ASSERT_TRUE(branch->mark("rel", ""));
+    ASSERT_TRUE(branch->close());
+  }
+  auto set = main_->mark("rel", "");
+  ASSERT_TRUE(set);
+  auto joined = main_->join("try");
+  ASSERT_TRUE(joined);
+  ASSERT_EQ(joined->conflicts.size(), 1u);
+  EXPECT_EQ(joined->conflicts[0].path, "rel");
+  EXPECT_EQ((*store_->catalogue().mark("main", "rel"))->log_index, set->log_index);
+}
+
+TEST_F(JoinTest, ABranchThatOthersWereForkedFromStays) {
+  fork("try");
+  auto branch = open_branch("try");
+  ASSERT_TRUE(branch->fork("grandchild"));
+  ASSERT_TRUE(branch->close());
+  branch.reset();
+  Status discarded = discard_branch(*store_, "try", options().holder);
+  auto joined = main_->join("try");
+  ASSERT_FALSE(discarded || joined);
+  for (const Error& refused : {discarded.error(), joined.error()}) {
+    EXPECT_EQ(refused.code(), Code::kInvalidArgument);
+    EXPECT_NE(refused.message().find("grandchild"), std::string::npos);
+  }
 }
 
 TEST_F(JoinTest, AnOpenFileThatTheBranchRemovedStaysReadable) {
@@ -465,6 +513,7 @@ TEST_F(JoinTest, ADamagedForkFileIsRefusedByName) {
   };
   auto is_refused = [&] {
     auto found = find_branch(*store_, "try");
+    EXPECT_TRUE(list_branches(*store_));
     bool refused = !found &&
                    (found.error().code() == Code::kCorrupt || found.error().code() == Code::kUnsupported) &&
                    found.error().message().find("branches/try/fork") != std::string::npos;

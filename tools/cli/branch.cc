@@ -17,6 +17,7 @@ struct Options {
   std::string name;
   double count = 0;
   bool json = false;
+  bool half_joined = false;
 };
 
 store::LockHolder holder(std::string_view command, const Options& options) {
@@ -64,12 +65,13 @@ Result<int> fork(const Options& options) {
   return kDone;
 }
 
-Result<nlohmann::json> join_stopped(const OpenTarget& open, const Options& options) {
+Result<nlohmann::json> join_stopped(const OpenTarget& open, const Options& options, bool interrupted) {
   instance::InstanceOptions settings;
   settings.branch = open.target.branch;
   settings.holder = holder("join", options);
   auto instance = TRY(instance::Instance::open(open.store, settings));
-  auto joined = instance->join(options.name);
+  // Opening finishes a join that was interrupted.
+  auto joined = interrupted ? instance::Joined{} : instance->join(options.name);
   TRY(instance->close());
   return instance::joined_json(TRY(std::move(joined)));
 }
@@ -85,7 +87,7 @@ Result<int> join(const Options& options) {
   target.branch = branch.fork->parent;
   OpenTarget open{asked.store, target, TRY(asked.store->lock_holder(target.branch))};
   nlohmann::json joined = open.live ? TRY(ask_live(open, {{"ask", "join"}, {"name", options.name}}))
-                                    : TRY(join_stopped(open, options));
+                                    : TRY(join_stopped(open, options, branch.joining));
   bool clean = joined["conflicts"].empty();
   if (options.json) {
     fmt::print("{}\n", joined.dump());
@@ -107,7 +109,7 @@ Result<int> join(const Options& options) {
 Result<int> discard(const Options& options) {
   Target target = TRY(whole_store(options));
   OpenTarget open = TRY(open_target(target, store::Access::kWrite));
-  TRY(instance::discard_branch(*open.store, options.name, holder("discard", options)));
+  TRY(instance::discard_branch(*open.store, options.name, holder("discard", options), options.half_joined));
   return kDone;
 }
 
@@ -124,12 +126,14 @@ Result<int> branches(const Options& options) {
       json["time"] = branch.fork->time.sec;
       if (branch.joining) json["joining"] = true;
     }
+    if (branch.damaged) json["damaged"] = branch.damaged->message();
     auto live = TRY(open.store->lock_holder(branch.name));
     if (live) json["live"] = {{"pid", live->pid}, {"command", live->command}};
     if (!options.json) {
       std::string from = branch.fork ? fmt::format("{}@{}", branch.fork->parent, branch.fork->log_index) : "";
-      fmt::print("{:20} {:20}{}{}\n", branch.name, from, live ? " live: " + live->describe() : "",
-                 branch.joining ? " a join of it was interrupted" : "");
+      fmt::print("{:20} {:20}{}{}{}\n", branch.name, from, live ? " live: " + live->describe() : "",
+                 branch.joining ? " a join of it was interrupted" : "",
+                 branch.damaged ? " " + branch.damaged->message() : "");
     }
     all.push_back(std::move(json));
   }
@@ -167,6 +171,8 @@ void add_discard(Command& reprise) {
   Command command = reprise.subcommand("discard", "Take a branch away, and what was done on it");
   command.required("store", options->what, "STORE");
   command.required("name", options->name, "the branch, which nobody works on any more");
+  command.flag("--half-joined", options->half_joined,
+               "even if a join of it was interrupted: then its parent keeps half of it");
   command.does([options] { return discard(*options); });
 }
 
