@@ -8,74 +8,17 @@
 #include <cerrno>
 
 #include "base/check.h"
+#include "base/descriptor.h"
 #include "base/disk.h"
+#include "base/host_file.h"
 
 namespace reprise {
 namespace {
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() { ::close(fd_); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 std::unexpected<Error> failed(std::string_view path, std::string_view doing) {
   int code = errno;
   return std::unexpected(Error::from_errno(code, std::string(path) + ": cannot " + std::string(doing)));
 }
-
-class HostFile final : public File {
- public:
-  HostFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
-
-  Result<size_t> pread(ByteSpan into, uint64_t offset) const override {
-    size_t done = 0;
-    while (done < into.size()) {
-      ssize_t n =
-          ::pread(fd_.get(), into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return failed(path_, "read");
-      if (n == 0) break;
-      done += static_cast<size_t>(n);
-    }
-    return done;
-  }
-  Status pwrite(ByteView bytes, uint64_t offset) override {
-    size_t done = 0;
-    while (done < bytes.size()) {
-      ssize_t n =
-          ::pwrite(fd_.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return failed(path_, "write");
-      done += static_cast<size_t>(n);
-    }
-    return {};
-  }
-  Result<uint64_t> size() const override {
-    struct stat st;
-    if (::fstat(fd_.get(), &st) != 0) return failed(path_, "stat");
-    return static_cast<uint64_t>(st.st_size);
-  }
-  Status resize(uint64_t bytes) override {
-    if (::ftruncate(fd_.get(), static_cast<off_t>(bytes)) != 0) return failed(path_, "resize");
-    return {};
-  }
-  Status sync_data() override {
-    if (::fdatasync(fd_.get()) != 0) return failed(path_, "sync");
-    return {};
-  }
-  const std::string& path() const override { return path_; }
-
- private:
-  Descriptor fd_;
-  std::string path_;
-};
 
 class HostDirectory final : public Directory {
  public:
@@ -99,7 +42,7 @@ class HostDirectory final : public Directory {
     }
     int fd = ::openat(fd_.get(), std::string(name).c_str(), flags, 0644);
     if (fd < 0) return failed(join(name), "open");
-    return std::make_unique<HostFile>(fd, join(name));
+    return std::make_unique<HostFile>(Descriptor(fd), join(name));
   }
   Result<std::unique_ptr<Directory>> open_directory(std::string_view name) override {
     int fd = ::openat(fd_.get(), std::string(name).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

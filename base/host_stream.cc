@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/host_file.h"
 #include "base/host_tree.h"
 
 namespace reprise {
@@ -60,54 +61,6 @@ class HostStream final : public ByteSource, public ByteSink {
   uint64_t taken_bytes_ = 0;
 };
 
-class HostFile final : public File {
- public:
-  HostFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
-  ~HostFile() override { ::close(fd_); }
-  HostFile(const HostFile&) = delete;
-  HostFile& operator=(const HostFile&) = delete;
-
-  Result<size_t> pread(ByteSpan into, uint64_t offset) const override {
-    size_t done = 0;
-    while (done < into.size()) {
-      ssize_t n = ::pread(fd_, into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return failed(path_, "read");
-      if (n == 0) break;
-      done += static_cast<size_t>(n);
-    }
-    return done;
-  }
-  Status pwrite(ByteView bytes, uint64_t offset) override {
-    size_t done = 0;
-    while (done < bytes.size()) {
-      ssize_t n = ::pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return failed(path_, "write");
-      done += static_cast<size_t>(n);
-    }
-    return {};
-  }
-  Result<uint64_t> size() const override {
-    struct stat st;
-    if (::fstat(fd_, &st) != 0) return failed(path_, "stat");
-    return static_cast<uint64_t>(st.st_size);
-  }
-  Status resize(uint64_t bytes) override {
-    if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) return failed(path_, "resize");
-    return {};
-  }
-  Status sync_data() override {
-    if (::fdatasync(fd_) != 0) return failed(path_, "sync");
-    return {};
-  }
-  const std::string& path() const override { return path_; }
-
- private:
-  int fd_;
-  std::string path_;
-};
-
 }  // namespace
 
 Result<std::unique_ptr<ByteSource>> open_host_source(const std::string& path) {
@@ -133,7 +86,7 @@ Result<std::unique_ptr<File>> open_regular_file(const std::string& path) {
   // Not to wait for whoever might write into a FIFO.
   int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return failed(path, "open");
-  auto file = std::make_unique<HostFile>(fd, path);
+  auto file = std::make_unique<HostFile>(Descriptor(fd), path);
   struct stat st;
   if (::fstat(fd, &st) != 0) return failed(path, "stat");
   if (!S_ISREG(st.st_mode)) return nullptr;
@@ -145,7 +98,7 @@ Result<std::unique_ptr<File>> make_unnamed_file() {
   std::string directory = named != nullptr && *named != '\0' ? named : "/var/tmp";
   int fd = ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd < 0) return failed(directory, "make a temporary file in");
-  return std::make_unique<HostFile>(fd, directory + "/(a temporary file)");
+  return std::make_unique<HostFile>(Descriptor(fd), directory + "/(a temporary file)");
 }
 
 Result<std::unique_ptr<StagedFile>> StagedFile::begin(const std::string& path, Random& random) {

@@ -15,26 +15,13 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/host_file.h"
 
 namespace reprise {
 namespace {
 
 // What Linux allows.
 constexpr size_t kXattrListMax = 65536, kXattrValueMax = 65536;
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
 
 std::unexpected<Error> failed(const std::string& path, std::string_view doing) {
   int code = errno;
@@ -89,54 +76,29 @@ Result<std::vector<std::string>> list_descriptor(Descriptor directory, const std
 
 class OpenFile final : public HostTreeFile {
  public:
-  OpenFile(Descriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+  OpenFile(Descriptor fd, const std::string& path) : file_(std::move(fd), path) {}
 
-  Result<size_t> pread(ByteSpan into, uint64_t offset) override {
-    size_t done = 0;
-    while (done < into.size()) {
-      ssize_t n =
-          ::pread(fd_.get(), into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return failed(path_, "read");
-      if (n == 0) break;
-      done += static_cast<size_t>(n);
-    }
-    return done;
-  }
-  Status pwrite(ByteView bytes, uint64_t offset) override {
-    size_t done = 0;
-    while (done < bytes.size()) {
-      ssize_t n =
-          ::pwrite(fd_.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return failed(path_, "write");
-      done += static_cast<size_t>(n);
-    }
-    return {};
-  }
-  Status resize(uint64_t bytes) override {
-    if (::ftruncate(fd_.get(), static_cast<off_t>(bytes)) != 0) return failed(path_, "resize");
-    return {};
-  }
+  Result<size_t> pread(ByteSpan into, uint64_t offset) override { return file_.pread(into, offset); }
+  Status pwrite(ByteView bytes, uint64_t offset) override { return file_.pwrite(bytes, offset); }
+  Status resize(uint64_t bytes) override { return file_.resize(bytes); }
   Result<uint64_t> seek_data(uint64_t offset) override { return seek(offset, SEEK_DATA); }
   Result<uint64_t> seek_hole(uint64_t offset) override { return seek(offset, SEEK_HOLE); }
   Result<HostEntry> stat() override {
     struct stat st;
-    if (::fstat(fd_.get(), &st) != 0) return failed(path_, "stat");
+    if (::fstat(file_.fd(), &st) != 0) return failed(file_.path(), "stat");
     return to_entry(st);
   }
 
  private:
   Result<uint64_t> seek(uint64_t offset, int whence) {
-    off_t found = ::lseek(fd_.get(), static_cast<off_t>(offset), whence);
+    off_t found = ::lseek(file_.fd(), static_cast<off_t>(offset), whence);
     if (found >= 0) return static_cast<uint64_t>(found);
     if (errno == ENXIO) return TRY(stat()).size;
     if (errno == EINVAL) return whence == SEEK_DATA ? offset : TRY(stat()).size;
-    return failed(path_, "seek in");
+    return failed(file_.path(), "seek in");
   }
 
-  Descriptor fd_;
-  std::string path_;
+  HostFile file_;
 };
 
 // Removes `name` in the directory `at` with everything in it. Keeps no more than one descriptor a level.

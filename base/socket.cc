@@ -19,30 +19,14 @@
 #include <thread>
 #include <utility>
 
+#include "base/descriptor.h"
+
 namespace reprise {
 namespace {
 
 constexpr int kBacklog = 64;
 constexpr int kBufferBytes = 1 << 20;  // asked of the kernel, for bulk transfer; it may give less
 constexpr size_t kPiecesAtOnce = 64;
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-  explicit operator bool() const { return fd_ >= 0; }
-
- private:
-  int fd_;
-};
 
 std::unexpected<Error> failed(std::string_view name, std::string_view doing) {
   int code = errno;
