@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <mutex>
 
 #include "snapshot/snapshot.h"
 
@@ -103,10 +104,13 @@ Result<store::SnapshotRecord> capture_once(store::Store& store, const fs::View& 
 Result<store::SnapshotRecord> capture_snapshot(store::Store& store, const fs::View& view,
                                                const store::SnapshotRecord& record,
                                                const std::vector<store::MarkRecord>& marks) {
-  constexpr int kTries = 10;  // collections are seldom, and do not last
+  constexpr int kTries = 10;    // collections are seldom, and do not last
+  constexpr int kPatience = 3;  // then those of this process wait for us
   store::BlobStore& blobs = store.blobs();
   std::lock_guard alone(blobs.capture_mutex());
+  std::unique_lock nobody_collects(blobs.collect_mutex(), std::defer_lock);
   for (int tries = 1;; ++tries) {
+    if (tries == kPatience + 1) nobody_collects.lock();
     auto captured = capture_once(store, view, record, marks);
     blobs.close_readers();
     if (captured) return captured;

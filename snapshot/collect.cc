@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <mutex>
 
 #include "snapshot/node_format.h"
 #include "store/pack_format.h"
@@ -76,8 +77,12 @@ Result<std::vector<Share>> shares_of(store::Store& store, const std::vector<stor
 
 Result<store::Collected> collect(store::Store& store, double dead_share) {
   constexpr int kTries = 10;
+  constexpr int kPatience = 3;  // then snapshots of this process wait for us
   std::unordered_set<BlobId> needed;
   for (int tries = 1;; ++tries) {
+    std::unique_lock nobody_captures(store.blobs().capture_mutex(), std::defer_lock);
+    if (tries > kPatience) nobody_captures.lock();
+    std::lock_guard collecting(store.blobs().collect_mutex());
     BlobWalk walk(store.catalogue(), store.blobs());
     std::vector<uint64_t> ids;
     bool gone = false;

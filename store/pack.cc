@@ -76,6 +76,7 @@ class Packs final : public BlobStore {
   }
 
   std::mutex& capture_mutex() override { return capture_mutex_; }
+  std::mutex& collect_mutex() override { return collect_mutex_; }
 
   Result<uint64_t> begin() override {
     uint64_t sweeps = TRY(catalogue_.sweeps());
@@ -307,7 +308,7 @@ class Packs final : public BlobStore {
   Catalogue& catalogue_;
   const PackOptions options_;
 
-  std::mutex capture_mutex_;  // before mutex_
+  std::mutex capture_mutex_, collect_mutex_;  // in this order, before mutex_
   mutable std::mutex mutex_;
   std::optional<Error> failure_;
   OwnedPack pack_;                           // being written; without a file before the first put
@@ -347,6 +348,7 @@ class MemoryBlobs final : public BlobStore {
     return blobs_.contains(id);
   }
   std::mutex& capture_mutex() override { return capture_mutex_; }
+  std::mutex& collect_mutex() override { return collect_mutex_; }
   Result<uint64_t> begin() override { return 0; }
   void abandon() override {}
   void close_readers() override {}
@@ -368,7 +370,7 @@ class MemoryBlobs final : public BlobStore {
   }
 
  private:
-  std::mutex capture_mutex_;
+  std::mutex capture_mutex_, collect_mutex_;
   mutable std::mutex mutex_;
   std::unordered_map<BlobId, Bytes> blobs_;
   uint64_t stored_bytes_ = 0;

@@ -166,6 +166,12 @@ class DiskStore final : public Store {
     std::erase_if(names, [](const std::string& name) { return !check_name("branch", name); });
     return names;
   }
+  Status clear_branch_directory(std::string_view branch) override {
+    auto folder = TRY(branch_directory(branch));
+    for (const std::string& name : TRY(folder->list()))
+      if (name != "lock") TRY(remove_with_all_below(*folder, name));
+    return folder->sync();
+  }
   Status remove_branch_directory(std::string_view branch) override {
     TRY(check_name("branch", branch));
     auto branches = TRY(directory_->open_directory("branches"));
@@ -264,6 +270,7 @@ class MemoryStore final : public Store {
     return branch_directory(branch);
   }
   Result<std::vector<std::string>> branch_names() override { return std::vector<std::string>{}; }
+  Status clear_branch_directory(std::string_view) override { return {}; }
   Status remove_branch_directory(std::string_view) override { return {}; }
   Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
                                                   const LockHolder& holder) override {

@@ -35,6 +35,9 @@ class BlobStore : public BlobSink, public BlobSource {
  public:
   // Taken by who puts, from before begin() on.
   virtual std::mutex& capture_mutex() = 0;
+  // Taken by who collects. Who captures and who collects may make each other begin again, and so each takes
+  // the other's as well where that happens too often; capture_mutex first.
+  virtual std::mutex& collect_mutex() = 0;
   // What is put from now on rests on what is there now: the number of sweeps to give to add_snapshot.
   virtual Result<uint64_t> begin() = 0;
   // Everything put so far is on the disk and in the index when it returns; kBusy after a sweep, see above.
@@ -104,7 +107,9 @@ class Store {
   virtual Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) = 0;
   // Of those that have a folder, sorted.
   virtual Result<std::vector<std::string>> branch_names() = 0;
-  // Takes the branch's folder away with all that is in it; the caller holds the branch's lock.
+  // Takes away what is in the branch's folder, but for the lock, which the caller holds; or the folder as
+  // well.
+  virtual Status clear_branch_directory(std::string_view branch) = 0;
   virtual Status remove_branch_directory(std::string_view branch) = 0;
   // kBusy names the holder.
   virtual Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
