@@ -119,8 +119,10 @@ Result<Fork> fork_branch(store::Store& store, std::string_view name, std::string
   auto lock = TRY(store.lock_branch(name, holder));
   if (TRY(is_there(store, name)))
     return fail(Code::kAlreadyExists, fmt::format("{}: there is a branch {} already", store.path(), name));
+  // What an interrupted fork or discard has left.
   TRY(forget(store, name));
   auto folder = TRY(folder_of(store, name));
+  TRY(store.clear_branch_directory(name));
   const replay::Moment& moment = pinned.moment;
   Fork fork{.parent = std::string(parent),
             .log_index = moment.log_index,

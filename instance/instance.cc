@@ -47,16 +47,6 @@ class NoInodeIds final : public fs::InodeIdSource {
   }
 };
 
-// A follower cannot finish what a writer began.
-Status check_nothing_joins(store::Store& store, const std::string& branch) {
-  std::vector<std::string> joining = TRY(unfinished_joins(store, branch));
-  if (joining.empty()) return {};
-  return fail(Code::kInvalidArgument,
-              fmt::format("{0}: expected a whole tree to follow with, found that a join of {1} into {2} was "
-                          "interrupted; `reprise join {0} {1}` finishes it",
-                          store.path(), joining.front(), branch));
-}
-
 }  // namespace
 
 Instance::Instance(InstanceOptions options) : options_(std::move(options)) {}
@@ -69,9 +59,7 @@ Result<std::unique_ptr<Instance>> Instance::open(std::shared_ptr<store::Store> s
   std::unique_ptr<Instance> instance(new Instance(std::move(options)));
   // Branches are made by fork; who follows may call its own as it likes.
   if (instance->options_.branch != "main" && !instance->options_.follower)
-    TRY(check_not_joining(*store, TRY(find_branch(*store, instance->options_.branch))));
-  if (instance->options_.follower && !store->path().empty())
-    TRY(check_nothing_joins(*store, instance->options_.branch));
+    TRY(find_branch(*store, instance->options_.branch));
   instance->volume_ = store->volume();
   instance->store_ = std::move(store);
   TRY(instance->open_history());
@@ -91,6 +79,19 @@ Result<std::unique_ptr<Instance>> Instance::open_new_follower(std::string path, 
                                                            instance->options_.clock, *instance->no_ids_);
   instance->filesystem_->set_read_only(true);
   return instance;
+}
+
+// Of this branch into another one; or, since a follower cannot finish it, of another one into this.
+Status Instance::check_no_join_interrupted() {
+  if (options_.branch != "main" && !options_.follower)
+    return check_not_joining(*store_, TRY(find_branch(*store_, options_.branch)));
+  if (!options_.follower) return {};
+  std::vector<std::string> joining = TRY(unfinished_joins(*store_, options_.branch));
+  if (joining.empty()) return {};
+  return fail(Code::kInvalidArgument,
+              fmt::format("{0}: expected a whole tree to follow with, found that a join of {1} into {2} was "
+                          "interrupted; `reprise join {0} {1}` finishes it",
+                          store_->path(), joining.front(), options_.branch));
 }
 
 Status Instance::open_journal() {
@@ -118,6 +119,7 @@ Status Instance::open_journal() {
 
 Status Instance::open_history() {
   lock_ = TRY(store_->lock_branch(options_.branch, options_.holder));
+  if (!in_memory()) TRY(check_no_join_interrupted());
   Base base = TRY(load_base(*store_, options_.branch, std::nullopt));
   fs::Head& head = base.head;
   const std::optional<store::SnapshotRecord>& snapshot = base.snapshot;
@@ -379,6 +381,10 @@ Result<Instance::Digests> Instance::digests() {
 }
 
 std::optional<Error> Instance::failure() const {
+  {
+    std::lock_guard lock(state_);
+    if (join_failure_) return join_failure_;
+  }
   return journal_ != nullptr ? journal_->failure() : std::nullopt;
 }
 
@@ -660,6 +666,8 @@ Result<Trimmed> Instance::trim() {
 Status Instance::close() {
   std::lock_guard keeping(keeping_);
   if (std::exchange(closed_, true) || journal_ == nullptr) return {};
+  // As a crash would: the next opening finishes what was begun.
+  if (join_failure_) return std::unexpected(*join_failure_);
   replay::Pinned pinned = TRY(pin());
   TRY(journal_->sync(pinned.moment.log_index));
   auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));

@@ -207,6 +207,7 @@ class Instance final : public replay::Member {
   Status note_marks(const journal::Batch& batch);
   Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint,
                                         const std::vector<store::MarkRecord>& marks = {});
+  Status check_no_join_interrupted();
   Status finish_joins();
   Status drop_older_checkpoints(uint64_t newest);
   Status checkpoint();
@@ -259,7 +260,8 @@ class Instance final : public replay::Member {
 
   mutable std::mutex state_;
   std::condition_variable state_changed_;
-  journal::Vector vector_;  // of a follower
+  std::optional<Error> join_failure_;  // in the middle of a join; set once, with keeping_ held as well
+  journal::Vector vector_;             // of a follower
   // Of a writer, set by open(): whose tails may be taken back.
   std::vector<OriginId> former_origins_;
   std::optional<Error> over_limit_;

@@ -49,6 +49,7 @@ class Joining {
   Status check_result(const fs::Tree& before, const fs::Head& after) const;
   Status journal_batches(const journal::Vector& now);
   Status note_marks();
+  void give_up(const Error& why);
 
   Instance& parent_;
   store::Store& store_;
@@ -125,6 +126,7 @@ Status Joining::load_both() {
 
 Result<Joined> Joining::run() {
   TRY(open_branch());
+  std::lock_guard keeping(parent_.keeping_);  // no checkpoint in the middle
   for (;;) {
     // Guests go on writing until the last moment: whether that matters is seen under the filesystem's lock.
     if (has_moved(parent_.vector()) && !branch_.joining && !base_) TRY(load_both());
@@ -185,9 +187,23 @@ Status Joining::apply(fs::Head& head, std::vector<InodeId>& unlinked) {
                     store_.path(), branch_.name, head.digest().to_string(), digest_->to_string()));
   }
   if (joined_.batches == 0 && !branch_.joining) return {};
-  if (!branch_.joining) TRY(begin_joining(store_, branch_.name, parent_.journal_->last()));
-  TRY(note_marks());
-  return journal_batches(now);
+  if (!branch_.joining) {
+    LogIndex last = parent_.journal_->last();
+    TRY(parent_.journal_->sync(last));  // what it names is there after a crash
+    TRY(begin_joining(store_, branch_.name, last));
+  }
+  Status done = note_marks();
+  if (done) done = journal_batches(now);
+  if (!done) give_up(done.error());
+  return done;
+}
+
+// In the middle, which only the next opening can go on from.
+void Joining::give_up(const Error& why) {
+  parent_.filesystem_->set_read_only(true);
+  std::lock_guard lock(parent_.state_);
+  parent_.join_failure_ = why.with_context(
+      fmt::format("joining branch {} stopped half way; the next opening finishes it", branch_.name));
 }
 
 Status Joining::apply_batches(fs::Head& head, std::vector<InodeId>& unlinked, const journal::Vector& now) {

@@ -25,7 +25,7 @@ constexpr double kDeadShare = 1.0 / 3, kDeadShareWhenTight = 0.05;
 
 Status Instance::tend(std::span<const journal::Vector> peers) {
   if (journal_ == nullptr || in_memory()) return {};
-  auto failure = journal_->failure();
+  auto failure = this->failure();
   if (failure && failure->code() != Code::kNoSpace) return {};
   std::lock_guard tending(tending_);
   {
@@ -129,9 +129,8 @@ Status Instance::drop_old_snapshots() {
     if (record->checkpoint || !record->label.empty()) continue;
     ++seen;
     bool beyond = retention.snapshots != 0 && seen > retention.snapshots;
-    bool old =
-        retention.snapshot_age_s != 0 &&
-        record->time.sec<now_s&& static_cast<uint64_t>(now_s - record->time.sec)> retention.snapshot_age_s;
+    int64_t age_s = std::max<int64_t>(now_s - record->time.sec, 0);
+    bool old = retention.snapshot_age_s != 0 && static_cast<uint64_t>(age_s) > retention.snapshot_age_s;
     if (beyond || old) TRY(instance::drop_snapshot(*store_, *record, journal_->first()));
   }
   return {};

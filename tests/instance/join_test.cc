@@ -486,6 +486,28 @@ TEST_F(JoinTest, ManyCyclesLeaveNothingBehind) {
   reopen();
 }
 
+TEST_F(JoinTest, WhatAnInterruptedDiscardLeftIsNoPartOfTheNextBranchOfThatName) {
+  fork("try");
+  work_on("try", [](fs::Guest& guest) { EXPECT_TRUE(guest.write_file("/of the first", "1")); });
+  ASSERT_TRUE(begin_joining(*store_, "try", main_->journal().last()));
+  // So far it came: the record and the file `fork` go first.
+  ASSERT_TRUE(store_->catalogue().remove_branch("try"));
+  std::filesystem::remove(path("s/branches/try/fork"));
+  EXPECT_EQ(branch_names(), std::vector<std::string>{"main"});
+
+  write(*main_, "/since", "1");
+  fork("try");
+  auto branch = find_branch(*store_, "try");
+  ASSERT_TRUE(branch);
+  EXPECT_FALSE(branch->joining);
+  Digest128 there = work_on("try", [](fs::Guest& guest) {
+    EXPECT_FALSE(guest.lstat("/of the first"));
+    EXPECT_TRUE(guest.write_file("/of the second", "2"));
+  });
+  ASSERT_TRUE(main_->join("try"));
+  EXPECT_EQ(digest(), there);
+}
+
 TEST_F(JoinTest, NobodyTakesWhatIsInUseOrNotThere) {
   fork("try");
   EXPECT_EQ(main_->fork("try").error().code(), Code::kAlreadyExists);
