@@ -202,8 +202,6 @@ View Filesystem::install(const View& tree) {
   std::unique_lock lock(mutex_);
   View old = head_.view();
   head_ = Head(tree);
-  // A tree that was stored does not know the volume's limits; they are in the stream.
-  if (head_.limits() == SetLimits{} && old.limits() != SetLimits{}) CHECK(head_.apply(old.limits()));
   auto has_no_name = [&](InodeId inode) {
     auto attributes = head_.stat(inode);
     return attributes && attributes->nlink == 0;

@@ -192,7 +192,22 @@ Status Host::await_peers(replay::Leader& leader, const std::function<bool()>& ca
   }
 }
 
+Status Host::set_limits() {
+  fs::Filesystem& filesystem = instance_->filesystem();
+  const fs::SetLimits before = filesystem.limits();
+  fs::SetLimits limits = before;
+  limits.bytes = options_.volume_bytes.value_or(limits.bytes);
+  limits.inodes = options_.volume_inodes.value_or(limits.inodes);
+  if (limits == before) return {};
+  if (auto set = filesystem.set_limits(limits, options_.label); !set) {
+    return std::unexpected(Error::from_errno(static_cast<int>(set.error()),
+                                             options_.store_path + ": cannot set the volume's limits"));
+  }
+  return {};
+}
+
 Status Host::connect(uint32_t contact_timeout_ms, const std::function<bool()>& cancelled) {
+  if (!options_.follow) TRY(set_limits());
   if (options_.follow) {
     bool must_wait = instance_->store() == nullptr;
     follower_ = replay::Follower::start(network_, *options_.follow, *instance_, options_.instance.clock);
@@ -258,6 +273,9 @@ Json Host::statistics() {
   json["role"] = instance_->follower() ? "follower" : options_.listen ? "leader" : "writer";
   json["inodes"] = usage.inodes;
   json["bytes"] = usage.blocks * fs::kBlockSize;
+  const fs::SetLimits limits = instance_->filesystem().limits();
+  if (limits.inodes != 0) json["inodes_at_most"] = limits.inodes;
+  if (limits.bytes != 0) json["bytes_at_most"] = limits.bytes;
   json["journal"] = journal_json(journal);
   json["opened"] = recovery_json();
   Json origins = Json::object();

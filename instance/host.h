@@ -31,6 +31,9 @@ struct HostOptions {
   std::optional<Endpoint> listen, follow;
   std::string label;                    // of marks set from outside
   uint32_t await_followers_ms = 3'000;  // take_back_tail()
+  // The volume's limits (fs::SetLimits) from here on, 0 for none; left as they are where not given. Not for
+  // who follows.
+  std::optional<uint64_t> volume_bytes, volume_inodes;
 };
 
 // As `reprise join` shows it, asked of a live instance or not.
@@ -67,6 +70,7 @@ class Host {
   Host(const HostOptions& options, Network& network) : options_(options), network_(network) {}
   Result<Json> answer(const Json& question, const std::atomic<bool>& stopping);
   Result<Json> wait_for(const Json& question, const std::atomic<bool>& stopping);
+  Status set_limits();
   Status meet_leader(const std::function<bool()>& cancelled);
   Status check_not_detached() const;
   std::vector<journal::Vector> positions_of_peers() const;

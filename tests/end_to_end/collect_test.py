@@ -122,7 +122,8 @@ class Collect(EndToEnd):
         self.reprise("verify", store)
 
     def test_values_that_are_none(self):
-        for option in ("--journal-limit", "--journal-age", "--store-limit", "--snapshots", "--snapshot-age"):
+        for option in ("--journal-limit", "--journal-age", "--store-limit", "--snapshots", "--snapshot-age", "--volume-size",
+                       "--volume-inodes"):
             for value in ("", "x", "0"):
                 with self.subTest(option=option, value=value):
                     self.assertIn(option, self.refused("run", "--store", self.work / "N", option, value, "--", "true", status=125))

@@ -86,6 +86,20 @@ class Mount(EndToEnd):
             pass
         self.assertEqual(self.reprise("cat", f"{self.store}:/file"), "text")
 
+    def test_a_volume_has_the_size_it_was_given_until_it_is_given_another(self):
+        fill = "head -c 3000000 /dev/zero > big || true"
+        self.assertEqual(self.run_inside(self.store, f"{{ {fill}; }} 2>&1 | grep -c 'No space'; stat -c %s big; df -B1 . | tail -1",
+                                         "--volume-size", "2M").split()[:4], ["1", "2097152", "reprise", "2097152"])
+        self.assertEqual(self.run_inside(self.store, f"{fill}; stat -c %s big").split(), ["2097152"])
+        self.run_inside(self.store, "> few", "--volume-inodes", "3", "--volume-size", "none")
+        self.assertEqual(self.run_inside(self.store, f"{fill}; stat -c %s big; > more || echo none").split(), ["3000000", "none"])
+        self.guest(self.store, "--volume-inodes", "4", "--listen", f"unix:{self.work}/s")
+        stat = self.stat(self.store)
+        self.assertEqual((stat["inodes_at_most"], stat.get("bytes_at_most")), (4, None))
+        refused = self.refused("run", "--store", self.work / "F", "--follow", f"unix:{self.work}/s", "--volume-size", "1G",
+                               "--", "true", status=125)
+        self.assertIn("set where it is written", refused)
+
     def test_a_follower_is_read_only(self):
         leader = self.guest(self.work / "A", "--listen", f"unix:{self.work}/s")
         leader.sh("echo one > file")

@@ -180,12 +180,15 @@ TEST_F(Limits, ReplayExceedsThem) {
   world.sink.operations.clear();
 }
 
-TEST_F(Limits, ComeByReplayAndStayWithViewsForksAndOverwrites) {
+TEST_F(Limits, ComeByReplayAndWithTrees) {
   SetLimits limits{.bytes = 1 << 20, .inodes = 10};
   world.filesystem.replay([&](Head& head) { EXPECT_TRUE(head.apply(limits)); });
   EXPECT_EQ(world.filesystem.limits(), limits);
   EXPECT_EQ(Head(world.filesystem.view()).limits(), limits);
+  View limited = world.filesystem.view();
   world.filesystem.install(Head::create(kBeginning).view());
+  EXPECT_EQ(world.filesystem.limits(), SetLimits{});
+  world.filesystem.install(limited);
   EXPECT_EQ(world.filesystem.limits(), limits);
   limit({});
   EXPECT_EQ(world.filesystem.limits(), SetLimits{});

@@ -162,6 +162,12 @@ void add_live_options(Command& command, LiveOptions& options) {
                  not_empty);
   command.option("--snapshot-age", options.snapshot_age,
                  "drop snapshots without a label that are older than this, as 12h or 7d", not_empty);
+  command.option("--volume-size", options.volume_size,
+                 "what files may take in all from now on, as 500M or 2G; `none` for no limit. Without this "
+                 "option it stays as it was",
+                 not_empty);
+  command.option("--volume-inodes", options.volume_inodes,
+                 "likewise, how many files and directories there may be", not_empty);
 }
 
 Status check_apart(const Target& target, const std::string& mountpoint) {
@@ -207,6 +213,23 @@ Result<instance::HostOptions> host_options(const LiveOptions& options, const Tar
   if (!options.snapshots.empty()) retention.snapshots = TRY(count("--snapshots", options.snapshots));
   if (!options.snapshot_age.empty())
     retention.snapshot_age_s = TRY(quantity("--snapshot-age", options.snapshot_age, kTimeUnits, 1));
+  if (!options.follow.empty() && !(options.volume_size.empty() && options.volume_inodes.empty())) {
+    return fail(
+        Code::kInvalidArgument,
+        fmt::format("--follow {}: expected no limits of the volume, which are set where it is written, "
+                    "found --volume-{}",
+                    options.follow, options.volume_size.empty() ? "inodes" : "size"));
+  }
+  if (options.volume_size == "none") {
+    host.volume_bytes = 0;
+  } else if (!options.volume_size.empty()) {
+    host.volume_bytes = TRY(quantity("--volume-size", options.volume_size, kSizeUnits, 1 << 20));
+  }
+  if (options.volume_inodes == "none") {
+    host.volume_inodes = 0;
+  } else if (!options.volume_inodes.empty()) {
+    host.volume_inodes = TRY(count("--volume-inodes", options.volume_inodes));
+  }
   if (!options.listen.empty()) host.listen = TRY(Endpoint::parse(options.listen));
   if (!options.follow.empty()) host.follow = TRY(Endpoint::parse(options.follow));
   if (host.listen && host.follow && host.listen->to_string() == host.follow->to_string()) {

@@ -18,12 +18,12 @@ namespace reprise::cli {
 
 struct LiveOptions {
   std::string store, listen, follow, label, durability = "fsync", journal_limit, journal_age, store_limit,
-                                            snapshots, snapshot_age;
+                                            snapshots, snapshot_age, volume_size, volume_inodes;
   double await_followers_s = 3;
 };
 
 // --listen, --await-followers, --follow, --label, --durability, and what is kept: --journal-limit,
-// --journal-age, --store-limit, --snapshots and --snapshot-age.
+// --journal-age, --store-limit, --snapshots and --snapshot-age; --volume-size and --volume-inodes.
 void add_live_options(Command& command, LiveOptions& options);
 
 // The branch of the store; `option` is what the user calls it in errors.
