@@ -81,7 +81,7 @@ Status SnapshotFiles::remove(uint64_t id) {
 }
 
 Status SnapshotFiles::remove_all_but(const std::vector<uint64_t>& ids) {
-  for (const std::string& name : TRY(names_of_others(ids))) TRY(directory_->unlink(name));
+  for (const std::string& name : TRY(names_of_others(ids))) TRY(remove(id_of(name)));
   return directory_->sync();
 }
 

@@ -2,7 +2,8 @@
 // journals it can be made anew. docs/snapshot-format.md, section 5. Private to this folder.
 //
 // A file is written before its record is committed and removed afterwards, so there may be one too many after
-// a crash, never one too few. Threads: one at a time.
+// a crash, never one too few. Threads: any; what is put is put one at a time, in a transaction of the
+// catalogue.
 #pragma once
 
 #include <memory>
@@ -21,9 +22,9 @@ struct SnapshotCopy {
 class SnapshotFiles {
  public:
   explicit SnapshotFiles(std::unique_ptr<Directory> directory) : directory_(std::move(directory)) {}
-  Status put(const SnapshotCopy& copy);                 // durable on return
-  Status replace_record(const SnapshotRecord& record);  // its marks stay
-  Status remove(uint64_t id);
+  Status put(const SnapshotCopy& copy);                     // durable on return
+  Status replace_record(const SnapshotRecord& record);      // its marks stay
+  Status remove(uint64_t id);                               // also where somebody else has done so
   Status remove_all_but(const std::vector<uint64_t>& ids);  // durable on return
   // The files of snapshots that are not among these.
   Result<std::vector<std::string>> names_of_others(const std::vector<uint64_t>& ids);
