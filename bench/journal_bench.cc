@@ -6,6 +6,8 @@
 // memcpy of as many bytes; per KiB.
 // `size`: bytes a create and a rename take in a segment, as written and as zstd leaves them once it has
 // ended, and in the lines that `reprise log` prints of them.
+// `peer_position`: where to begin for a peer that lacks the last batch of a full segment in which two origins
+// take turns, so that nothing tells where but its headers.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -16,6 +18,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <thread>
 
 #include "base/check.h"
 #include "base/disk.h"
@@ -225,10 +228,47 @@ void read_segment(Pairs& pairs, bool) {
   }
 }
 
+void peer_position(Rows& rows) {
+  ScratchFolder folder(kSharedMemory);
+  journal::JournalOptions options{.compress = false};
+  journal::Vector all, but_last;
+  LogIndex last = 0;
+  auto open = [&] {
+    return *journal::Journal::open(*open_host_directory(folder.path()), {VolumeId{.hi = 1, .lo = 2}, "main"},
+                                   options, system_clock(), system_random(), 0, nullptr);
+  };
+  {
+    auto journal = open();
+    std::unique_ptr<journal::Recorder> two[2];
+    for (auto& recorder : two)
+      recorder = journal::Recorder::create(*journal, system_clock(), system_random(), {}, 0, {});
+    for (size_t i = 0; journal->bytes_from(1).value() < options.segment_bytes * 3 / 4; ++i) {
+      journal::Recorder& recorder = *two[i % 2];
+      CHECK(recorder.reserve(kBlock));
+      recorder.record(history().creates[i % kFiles].operation, "request 42");
+      CHECK(recorder.end_call());
+      CHECK(recorder.flush());
+      but_last = all;
+      for (auto& each : two) all.set(each->origin(), each->vector().get(each->origin()));
+    }
+    last = journal->last();
+    CHECK(journal->end_segment());
+  }
+  for (const char* row : {"plain", "compressed"}) {
+    options.compress = row == std::string_view("compressed");
+    auto journal = open();
+    while (options.compress && journal->files()->compressed == 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    rows[row].ns.push_back(timed(1, [&] { CHECK(journal->position_of(but_last) == last); }));
+    rows[row].counters["batches"] = static_cast<double>(last);
+  }
+}
+
 const bool registered = [] {
   register_pairs("append", {"4KiB"}, 5, append);
   register_pairs("read_segment", {"blocks", "metadata"}, 5, read_segment);
   register_rows("size", {"create", "rename"}, 3, size);
+  register_rows("peer_position", {"plain", "compressed"}, 3, peer_position);
   return true;
 }();
 
