@@ -1,8 +1,8 @@
 // Streams between processes, behind an interface so that a simulator can put its own network here.
 //
-// An Endpoint is where somebody listens, as people write it: "unix:PATH". A Stream is a connected, ordered,
-// reliable pair of byte streams; what the bytes mean is for replay/ to say. Nothing here retries: a caller
-// that wants to try again does so.
+// An Endpoint is where somebody listens, as people write it: "unix:PATH", "tcp:HOST:PORT". A Stream is a
+// connected, ordered, reliable pair of byte streams; what the bytes mean is for replay/ to say. Nothing here
+// retries: a caller that wants to try again does so.
 //
 // Threads: one reader and one writer at a time per Stream, which may be two threads; shut_down() and close()
 // from any.
@@ -20,11 +20,14 @@
 namespace reprise {
 
 struct Endpoint {
-  enum class Kind { kUnix };
+  enum class Kind { kUnix, kTcp };
   Kind kind = Kind::kUnix;
-  std::string path;  // of the socket
+  std::string path = {};  // of a Unix socket
+  std::string host = {};  // of TCP: a name or an address
+  uint16_t port = 0;      // of TCP; to listen, 0 is any that is free
 
-  // "unix:PATH"; kInvalidArgument for an empty path, kUnsupported for a kind this build does not know.
+  // "unix:PATH", "tcp:HOST:PORT" or "tcp:[ADDRESS]:PORT"; kInvalidArgument says what is wrong with it,
+  // kUnsupported for a kind this build does not know.
   static Result<Endpoint> parse(std::string_view text);
   std::string to_string() const;
   bool operator==(const Endpoint&) const = default;
@@ -43,6 +46,8 @@ class Stream {
   virtual void shut_down() = 0;
   // Who is at the other end, for messages.
   virtual const std::string& peer() const = 0;
+  // Do both ends lie on this machine for certain: a Unix socket, or loopback?
+  virtual bool is_local() const = 0;
 };
 
 class Listener {
@@ -52,15 +57,20 @@ class Listener {
   virtual Result<std::unique_ptr<Stream>> accept() = 0;
   // Stops listening and gives up the endpoint; an accept() that waits returns.
   virtual void close() = 0;
+  // Where it listens; with the port, if that was free to choose.
+  virtual const Endpoint& endpoint() const = 0;
+  // Can only this machine's own programs connect?
+  virtual bool is_local() const = 0;
 };
 
 class Network {
  public:
   virtual ~Network() = default;
-  // kBusy when somebody listens there already. A socket file that nobody listens on any more (its process was
-  // killed) is replaced; any other file at that path is left alone: kAlreadyExists.
+  // On all addresses that a TCP host's name stands for; kNotFound and kInvalidArgument for one that is not
+  // this machine's. kBusy when somebody listens there already. A socket file that nobody listens on any more
+  // (its process was killed) is replaced; any other file at that path is left alone: kAlreadyExists.
   virtual Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint) = 0;
-  // kUnreachable when nobody listens there, kTimeout.
+  // kUnreachable when nobody listens there, kTimeout. To find a host by its name may take longer than that.
   virtual Result<std::unique_ptr<Stream>> connect(const Endpoint& endpoint, uint32_t timeout_ms) = 0;
 };
 

@@ -154,7 +154,8 @@ Status Host::take_back_tail(const std::function<bool()>& cancelled) {
   spdlog::warn("{}: was not closed cleanly; waiting up to {:.1f} s for followers that may have what was lost",
                options_.store_path, static_cast<double>(timeout_ms) / 1000);
   // A leader of its own: those who come now come again when guests are let in.
-  auto leader = TRY(replay::Leader::listen(network_, *options_.listen, *instance_, options_.instance.clock));
+  auto leader = TRY(replay::Leader::listen(network_, *options_.listen, *instance_, options_.instance.clock,
+                                           {.session = session_options()}));
   LogIndex before = instance_->journal().last();
   TRY(await_peers(*leader, cancelled));
   leader->stop();
@@ -210,12 +211,14 @@ Status Host::connect(uint32_t contact_timeout_ms, const std::function<bool()>& c
   if (!options_.follow) TRY(set_limits());
   if (options_.follow) {
     bool must_wait = instance_->store() == nullptr;
-    follower_ = replay::Follower::start(network_, *options_.follow, *instance_, options_.instance.clock);
+    follower_ = replay::Follower::start(network_, *options_.follow, *instance_, options_.instance.clock,
+                                        {.session = session_options()});
     if (must_wait) TRY(follower_->wait_caught_up(contact_timeout_ms, cancelled));
     if (!must_wait) TRY(meet_leader(cancelled));
   }
   if (options_.listen) {
-    leader_ = TRY(replay::Leader::listen(network_, *options_.listen, *instance_, options_.instance.clock));
+    leader_ = TRY(replay::Leader::listen(network_, *options_.listen, *instance_, options_.instance.clock,
+                                         {.session = session_options()}));
   }
   std::string path = instance_->store()->control_socket_path(options_.instance.branch);
   control_ = TRY(
@@ -224,6 +227,13 @@ Status Host::connect(uint32_t contact_timeout_ms, const std::function<bool()>& c
       }));
   keeper_ = std::make_unique<Keeper>(*instance_, [this] { return positions_of_peers(); });
   return {};
+}
+
+replay::SessionOptions Host::session_options() const {
+  replay::SessionOptions options;
+  options.token = options_.token;
+  options.random = &options_.instance.random;
+  return options;
 }
 
 std::vector<journal::Vector> Host::positions_of_peers() const {

@@ -29,6 +29,7 @@ struct HostOptions {
   InstanceOptions instance;
   std::string store_path;  // created if it is not there
   std::optional<Endpoint> listen, follow;
+  replay::Token token;                  // asked of peers, and told to them, both ways; null: none
   std::string label;                    // of marks set from outside
   uint32_t await_followers_ms = 3'000;  // take_back_tail()
   // The volume's limits (fs::SetLimits) from here on, 0 for none; left as they are where not given. Not for
@@ -74,6 +75,7 @@ class Host {
   Status meet_leader(const std::function<bool()>& cancelled);
   Status check_not_detached() const;
   std::vector<journal::Vector> positions_of_peers() const;
+  replay::SessionOptions session_options() const;
   Status await_peers(replay::Leader& leader, const std::function<bool()>& cancelled);
   Json recovery_json() const;
 

@@ -5,6 +5,7 @@
 #include <kj/exception.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/hash.h"
 #include "replay/session.capnp.h"
@@ -24,6 +25,7 @@ constexpr CodeName kCodes[] = {
     {Code::kWrongVolume, WireCode::WRONG_VOLUME}, {Code::kGap, WireCode::GAP},
     {Code::kDivergence, WireCode::DIVERGENCE},    {Code::kDetached, WireCode::DETACHED},
     {Code::kCancelled, WireCode::STOPPING},       {Code::kTimeout, WireCode::SILENT},
+    {Code::kPermission, WireCode::UNAUTHORISED},
 };
 WireCode to_wire(Code code) {
   for (const CodeName& entry : kCodes)
@@ -132,6 +134,12 @@ void put(schema::Control::Builder out, const Fetch& fetch) {
 void put(schema::Control::Builder out, const Fetched& fetched) {
   out.initFetched().setMissing(shown(fetched.missing, kTextLimit).c_str());
 }
+void put(schema::Control::Builder out, const Challenge& challenge) {
+  out.initChallenge().setNonce(as_kj(challenge.nonce));
+}
+void put(schema::Control::Builder out, const Proof& proof) {
+  out.initProof().setMac(as_kj(proof.mac));
+}
 
 // --- from bytes
 
@@ -199,6 +207,13 @@ Result<Control> snapshot_begin_of(schema::SnapshotBegin::Reader in) {
   }
   return begin;
 }
+Result<std::array<std::byte, 32>> bytes32_of(capnp::Data::Reader in) {
+  std::array<std::byte, 32> out;
+  if (in.size() != out.size())
+    return fail(Code::kCorrupt, fmt::format("expected {} bytes, found {}", out.size(), in.size()));
+  std::memcpy(out.data(), in.begin(), out.size());
+  return out;
+}
 template <class T>
 Result<Control> refusal_of(schema::Refuse::Reader in) {
   std::string reason = TRY(text_of(in.getReason(), kTextLimit));
@@ -233,6 +248,10 @@ Result<Control> control_of(schema::Control::Reader in) {
       return Fetch{.vector = TRY(vector_of(in.getFetch().getVector()))};
     case Kind::FETCHED:
       return Fetched{.missing = TRY(text_of(in.getFetched().getMissing(), kTextLimit))};
+    case Kind::CHALLENGE:
+      return Challenge{.nonce = TRY(bytes32_of(in.getChallenge().getNonce()))};
+    case Kind::PROOF:
+      return Proof{.mac = TRY(bytes32_of(in.getProof().getMac()))};
   }
   return fail(Code::kUnsupported, fmt::format("control message of kind {}, which this version does not know",
                                               static_cast<unsigned>(in.which())));

@@ -110,6 +110,15 @@ bool Follower::follow(Stream& stream) {
     stream_ = &stream;
     before_ = status_;
   }
+  if (!stream.is_local() && !options_.session.token) {
+    note_failure(Error(Code::kInvalidArgument,
+                       fmt::format("{}: lies on another machine: expected a token that its instances know "
+                                   "(--token-file)",
+                                   endpoint_.to_string())));
+    std::lock_guard lock(mutex_);
+    stream_ = nullptr;
+    return false;
+  }
   bool again = true;
   catch_up_began_ns_ = clock_.monotonic_ns();
   Result<std::unique_ptr<FollowerLink>> link =

@@ -21,16 +21,43 @@ size_t index_of() {
 
 FollowerSession::FollowerSession(const SessionOptions& options, const FollowerFacts& facts,
                                  ResyncBudget& budget, uint64_t now_ms)
-    : channel_(options, now_ms), facts_(facts), budget_(budget), applied_(facts.moment.position.vector) {
+    : channel_(options, now_ms),
+      authentication_(Role::kFollower, options.token, *options.random),
+      facts_(facts),
+      budget_(budget),
+      applied_(facts.moment.position.vector) {
   received_ = applied_;
+  if (auto first = authentication_.begin()) {
+    channel_.limit_frames(kStrangerLimit);
+    channel_.send(*first);
+  } else {
+    greet();
+  }
+}
+
+void FollowerSession::greet() {
+  const SessionOptions& options = channel_.options();
   channel_.send(Hello{.min_version = options.min_version,
                       .max_version = options.max_version,
-                      .volume = facts.volume,
-                      .branch = facts.branch,
+                      .volume = facts_.volume,
+                      .branch = facts_.branch,
                       .role = Role::kFollower,
-                      .position = facts.moment.position,
-                      .lamport = facts.moment.lamport,
-                      .is_new = facts.is_new});
+                      .position = facts_.moment.position,
+                      .lamport = facts_.moment.lamport,
+                      .is_new = facts_.is_new});
+}
+
+// Before it has passed, nothing that the other end says is believed but that it goes.
+void FollowerSession::authenticate(const Control& control) {
+  auto answer = authentication_.answer(control);
+  if (!answer) {
+    hopeless_ = answer.error().code() == Code::kPermission;
+    return channel_.close_malformed(answer.error());
+  }
+  if (*answer) channel_.send(**answer);
+  if (!authentication_.passed()) return;
+  channel_.limit_frames(SIZE_MAX);
+  greet();
 }
 
 void FollowerSession::receive(ByteView bytes, uint64_t now_ms) {
@@ -54,6 +81,8 @@ void FollowerSession::unexpected(std::string_view what) {
 }
 
 void FollowerSession::handle(Incoming message) {
+  if (!authentication_.passed() && !std::holds_alternative<Control>(message))
+    return unexpected("a frame before the leader's proof");
   if (auto* batch = std::get_if<journal::Batch>(&message)) return handle_batch(std::move(*batch));
   if (auto* data = std::get_if<TreeData>(&message)) {
     if (discarding_) return;
@@ -64,10 +93,12 @@ void FollowerSession::handle(Incoming message) {
     return;
   }
   const Control& control = std::get<Control>(message);
+  bool leaves = std::holds_alternative<Refuse>(control) || std::holds_alternative<Bye>(control);
+  if (!authentication_.passed() && !leaves) return authenticate(control);
   if (auto* hello = std::get_if<Hello>(&control)) return handle_hello(*hello);
   if (auto* refuse = std::get_if<Refuse>(&control)) {
     hopeless_ = refuse->code == Code::kWrongVolume || refuse->code == Code::kUnsupported ||
-                refuse->code == Code::kDetached;
+                refuse->code == Code::kDetached || refuse->code == Code::kPermission;
     return channel_.close(Error(refuse->code, "refused by the leader: " + refuse->reason));
   }
   if (auto* bye = std::get_if<Bye>(&control))

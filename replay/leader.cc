@@ -15,6 +15,7 @@ constexpr uint32_t kReadWaitMs = 1000;
 constexpr size_t kReadBytes = 16 << 10;  // followers say little
 constexpr uint32_t kLeaveMs = 300;
 constexpr uint64_t kAcceptPauseNs = 100'000'000;
+constexpr uint64_t kCrowdPauseNs = 5'000'000;
 
 }  // namespace
 
@@ -98,12 +99,18 @@ class Leader::Peer {
 Result<std::unique_ptr<Leader>> Leader::listen(Network& network, const Endpoint& endpoint, Member& member,
                                                Clock& clock, const LeaderOptions& options) {
   auto listener = TRY(network.listen(endpoint));
-  return std::unique_ptr<Leader>(new Leader(std::move(listener), endpoint, member, clock, options));
+  if (!listener->is_local() && !options.session.token) {
+    return fail(
+        Code::kInvalidArgument,
+        fmt::format("{}: other machines could connect there: expected a token that followers must know "
+                    "(--token-file), or an address of the loopback",
+                    endpoint.to_string()));
+  }
+  return std::unique_ptr<Leader>(new Leader(std::move(listener), member, clock, options));
 }
 
-Leader::Leader(std::unique_ptr<Listener> listener, const Endpoint& endpoint, Member& member, Clock& clock,
-               const LeaderOptions& options)
-    : listener_(std::move(listener)), endpoint_(endpoint), member_(member), clock_(clock), options_(options) {
+Leader::Leader(std::unique_ptr<Listener> listener, Member& member, Clock& clock, const LeaderOptions& options)
+    : listener_(std::move(listener)), member_(member), clock_(clock), options_(options) {
   acceptor_ = std::thread([this] { accept_all(); });
 }
 
@@ -136,13 +143,38 @@ void Leader::accept_all() {
       clock_.sleep_ns(kAcceptPauseNs);
       continue;
     }
-    std::lock_guard lock(mutex_);
-    reap();
-    bool full = peers_.size() >= options_.peers_max;
-    peers_.push_back(std::make_unique<Peer>(std::move(*stream), member_, clock_, options_));
-    if (full)
-      peers_.back()->close(Error(
-          Code::kBusy, fmt::format("the leader serves {} peers, which is its limit", options_.peers_max)));
+    admit(std::move(*stream));
+  }
+}
+
+void Leader::admit(std::unique_ptr<Stream> stream) {
+  // Those that were cut off take a moment to end: a flood of them waits in the kernel's backlog, not here.
+  while (is_crowded() && !stopping_.load()) clock_.sleep_ns(kCrowdPauseNs);
+  std::lock_guard lock(mutex_);
+  size_t greeted = 0, strangers = 0;
+  for (const auto& peer : peers_) {
+    PeerStatus status = peer->status();
+    (status.greeted ? greeted : strangers) += status.connected ? 1 : 0;
+  }
+  if (strangers >= options_.strangers_max) cut_off_oldest_stranger();
+  peers_.push_back(std::make_unique<Peer>(std::move(stream), member_, clock_, options_));
+  if (greeted >= options_.peers_max)
+    peers_.back()->close(Error(
+        Code::kBusy, fmt::format("the leader serves {} peers, which is its limit", options_.peers_max)));
+}
+
+bool Leader::is_crowded() {
+  std::lock_guard lock(mutex_);
+  reap();
+  return peers_.size() >= options_.peers_max + 2 * options_.strangers_max;
+}
+
+void Leader::cut_off_oldest_stranger() {
+  for (const auto& peer : peers_) {
+    PeerStatus status = peer->status();
+    if (!status.connected || status.greeted) continue;
+    return peer->close(Error(
+        Code::kBusy, fmt::format("{} others have connected since and not greeted", options_.strangers_max)));
   }
 }
 

@@ -25,31 +25,35 @@ struct LeaderOptions {
   SessionOptions session;
   uint32_t write_timeout_ms = 30'000;  // a peer that takes no byte for so long is cut off
   size_t peers_max = 256;              // at once; more are refused
-  size_t ended_max = 16;               // remembered in peers()
+  size_t strangers_max = 32;  // connected and not greeted yet; one more, and the first of them is cut off
+  size_t ended_max = 16;      // remembered in peers()
 };
 
 class Leader {
  public:
-  // network, member and clock outlive it. Errors as Network::listen.
+  // network, member and clock outlive it. Errors as Network::listen; kInvalidArgument where others than this
+  // machine's programs may connect and there is no token.
   static Result<std::unique_ptr<Leader>> listen(Network& network, const Endpoint& endpoint, Member& member,
                                                 Clock& clock, const LeaderOptions& options = {});
   ~Leader();
 
   // Takes leave of the peers, who will try to come back, and gives up the endpoint.
   void stop();
-  const Endpoint& endpoint() const { return endpoint_; }
+  const Endpoint& endpoint() const { return listener_->endpoint(); }
   // Connected peers, and the last ones that ended with the reason.
   std::vector<PeerStatus> peers() const;
 
  private:
   class Peer;
-  Leader(std::unique_ptr<Listener> listener, const Endpoint& endpoint, Member& member, Clock& clock,
-         const LeaderOptions& options);
+  Leader(std::unique_ptr<Listener> listener, Member& member, Clock& clock, const LeaderOptions& options);
   void accept_all();
-  void reap();  // with mutex_ held
+  void admit(std::unique_ptr<Stream> stream);
+  bool is_crowded();
+  // With mutex_ held.
+  void reap();
+  void cut_off_oldest_stranger();
 
   std::unique_ptr<Listener> listener_;
-  Endpoint endpoint_;
   Member& member_;
   Clock& clock_;
   LeaderOptions options_;

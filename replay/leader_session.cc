@@ -10,16 +10,34 @@ namespace reprise::replay {
 LeaderSession::LeaderSession(const SessionOptions& options, VolumeId volume, std::string branch,
                              uint64_t now_ms)
     : channel_(options, now_ms),
+      authentication_(Role::kLeader, options.token, *options.random),
       volume_(volume),
       branch_(std::move(branch)),
-      budget_(options.resyncs_per_minute) {}
+      budget_(options.resyncs_per_minute) {
+  channel_.limit_frames(authentication_.passed() ? kControlLimit : kStrangerLimit);
+}
 
 void LeaderSession::receive(ByteView bytes, uint64_t now_ms) {
   channel_.set_now(now_ms);
   while (std::optional<Incoming> message = channel_.take(bytes)) handle(std::move(*message));
 }
 
+void LeaderSession::authenticate(const Incoming& message) {
+  const Control* control = std::get_if<Control>(&message);
+  if (control == nullptr)
+    return channel_.close_malformed(Error(Code::kCorrupt, "a stranger sent something else than a challenge"));
+  if (const auto* bye = std::get_if<Bye>(control))
+    return channel_.close(Error(bye->code, "the peer left: " + bye->reason));
+  if (const auto* refuse = std::get_if<Refuse>(control))
+    return channel_.close(Error(refuse->code, "refused by the peer: " + refuse->reason));
+  auto answer = authentication_.answer(*control);
+  if (!answer) return channel_.close_malformed(answer.error());
+  if (*answer) channel_.send(**answer);
+  if (authentication_.passed()) channel_.limit_frames(kControlLimit);
+}
+
 void LeaderSession::handle(Incoming message) {
+  if (!authentication_.passed()) return authenticate(message);
   const Control* control = std::get_if<Control>(&message);
   auto* batch = std::get_if<journal::Batch>(&message);
   if (batch != nullptr && fetching()) {
@@ -32,6 +50,8 @@ void LeaderSession::handle(Incoming message) {
     channel_.close(Error(bye->code, "the peer left: " + bye->reason));
   } else if (auto* refuse = std::get_if<Refuse>(control)) {
     channel_.close(Error(refuse->code, "refused by the peer: " + refuse->reason));
+  } else if (std::holds_alternative<Challenge>(*control) && !greeted_) {
+    channel_.close_malformed(Error(Code::kPermission, "the follower has a token, and this leader has none"));
   } else if (!greeted_) {
     channel_.close_malformed(Error(Code::kCorrupt, "expected a greeting first"));
   } else if (auto* ack = std::get_if<Ack>(control)) {
@@ -81,6 +101,7 @@ void LeaderSession::begin_fetch(const Moment& ours) {
   CHECK(greeted_ && !fetching());
   greet(ours);
   fetch_ = Fetching::kYes;
+  channel_.limit_frames(SIZE_MAX);
   channel_.send(Fetch{.vector = ours.position.vector});
 }
 
@@ -99,6 +120,7 @@ void LeaderSession::end_fetch(bool complete) {
 
 void LeaderSession::ask_again() {
   fetch_ = Fetching::kNo;
+  channel_.limit_frames(kControlLimit);
   fetched_ = {};
   request_ = CatchUpRequest{.peer = peer_, .first = true, .fetched = true};
 }

@@ -30,10 +30,12 @@ struct Control {
     bye @9 :Refuse;            # the sender leaves in order
     fetch @10 :Fetch;          # a leader asks a follower for the batches that it lacks
     fetched @11 :Fetched;      # a follower has sent them
+    challenge @12 :Challenge;  # where there is a token: before the greeting, each way
+    proof @13 :Proof;          # then: the sender knows the token
   }
 }
 
-# The first message in each direction.
+# The first message in each direction, where there is no token.
 struct Hello {
   minVersion @0 :UInt16;       # of this protocol, that the sender speaks
   maxVersion @1 :UInt16;
@@ -65,6 +67,7 @@ struct Refuse {
     detached @6;
     stopping @7;
     silent @8;
+    unauthorised @9;
   }
 }
 
@@ -111,4 +114,12 @@ struct Fetch {
 
 struct Fetched {
   missing @0 :Text;            # why they could not be sent; empty: all were
+}
+
+struct Challenge {
+  nonce @0 :Data;              # 32 random bytes
+}
+
+struct Proof {
+  mac @0 :Data;                # 32 bytes
 }

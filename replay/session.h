@@ -17,7 +17,9 @@
 #include <variant>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
+#include "replay/authentication.h"
 #include "replay/member.h"
 #include "replay/tier.h"
 #include "replay/wire.h"
@@ -33,6 +35,8 @@ struct SessionOptions {
   uint32_t resyncs_per_minute = 3;  // overwrites beyond the first catch-up; more is no way to keep in step
   size_t group_batches = 256;       // applied at once, at most
   size_t group_bytes = 8 << 20;
+  Token token;  // both ends must know; null: none
+  Random* random = &system_random();
 };
 
 // Hysteresis: how many overwrites a peer may still have this minute.
@@ -62,6 +66,7 @@ class Channel {
   // Ends the session when the peer has been silent for too long; `greeted`: the handshake is done.
   void tick(uint64_t now_ms, bool greeted);
   bool heartbeat_due() const;
+  void limit_frames(size_t payload_bytes) { reader_.limit_payload(payload_bytes); }
   // Silence counts from now: we were busy and did not listen.
   void listen_again(uint64_t now_ms);
 
@@ -149,11 +154,13 @@ class LeaderSession {
   enum class Fetching { kNo, kYes, kIgnoring };  // what comes is of no use: its end is waited for
 
   void handle(Incoming message);
+  void authenticate(const Incoming& message);
   void handle_hello(const Hello& hello);
   void greet(const Moment& ours);
   void ask_again();
 
   Channel channel_;
+  Authentication authentication_;
   VolumeId volume_;
   std::string branch_;
   Fetching fetch_ = Fetching::kNo;
@@ -228,7 +235,7 @@ class FollowerSession {
 
   std::vector<Outgoing> take_output() { return channel_.take_output(); }
   const std::optional<Error>& closed() const { return channel_.closed(); }
-  // Trying again would give the same answer: refused, or out of step too often.
+  // Trying again would give the same answer: refused, another token, or out of step too often.
   bool hopeless() const { return hopeless_; }
 
   bool greeted() const { return greeted_; }
@@ -245,7 +252,9 @@ class FollowerSession {
  private:
   enum class Expect { kHello, kCatchUp, kTreeBegin, kTree, kBatches };
 
+  void greet();
   void handle(Incoming message);
+  void authenticate(const Control& control);
   void handle_hello(const Hello& hello);
   void handle_catch_up(const CatchUp& catch_up);
   void handle_batch(journal::Batch batch);
@@ -255,6 +264,7 @@ class FollowerSession {
   void note_caught_up();
 
   Channel channel_;
+  Authentication authentication_;
   FollowerFacts facts_;
   ResyncBudget& budget_;
   Expect expect_ = Expect::kHello;

@@ -102,9 +102,9 @@ Status FrameReader::read_header() {
     return malformed(fmt::format("unknown kind of frame {}", kind_));
   if (std::any_of(zero.begin(), zero.end(), [](std::byte b) { return b != std::byte{0}; }))
     return malformed("reserved bytes of a frame are not zero");
-  if (payload_bytes_ == 0 || payload_bytes_ > payload_limit(kind_))
-    return malformed(fmt::format("a frame of kind {} claims {} bytes, expected 1 to {}", kind_,
-                                 payload_bytes_, payload_limit(kind_)));
+  if (size_t limit = std::min(limit_, payload_limit(kind_)); payload_bytes_ == 0 || payload_bytes_ > limit)
+    return malformed(
+        fmt::format("a frame of kind {} claims {} bytes, expected 1 to {}", kind_, payload_bytes_, limit));
   if (kind_ == kBatchKind ? message_bytes_ > payload_bytes_ : message_bytes_ != 0)
     return malformed(
         fmt::format("a frame of {} bytes claims a message of {}", payload_bytes_, message_bytes_));

@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/ids.h"
+#include "base/mac.h"
 #include "journal/batch.h"
 #include "journal/position.h"
 #include "replay/member.h"
@@ -85,8 +86,15 @@ struct Fetch {
 struct Fetched {
   std::string missing;  // empty: all were sent
 };
+// Authentication (replay/authentication.h).
+struct Challenge {
+  std::array<std::byte, 32> nonce{};
+};
+struct Proof {
+  Mac mac{};
+};
 using Control = std::variant<Hello, Refuse, CatchUp, SnapshotBegin, SnapshotEnd, Checkpoint, Ack, Heartbeat,
-                             Resync, Bye, Fetch, Fetched>;
+                             Resync, Bye, Fetch, Fetched, Challenge, Proof>;
 
 // A piece of a tree's byte stream.
 struct TreeData {
@@ -119,6 +127,8 @@ class FrameReader {
   // Takes from the front of `bytes` up to the end of one frame, at most all; a value when that completed a
   // frame. After an error the stream has no meaning any more and the reader must not be used again.
   Result<std::optional<Incoming>> take(ByteView& bytes);
+  // From the next frame on none may have a larger payload, whatever its kind allows.
+  void limit_payload(size_t bytes) { limit_ = bytes; }
 
  private:
   Status read_header();
@@ -130,6 +140,7 @@ class FrameReader {
   uint32_t payload_bytes_ = 0;
   uint32_t message_bytes_ = 0;
   uint64_t checksum_ = 0;
+  size_t limit_ = SIZE_MAX;
   Bytes payload_;
 };
 

@@ -9,7 +9,7 @@ import sys
 import time
 import unittest
 
-from harness import HERE, REPRISE, TIMEOUT_S, EndToEnd, execute
+from harness import HERE, REPRISE, TIMEOUT_S, EndToEnd, execute, free_port
 
 RUN_FAILS, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
@@ -190,9 +190,32 @@ class BadInput(EndToEnd):
             if wrong:
                 with self.subTest(wrong):
                     self.check(["run", "--store", self.work / "N", "--follow", wrong, "--", "true"], RUN_FAILS, wrong[:20])
+        self.check_tokens()
         # A follower with a history begins with it while its leader is away.
         self.assertEqual(leader.end(), 0)
         self.assertEqual(self.run_inside(b, "cat file", "--follow", endpoint), "x\n")
+
+    def check_tokens(self):
+        """What TCP beyond the loopback is refused for, and what a token file may be."""
+        new = self.work / "N"
+        self.check(["run", "--store", new, "--listen", "tcp:0.0.0.0:7", "--", "true"], RUN_FAILS, "tcp:0.0.0.0:7", "--token-file")
+        token = self.work / "token"
+        run = ["run", "--store", new, "--token-file", token, "--", "true"]
+        self.check(run, RUN_FAILS, token)
+        for text in ("", "too short\n", "x" * 5000):
+            token.write_text(text)
+            self.check(run, RUN_FAILS, token, "16 to 4096")
+        self.check(["run", "--store", new, "--token-file", self.work, "--", "true"], RUN_FAILS, self.work)
+        # Another token than the leader's.
+        token.write_text("the token of the leader")
+        endpoint = f"tcp:127.0.0.1:{free_port()}"
+        leader = self.guest(self.work / "T", "--listen", endpoint, "--token-file", token)
+        self.check(["run", "--store", new, "--follow", endpoint, "--", "true"], RUN_FAILS, endpoint, "token")
+        other = self.work / "other token"
+        other.write_text("another token than the leader's")
+        self.check(["run", "--store", new, "--follow", endpoint, "--token-file", other, "--", "true"], RUN_FAILS, endpoint, "token")
+        self.assertFalse(new.exists())
+        self.assertEqual(leader.end(), 0)
 
     def test_no_first_contact(self):
         """A new follower waits 10 s for its leader and says why it was in vain: nobody listens, or somebody else does."""

@@ -28,6 +28,13 @@ if not os.access(REPRISE, os.X_OK):
     sys.exit(f"REPRISE must be the path of the reprise program, and is {REPRISE!r}")
 
 
+def free_port():
+    """A TCP port of the loopback that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Finished:
     """How a command ended."""
 

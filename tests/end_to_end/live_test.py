@@ -1,10 +1,13 @@
-"""Leaders and followers, each a process, over Unix sockets: what one does the other sees, and how it catches up."""
+"""Leaders and followers, each a process: what one does the other sees, and how it catches up.
+
+Over Unix sockets, or as REPRISE_TRANSPORT says: `tcp`, over the loopback and with a token.
+"""
 import os
 import re
 import time
 import unittest
 
-from harness import EndToEnd
+from harness import EndToEnd, free_port
 
 # What guests use in every test here.
 PRELUDE = r"""
@@ -21,23 +24,40 @@ def replace(path, text):
 """
 
 
+OVER_TCP = os.environ.get("REPRISE_TRANSPORT") == "tcp"
+
+
 class Live(EndToEnd):
     def setUp(self):
         super().setUp()
         self.a, self.b, self.c = (self.work / name for name in "ABC")
         self.marks = 0
+        self.ports = {}
+        self.token = self.work / "token"
+        self.token.write_text("a secret of these tests\n")
+
+    def endpoint(self, store):
+        """Where the instance of this store listens."""
+        return f"tcp:127.0.0.1:{self.port(store)}" if OVER_TCP else f"unix:{store}.sock"
+
+    def port(self, name):
+        if name not in self.ports:
+            self.ports[name] = free_port()
+        return self.ports[name]
 
     def instance(self, store, *options):
+        if OVER_TCP:
+            options = (*options, "--token-file", self.token)
         guest = self.guest(store, *options)
         guest.do(PRELUDE)
         return guest
 
     def leader(self, store=None):
         store = store or self.a
-        return self.instance(store, "--listen", f"unix:{store}.sock")
+        return self.instance(store, "--listen", self.endpoint(store))
 
     def follower(self, store=None, of=None, *options):
-        return self.instance(store or self.b, "--follow", f"unix:{of or self.a}.sock", *options)
+        return self.instance(store or self.b, "--follow", self.endpoint(of or self.a), *options)
 
     def in_step(self, *followers):
         """The followers (B unless named) have what A has done so far."""
@@ -203,7 +223,7 @@ for reader in readers: reader.start()
         self.assertGreater(follow["digests_compared"], 10)
 
     def test_a_journal_with_a_limit(self):
-        a, b = self.instance(self.a, "--listen", f"unix:{self.a}.sock", "--journal-limit", "4M"), self.follower()
+        a, b = self.instance(self.a, "--listen", self.endpoint(self.a), "--journal-limit", "4M"), self.follower()
         a.do("write('first', 'kept')")
         for turn in range(12):
             a.do(f"open('noise', 'wb').write(os.urandom(2_000_000)); write('turn', '{turn}')")
@@ -351,7 +371,7 @@ for reader in readers: reader.start()
         a.do("write('file', 'text')")
         a.kill()
         begin = time.monotonic()
-        a = self.instance(self.a, "--listen", f"unix:{self.a}.sock", "--await-followers", 0.5)
+        a = self.instance(self.a, "--listen", self.endpoint(self.a), "--await-followers", 0.5)
         self.assertLess(time.monotonic() - begin, 20)
         self.assertIn("waiting up to 0.5 s", a.errors())
         self.assertNotIn("took back", a.errors())
@@ -387,7 +407,7 @@ for reader in readers: reader.start()
         data = segment.read_bytes()
         self.assertIn(b"lost", data)
         segment.write_bytes(data[:data.rindex(b"FRM1")])
-        a = self.instance(self.a, "--listen", f"unix:{self.a}.sock", "--await-followers", 0)
+        a = self.instance(self.a, "--listen", self.endpoint(self.a), "--await-followers", 0)
         a.do("write('new', 'new')")
         b = self.follower()
         self.in_step()
@@ -400,7 +420,7 @@ for reader in readers: reader.start()
 
     def test_a_chain(self):
         a = self.leader()
-        b = self.follower(self.b, self.a, "--listen", f"unix:{self.b}.sock")
+        b = self.follower(self.b, self.a, "--listen", self.endpoint(self.b))
         c = self.follower(self.c, self.b)
         a.do("for i in range(30): write(f'file-{i}', str(i))")
         self.in_step(self.b, self.c)
@@ -412,7 +432,7 @@ for reader in readers: reader.start()
         # The one in the middle goes and comes back; what it missed reaches the last one too.
         b.kill()
         a.do("write('meanwhile', 'yes')")
-        b = self.follower(self.b, self.a, "--listen", f"unix:{self.b}.sock")
+        b = self.follower(self.b, self.a, "--listen", self.endpoint(self.b))
         self.in_step(self.b, self.c)
         self.assertEqual(c.do("result = read('meanwhile')"), "yes")
         self.assert_in_step(self.a, self.b, self.c)

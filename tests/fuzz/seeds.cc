@@ -10,6 +10,7 @@
 #include "replay/wire.h"
 #include "snapshot/stream.h"
 #include "tests/fuzz/target.h"
+#include "tests/fuzz/token.h"
 #include "tests/fuzz/volume.h"
 #include "tests/journal/fake_world.h"
 #include "tests/journal/pack_segment.h"
@@ -228,7 +229,9 @@ std::vector<replay::Control> controls() {
           replay::Ack{.vector = position.vector, .bytes = 9},
           replay::Heartbeat{.vector = position.vector},
           replay::Resync{.reason = "other digest"},
-          replay::Bye{.reason = "done"}};
+          replay::Bye{.reason = "done"},
+          replay::Challenge{},
+          replay::Proof{}};
 }
 
 std::vector<Bytes> wire_seeds() {
@@ -247,21 +250,27 @@ std::vector<Bytes> wire_seeds() {
   return seeds;
 }
 
-// What a leader and a follower say to each other: a new one replays, one of another origin is overwritten.
+// What a leader and a follower say to each other: a new one replays, one of another origin is overwritten;
+// with a token and without.
 std::vector<Bytes> session_seeds() {
   std::vector<Bytes> seeds;
-  for (bool is_new : {true, false}) {
+  for (auto [is_new, token] : {std::pair(true, 0), {false, 0}, {true, 16}}) {
     replay::MemoryMember leader(kVolumeOfSeeds.volume);
     replay::MemoryMember follower(is_new ? VolumeId{} : kVolumeOfSeeds.volume, 2);
     leader.write_file("a", "bytes");
     if (!is_new) follower.write_file("own", "bytes");
-    replay::LinkPair pair(leader, follower);
+    SameRandom leaders, followers;
+    replay::SessionOptions options, of_follower;
+    options.random = &leaders;
+    of_follower.random = &followers;
+    if (token != 0) options.token = of_follower.token = token_of_seeds();
+    replay::LinkPair pair(leader, follower, options, of_follower);
     pair.record();
     pair.run();
     CHECK(pair.session().caught_up());
-    seeds.push_back({static_cast<std::byte>(128 | 15 | (is_new ? 32 : 0))});
+    seeds.push_back({static_cast<std::byte>(128 | 15 | (is_new ? 32 : 0) | token)});
     append_bytes(seeds.back(), pair.said_to_follower());
-    seeds.push_back({static_cast<std::byte>(128 | 64 | 15)});
+    seeds.push_back({static_cast<std::byte>(128 | 64 | 15 | token)});
     append_bytes(seeds.back(), pair.said_to_leader());
   }
   return seeds;

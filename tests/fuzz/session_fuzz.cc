@@ -6,6 +6,7 @@
 #include "tests/fuzz/memory.h"
 #include "tests/fuzz/mend_frames.h"
 #include "tests/fuzz/target.h"
+#include "tests/fuzz/token.h"
 #include "tests/fuzz/volume.h"
 #include "tests/replay/memory_member.h"
 
@@ -15,7 +16,7 @@ namespace {
 using namespace replay;
 
 constexpr uint64_t kTreeBytes = 4 << 20;
-constexpr uint8_t kMend = 128, kToLeader = 64, kNewFollower = 32;
+constexpr uint8_t kMend = 128, kToLeader = 64, kNewFollower = 32, kToken = 16;
 
 // Says the bytes in pieces of a few sizes, with time passing in between.
 template <class Say>
@@ -28,11 +29,11 @@ void say_in_pieces(ByteView frames, size_t piece, ManualClock& clock, const Say&
   }
 }
 
-void say_to_leader(ByteView frames, size_t piece) {
+void say_to_leader(ByteView frames, size_t piece, const SessionOptions& options) {
   MemoryMember member(kVolumeOfSeeds.volume);
   for (const char* name : {"a", "b", "c"}) member.write_file(name, "bytes");
   ManualClock clock;
-  LeaderLink link(member, clock, {});
+  LeaderLink link(member, clock, options);
   auto work = [&] {
     for (int n = 0; n < 4 && link.step([](std::span<const ByteView>) { return Status(); }); ++n) {
     }
@@ -45,12 +46,12 @@ void say_to_leader(ByteView frames, size_t piece) {
   CHECK(member.vector().entries().size() == 1 && member.read_file("c") == "bytes");
 }
 
-void say_to_follower(ByteView frames, size_t piece, bool is_new) {
+void say_to_follower(ByteView frames, size_t piece, bool is_new, const SessionOptions& options) {
   MemoryMember member(is_new ? VolumeId{} : kVolumeOfSeeds.volume, 2);
   if (!is_new) member.write_file("own", "bytes");
   ManualClock clock;
   ResyncBudget budget(3);
-  auto link = FollowerLink::begin(member, clock, {}, budget, kTreeBytes);
+  auto link = FollowerLink::begin(member, clock, options, budget, kTreeBytes);
   CHECK(link);
   say_in_pieces(frames, piece, clock, [&](ByteView bytes) {
     (*link)->receive(bytes);
@@ -70,8 +71,12 @@ void fuzz_session(ByteView input) {
   if ((flags & kMend) != 0) mend_frames(frames);
   size_t piece = size_t{1} << (flags & 15);
   MemoryLimit limit(small_memory(frames.size()) + 2 * kTreeBytes);
-  if ((flags & kToLeader) != 0) return say_to_leader(frames, piece);
-  say_to_follower(frames, piece, (flags & kNewFollower) != 0);
+  SameRandom random;  // so that proofs of the seeds hold
+  SessionOptions options;
+  options.random = &random;
+  if ((flags & kToken) != 0) options.token = token_of_seeds();
+  if ((flags & kToLeader) != 0) return say_to_leader(frames, piece, options);
+  say_to_follower(frames, piece, (flags & kNewFollower) != 0, options);
 }
 
 }  // namespace reprise::fuzz

@@ -1,4 +1,4 @@
-// Leader and follower with their threads, over a real Unix socket.
+// Leader and follower with their threads, over real sockets of each kind.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -25,23 +25,37 @@ bool eventually(const std::function<bool()>& holds) {
   return holds();
 }
 
-class Follow : public testing::Test {
+// A kind of socket, and whether there is a token.
+struct Transport {
+  const char* name;
+  const char* host;  // of TCP; null: a Unix socket
+  bool token;
+};
+
+class Follow : public testing::TestWithParam<Transport> {
  protected:
   void SetUp() override {
     std::string pattern = testing::TempDir() + "reprise-follow-XXXXXX";
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     endpoint_.path = pattern + "/s";
     folder_ = pattern;
+    if (const char* host = GetParam().host) {
+      endpoint_ = {.kind = Endpoint::Kind::kTcp, .host = host};
+      endpoint_.port = (*system_network().listen(endpoint_))->endpoint().port;  // one that is free
+    }
+    if (GetParam().token) token_ = std::make_shared<const std::string>("a secret of the tests");
     for (int i = 0; i < 50; ++i) leader_.write_file("old" + std::to_string(i), std::string(2000, 'o'));
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
-  std::unique_ptr<Leader> lead(const LeaderOptions& options = {}) {
+  std::unique_ptr<Leader> lead(LeaderOptions options = {}) {
+    options.session.token = token_;
     auto leader = Leader::listen(system_network(), endpoint_, leader_, system_clock(), options);
     CHECK(leader);
     return std::move(*leader);
   }
-  std::unique_ptr<Follower> follow(MemoryMember& member, const FollowerOptions& options = {}) {
+  std::unique_ptr<Follower> follow(MemoryMember& member, FollowerOptions options = {}) {
+    if (!options.session.token) options.session.token = token_;
     return Follower::start(system_network(), endpoint_, member, system_clock(), options);
   }
   bool in_step(MemoryMember& member) {
@@ -49,12 +63,48 @@ class Follow : public testing::Test {
            member.recomputed_digest() == leader_.recomputed_digest();
   }
 
+  // Who connects, and is no follower.
+  std::unique_ptr<Stream> stranger() {
+    auto stream = system_network().connect(endpoint_, 1000);
+    CHECK(stream);
+    return std::move(*stream);
+  }
+
+  // As a new follower would, to whom the leader is what it says.
+  Status greet(Stream& stream) {
+    Authentication authentication(Role::kFollower, token_, system_random());
+    FrameReader reader;
+    Bytes buffer(100);
+    for (std::optional<Control> say = authentication.begin(); say;) {
+      TRY(this->say(stream, *say));
+      say.reset();
+      while (!authentication.passed() && !say) {
+        ByteView got = ByteView(buffer).first(TRY(stream.read(buffer, 1000)));
+        while (auto message = TRY(reader.take(got)))
+          say = TRY(authentication.answer(std::get<Control>(*message)));
+      }
+    }
+    return say(stream, Hello{.branch = "main", .is_new = true});
+  }
+  static Status say(Stream& stream, const Control& control) {
+    Bytes frame = TRY(encode_control(control));
+    std::vector<ByteView> pieces{frame};
+    return stream.write(pieces, 1000);
+  }
+
   std::string folder_;
   Endpoint endpoint_;
+  Token token_;
   MemoryMember leader_{kVolume};
 };
+INSTANTIATE_TEST_SUITE_P(Over, Follow,
+                         testing::Values(Transport{"Unix", nullptr, false},
+                                         Transport{"UnixToken", nullptr, true},
+                                         Transport{"Tcp4", "127.0.0.1", false},
+                                         Transport{"Tcp6Token", "::1", true}),
+                         [](const auto& over) { return std::string(over.param.name); });
 
-TEST_F(Follow, KeepsInStepLive) {
+TEST_P(Follow, KeepsInStepLive) {
   auto leader = lead();
   MemoryMember member(VolumeId{});
   auto follower = follow(member);
@@ -75,10 +125,12 @@ TEST_F(Follow, KeepsInStepLive) {
     return peers.size() == 1 && peers[0].connected && peers[0].acked == leader_.vector();
   }));
   EXPECT_GT(leader->peers()[0].sent_bytes, 100'000u);
-  EXPECT_NE(leader->peers()[0].peer.find("process"), std::string::npos) << leader->peers()[0].peer;
+  bool over_tcp = endpoint_.kind == Endpoint::Kind::kTcp;
+  EXPECT_NE(leader->peers()[0].peer.find(over_tcp ? endpoint_.host : "process"), std::string::npos)
+      << leader->peers()[0].peer;
 }
 
-TEST_F(Follow, OverwritesOverTheSocketAndGoesOn) {
+TEST_P(Follow, OverwritesOverTheSocketAndGoesOn) {
   leader_.trim_all();
   auto leader = lead();
   MemoryMember member(VolumeId{});
@@ -92,7 +144,7 @@ TEST_F(Follow, OverwritesOverTheSocketAndGoesOn) {
   EXPECT_GT(follower->status().catch_up_us, 0u);
 }
 
-TEST_F(Follow, ServesManyAtOnce) {
+TEST_P(Follow, ServesManyAtOnce) {
   auto leader = lead();
   std::vector<std::unique_ptr<MemoryMember>> members;
   std::vector<std::unique_ptr<Follower>> followers;
@@ -104,7 +156,7 @@ TEST_F(Follow, ServesManyAtOnce) {
   for (auto& member : members) EXPECT_TRUE(in_step(*member));
 }
 
-TEST_F(Follow, AFollowerThatWasAwayReturnsByTheSuffix) {
+TEST_P(Follow, AFollowerThatWasAwayReturnsByTheSuffix) {
   auto leader = lead();
   MemoryMember member(VolumeId{});
   auto follower = follow(member);
@@ -121,7 +173,7 @@ TEST_F(Follow, AFollowerThatWasAwayReturnsByTheSuffix) {
   EXPECT_EQ(member.installs(), 0u);
 }
 
-TEST_F(Follow, WaitsForALeaderAndComesBackWhenItReturns) {
+TEST_P(Follow, WaitsForALeaderAndComesBackWhenItReturns) {
   MemoryMember member(VolumeId{});
   auto follower = follow(member);
   Status none = follower->wait_connected(50);
@@ -139,7 +191,7 @@ TEST_F(Follow, WaitsForALeaderAndComesBackWhenItReturns) {
   EXPECT_EQ(follower->status().connections, 2u);
 }
 
-TEST_F(Follow, AnotherVolumeIsRefusedAtOnce) {
+TEST_P(Follow, AnotherVolumeIsRefusedAtOnce) {
   auto leader = lead();
   MemoryMember member({.hi = 0xbbbb, .lo = 2});
   auto follower = follow(member);
@@ -153,7 +205,7 @@ TEST_F(Follow, AnotherVolumeIsRefusedAtOnce) {
   EXPECT_EQ(follower->status().state, FollowerState::kDetached);
 }
 
-TEST_F(Follow, DivergenceIsMendedOnce) {
+TEST_P(Follow, DivergenceIsMendedOnce) {
   auto leader = lead();
   MemoryMember member(VolumeId{});
   auto follower = follow(member);
@@ -167,7 +219,7 @@ TEST_F(Follow, DivergenceIsMendedOnce) {
   EXPECT_EQ(follower->status().last_resync->code(), Code::kDivergence);
 }
 
-TEST_F(Follow, ASlowFollowerDelaysNeitherTheWriterNorOthers) {
+TEST_P(Follow, ASlowFollowerDelaysNeitherTheWriterNorOthers) {
   auto leader = lead();
   MemoryMember slow(VolumeId{}), quick(VolumeId{});
   auto slow_follower = follow(slow);
@@ -186,14 +238,12 @@ TEST_F(Follow, ASlowFollowerDelaysNeitherTheWriterNorOthers) {
 }
 
 // A peer that greets and then never reads.
-TEST_F(Follow, ADeadPeerIsCutOffAndTheWriterGoesOn) {
+TEST_P(Follow, ADeadPeerIsCutOffAndTheWriterGoesOn) {
   LeaderOptions options;
   options.write_timeout_ms = 200;
   auto leader = lead(options);
-  auto stream = *system_network().connect(endpoint_, 1000);
-  Bytes hello = *encode_control(Hello{.branch = "main", .is_new = true});
-  std::vector<ByteView> pieces{hello};
-  ASSERT_TRUE(stream->write(pieces, 1000));
+  auto stream = stranger();
+  ASSERT_TRUE(greet(*stream));
   for (int i = 0; i < 400; ++i)
     leader_.write_file("large" + std::to_string(i), std::string(60'000, 'l'));  // 24 MB
   ASSERT_TRUE(eventually([&] {
@@ -204,10 +254,10 @@ TEST_F(Follow, ADeadPeerIsCutOffAndTheWriterGoesOn) {
       << leader->peers()[0].ended;
 }
 
-TEST_F(Follow, StrangersDoNotDisturb) {
+TEST_P(Follow, StrangersDoNotDisturb) {
   auto leader = lead();
   for (int i = 0; i < 20; ++i) {
-    auto stream = *system_network().connect(endpoint_, 1000);
+    auto stream = stranger();
     std::vector<ByteView> pieces{as_bytes("GET / HTTP/1.0\r\n\r\n and so on")};
     ASSERT_TRUE(stream->write(pieces, 1000));
   }
@@ -216,22 +266,111 @@ TEST_F(Follow, StrangersDoNotDisturb) {
   EXPECT_TRUE(follower->wait_caught_up(kPatienceMs));
 }
 
-TEST_F(Follow, StoppingIsPromptWhateverGoesOn) {
+TEST_P(Follow, StrangersThatSayNothingMakeRoomForOthers) {
+  LeaderOptions options;
+  options.strangers_max = 4;
+  auto leader = lead(options);
+  std::vector<std::unique_ptr<Stream>> silent;
+  for (int i = 0; i < 50; ++i) silent.push_back(stranger());
+  MemoryMember member(VolumeId{});
+  auto follower = follow(member);
+  EXPECT_TRUE(follower->wait_caught_up(kPatienceMs));
+  Bytes buffer(4096);
+  // The first of them has been told to go, the last may still greet.
+  EXPECT_TRUE(eventually([&] {
+    auto n = silent.front()->read(buffer, 10);
+    return n && *n == 0;
+  }));
+  EXPECT_EQ(silent.back()->read(buffer, 10).error().code(), Code::kTimeout);
+  EXPECT_TRUE(eventually([&] {
+    size_t connected = 0;
+    for (const PeerStatus& peer : leader->peers()) connected += peer.connected;
+    return connected <= options.strangers_max + 1;
+  }));
+}
+
+TEST_P(Follow, AnotherTokenIsRefusedAtOnce) {
+  auto leader = lead();
+  MemoryMember member(VolumeId{});
+  FollowerOptions options;
+  options.session.token = std::make_shared<const std::string>("another secret");
+  auto follower = follow(member, options);
+  Status refused = follower->wait_connected(kPatienceMs);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Code::kPermission) << refused.error().message();
+  EXPECT_NE(refused.error().message().find("token"), std::string::npos) << refused.error().message();
+  EXPECT_EQ(follower->status().state, FollowerState::kDetached);
+  EXPECT_FALSE(member.volume());
+}
+
+TEST_P(Follow, StoppingIsPromptWhateverGoesOn) {
   auto leader = lead();
   MemoryMember member(VolumeId{}), lonely(VolumeId{});
   auto follower = follow(member);
   ASSERT_TRUE(follower->wait_caught_up(kPatienceMs));
-  auto stuck = *system_network().connect(endpoint_, 1000);  // never says a word
+  auto stuck = stranger();  // never says a word
   auto start = std::chrono::steady_clock::now();
   leader->stop();
   follower->stop();
   auto took = std::chrono::steady_clock::now() - start;
   EXPECT_LT(took, std::chrono::seconds(2));
   EXPECT_EQ(follower->status().state, FollowerState::kStopped);
-  EXPECT_FALSE(std::filesystem::exists(endpoint_.path));
+  EXPECT_EQ(system_network().connect(endpoint_, 1000).error().code(), Code::kUnreachable);
   Status after = follower->wait_connected(kPatienceMs);
   ASSERT_FALSE(after);
   EXPECT_EQ(after.error().code(), Code::kCancelled);
+}
+
+// A network whose streams come from elsewhere.
+class FarNetwork final : public Network {
+ public:
+  class FarStream final : public Stream {
+   public:
+    explicit FarStream(std::unique_ptr<Stream> stream) : stream_(std::move(stream)) {}
+    Result<size_t> read(ByteSpan into, uint32_t timeout_ms) override {
+      return stream_->read(into, timeout_ms);
+    }
+    Status write(std::span<const ByteView> pieces, uint32_t timeout_ms) override {
+      return stream_->write(pieces, timeout_ms);
+    }
+    void shut_down() override { stream_->shut_down(); }
+    const std::string& peer() const override { return stream_->peer(); }
+    bool is_local() const override { return false; }
+
+   private:
+    std::unique_ptr<Stream> stream_;
+  };
+  Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint) override {
+    return system_network().listen(endpoint);
+  }
+  Result<std::unique_ptr<Stream>> connect(const Endpoint& endpoint, uint32_t timeout_ms) override {
+    return std::make_unique<FarStream>(TRY(system_network().connect(endpoint, timeout_ms)));
+  }
+};
+
+TEST(FollowFar, OtherMachinesAreRefusedWithoutAToken) {
+  MemoryMember leading(kVolume), following(VolumeId{});
+  Endpoint everywhere{.kind = Endpoint::Kind::kTcp, .host = "0.0.0.0"};
+  auto refused = Leader::listen(system_network(), everywhere, leading, system_clock());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Code::kInvalidArgument);
+  EXPECT_NE(refused.error().message().find("--token-file"), std::string::npos) << refused.error().message();
+  Token token = std::make_shared<const std::string>("a secret of the tests");
+  auto leader =
+      *Leader::listen(system_network(), everywhere, leading, system_clock(), {.session = {.token = token}});
+
+  FarNetwork far;
+  Endpoint endpoint{.kind = Endpoint::Kind::kTcp, .host = "127.0.0.1", .port = leader->endpoint().port};
+  {
+    auto follower = Follower::start(far, endpoint, following, system_clock());
+    Status connected = follower->wait_connected(kPatienceMs);
+    ASSERT_FALSE(connected);
+    EXPECT_EQ(connected.error().code(), Code::kInvalidArgument);
+    EXPECT_NE(connected.error().message().find("--token-file"), std::string::npos)
+        << connected.error().message();
+  }
+  auto follower = Follower::start(far, endpoint, following, system_clock(), {.session = {.token = token}});
+  EXPECT_TRUE(follower->wait_caught_up(kPatienceMs));
 }
 
 }  // namespace

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <filesystem>
+#include <fstream>
 #include <span>
 
 #include "tools/cli/command.h"
@@ -58,6 +60,29 @@ Result<uint64_t> count(const char* option, const std::string& text) {
   if (error == std::errc() && rest == end && number > 0) return number;
   return fail(Code::kInvalidArgument,
               fmt::format("{}: expected a whole number, at least 1, found \"{}\"", option, printable(text)));
+}
+
+// The first line of a file.
+Result<replay::Token> read_token(const std::string& path) {
+  constexpr size_t kLeast = 16, kMost = 4096;
+  auto wrong = [&](const std::string& found) {
+    return fail(Code::kInvalidArgument,
+                fmt::format("--token-file {}: expected a first line of {} to {} bytes, found {}; `head -c 32 "
+                            "/dev/urandom | base64` makes one",
+                            printable(path), kLeast, kMost, found));
+  };
+  std::ifstream file(path, std::ios::binary);
+  std::string token(kMost + 2, '\0');
+  if (!file)
+    return std::unexpected(Error::from_errno(errno, fmt::format("--token-file {}", printable(path))));
+  file.read(token.data(), static_cast<std::streamsize>(token.size()));
+  if (file.bad())
+    return std::unexpected(Error::from_errno(errno, fmt::format("--token-file {}", printable(path))));
+  token.resize(static_cast<size_t>(file.gcount()));
+  token.resize(std::min(token.find('\n'), token.size()));
+  if (token.ends_with('\r')) token.pop_back();
+  if (token.size() < kLeast || token.size() > kMost) return wrong(fmt::format("{}", token.size()));
+  return std::make_shared<const std::string>(std::move(token));
 }
 
 // A signal that asks to end and waits to be taken: they are blocked.
@@ -132,12 +157,17 @@ Status sync_mount(pid_t pid, const std::string& mountpoint) {
 }
 
 void add_live_options(Command& command, LiveOptions& options) {
-  command.option("--listen", options.listen, "let followers connect here: unix:PATH");
+  command.option("--listen", options.listen, "let followers connect here: unix:PATH or tcp:HOST:PORT");
   command.number(
       "--await-followers", options.await_followers_s, 0, 3600,
       "with --listen, if the store was not closed cleanly: so many seconds at most are followers waited "
       "for that may have what the disk lost, before the command starts");
-  command.option("--follow", options.follow, "follow the instance that listens there, read-only: unix:PATH");
+  command.option("--follow", options.follow,
+                 "follow the instance that listens there, read-only: unix:PATH or tcp:HOST:PORT");
+  command.option(
+      "--token-file", options.token_file,
+      "the first line of this file is a secret that whoever connects, or is connected to, must know "
+      "too; needed beyond this machine's loopback. What is sent is not encrypted");
   command.option("--label", options.label, "recorded with every operation", [](const std::string& label) {
     return label.size() <= journal::kLabelLimit
                ? ""
@@ -230,6 +260,7 @@ Result<instance::HostOptions> host_options(const LiveOptions& options, const Tar
   } else if (!options.volume_inodes.empty()) {
     host.volume_inodes = TRY(count("--volume-inodes", options.volume_inodes));
   }
+  if (!options.token_file.empty()) host.token = TRY(read_token(options.token_file));
   if (!options.listen.empty()) host.listen = TRY(Endpoint::parse(options.listen));
   if (!options.follow.empty()) host.follow = TRY(Endpoint::parse(options.follow));
   if (host.listen && host.follow && host.listen->to_string() == host.follow->to_string()) {

@@ -17,13 +17,15 @@
 namespace reprise::cli {
 
 struct LiveOptions {
-  std::string store, listen, follow, label, durability = "fsync", journal_limit, journal_age, store_limit,
-                                            snapshots, snapshot_age, volume_size, volume_inodes;
+  std::string store, listen, follow, token_file, label, durability = "fsync", journal_limit, journal_age,
+                                                        store_limit, snapshots, snapshot_age, volume_size,
+                                                        volume_inodes;
   double await_followers_s = 3;
 };
 
-// --listen, --await-followers, --follow, --label, --durability, and what is kept: --journal-limit,
-// --journal-age, --store-limit, --snapshots and --snapshot-age; --volume-size and --volume-inodes.
+// --listen, --await-followers, --follow, --token-file, --label, --durability, and what is kept:
+// --journal-limit, --journal-age, --store-limit, --snapshots and --snapshot-age; --volume-size and
+// --volume-inodes.
 void add_live_options(Command& command, LiveOptions& options);
 
 // The branch of the store; `option` is what the user calls it in errors.
