@@ -5,12 +5,15 @@
 
 #include <algorithm>
 
+#include "instance/flush.h"
+
 namespace reprise::instance {
 namespace {
 
 constexpr uint32_t kWaitSlice_ms = 50;
-constexpr uint32_t kGreeting_ms = 1000;  // a leader that is there has answered by then
-constexpr uint32_t kRetry_ms = 1200;     // a follower that is there has tried again by then (FollowerOptions)
+constexpr uint64_t kLook_ns = 2'000'000;  // between looks at what peers have
+constexpr uint32_t kGreeting_ms = 1000;   // a leader that is there has answered by then
+constexpr uint32_t kRetry_ms = 1200;  // a follower that is there has tried again by then (FollowerOptions)
 
 Json catch_up_json(const replay::FollowerStatus& status) {
   const replay::CatchUpDecision& decision = *status.decision;
@@ -26,13 +29,10 @@ Json catch_up_json(const replay::FollowerStatus& status) {
 }
 
 Json follower_json(const replay::FollowerStatus& status) {
-  Json json = {{"state", replay::state_name(status.state)},
-               {"received_bytes", status.received_bytes},
-               {"batches", status.batches},
-               {"overwrites", status.overwrites},
-               {"digests_compared", status.checkpoints},
-               {"lag_batches", status.lag_batches},
-               {"connections", status.connections}};
+  Json json = {{"state", replay::state_name(status.state)}, {"received_bytes", status.received_bytes},
+               {"sent_bytes", status.sent_bytes},           {"batches", status.batches},
+               {"overwrites", status.overwrites},           {"digests_compared", status.checkpoints},
+               {"lag_batches", status.lag_batches},         {"connections", status.connections}};
   if (status.decision) json["catch_up"] = catch_up_json(status);
   if (status.last_error) json["last_error"] = status.last_error->message();
   if (status.last_resync) json["last_resync"] = status.last_resync->message();
@@ -40,15 +40,27 @@ Json follower_json(const replay::FollowerStatus& status) {
 }
 
 Json peer_json(const replay::PeerStatus& peer) {
-  Json json = {{"peer", peer.peer},
+  Json json = {{"name", peer.name},
+               {"peer", peer.peer},
                {"connected", peer.connected},
                {"branch", peer.branch},
                {"tier", replay::tier_name(peer.tier)},
                {"reason", peer.reason},
+               {"snapshot_bytes", peer.snapshot_bytes},
                {"sent_bytes", peer.sent_bytes},
+               {"received_bytes", peer.received_bytes},
+               {"digests_compared", peer.checkpoints},
                {"taken_back_batches", peer.taken_back},
                {"overwrites", peer.overwrites},
                {"resyncs", peer.resyncs}};
+  if (peer.suffix_bytes) json["suffix_bytes"] = *peer.suffix_bytes;
+  if (peer.connected && peer.greeted) {
+    json["lag"] = {{"batches", peer.lag.batches},
+                   {"operations", peer.lag.operations},
+                   {"bytes", peer.lag.bytes},
+                   {"milliseconds", static_cast<double>(peer.lag.us) / 1000}};
+    if (peer.lag.at_least) json["lag"]["at_least"] = true;
+  }
   if (!peer.ended.empty()) json["ended"] = peer.ended;
   return json;
 }
@@ -231,6 +243,7 @@ Status Host::connect(uint32_t contact_timeout_ms, const std::function<bool()>& c
 
 replay::SessionOptions Host::session_options() const {
   replay::SessionOptions options;
+  options.name = options_.name;
   options.token = options_.token;
   options.random = &options_.instance.random;
   return options;
@@ -297,7 +310,7 @@ Json Host::statistics() {
   if (follower_ != nullptr) json["follow"] = follower_json(follower_->status());
   json["peers"] = Json::array();
   if (leader_ != nullptr) {
-    for (const replay::PeerStatus& peer : leader_->peers()) json["peers"].push_back(peer_json(peer));
+    for (const replay::PeerStatus& peer : leader_->peers(true)) json["peers"].push_back(peer_json(peer));
   }
   if (more_statistics_) more_statistics_(json);
   return json;
@@ -336,6 +349,31 @@ Result<Json> Host::wait_for(const Json& question, const std::atomic<bool>& stopp
   }
 }
 
+Result<Json> Host::flush_peers(const Json& question, const std::atomic<bool>& stopping) {
+  if (leader_ == nullptr) {
+    return fail(Code::kNotFound,
+                fmt::format("{}: nobody can follow it: it does not listen", options_.store_path));
+  }
+  if (flush_) TRY(flush_());
+  replay::Moment moment = TRY(instance_->settle());
+  FlushRequest request = TRY(FlushRequest::of(question, leader_->peers()));
+  const uint64_t timeout_ms = number_of(question, "timeout_ms", 30'000);
+  Clock& clock = options_.instance.clock;
+  for (const uint64_t begin_ns = clock.monotonic_ns();;) {
+    if (request.synced) leader_->want_synced(moment.position.vector);
+    FlushState state = TRY(look_at_flush(request, leader_->peers(), moment.position.vector));
+    if (state.missing.empty()) {
+      return Json{{"position", TRY(instance_->token_of(moment))}, {"peers", std::move(state.peers)}};
+    }
+    if (stopping) return fail(Code::kCancelled, "the instance is closing");
+    if (clock.monotonic_ns() - begin_ns >= timeout_ms * 1'000'000) {
+      return fail(Code::kTimeout, fmt::format("not flushed within {:.1f} s: {}",
+                                              static_cast<double>(timeout_ms) / 1000, state.missing));
+    }
+    clock.sleep_ns(kLook_ns);
+  }
+}
+
 Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stopping) {
   std::string what = text_of(question, "ask");
   if (what == "wait-for") return wait_for(question, stopping);
@@ -346,6 +384,7 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
     json["digest"] = moment.position.digest.to_string();
     return json;
   }
+  if (what == "flush") return flush_peers(question, stopping);
   // The rest speaks of everything that was written before it was asked.
   if (flush_) TRY(flush_());
   if (what == "mark") return mark_json(TRY(instance_->mark(text_of(question, "name"), options_.label)));

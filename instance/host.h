@@ -29,6 +29,7 @@ struct HostOptions {
   InstanceOptions instance;
   std::string store_path;  // created if it is not there
   std::optional<Endpoint> listen, follow;
+  std::string name;                     // what whom it follows calls it
   replay::Token token;                  // asked of peers, and told to them, both ways; null: none
   std::string label;                    // of marks set from outside
   uint32_t await_followers_ms = 3'000;  // take_back_tail()
@@ -61,6 +62,8 @@ class Host {
   // Run before an answer that must reflect every write already made (a mount syncs its kernel's caches here).
   void set_flush(std::function<Status()> flush) { flush_ = std::move(flush); }
   Json statistics();
+  // kDetached, with why, if it follows and has given up.
+  Status check_not_detached() const;
 
   // Waits until the connected followers have everything, at most timeout_ms.
   void say_farewell(uint32_t timeout_ms);
@@ -71,9 +74,9 @@ class Host {
   Host(const HostOptions& options, Network& network) : options_(options), network_(network) {}
   Result<Json> answer(const Json& question, const std::atomic<bool>& stopping);
   Result<Json> wait_for(const Json& question, const std::atomic<bool>& stopping);
+  Result<Json> flush_peers(const Json& question, const std::atomic<bool>& stopping);
   Status set_limits();
   Status meet_leader(const std::function<bool()>& cancelled);
-  Status check_not_detached() const;
   std::vector<journal::Vector> positions_of_peers() const;
   replay::SessionOptions session_options() const;
   Status await_peers(replay::Leader& leader, const std::function<bool()>& cancelled);

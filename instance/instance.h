@@ -114,7 +114,7 @@ class Instance final : public replay::Member {
   void set_coherence_hook(CoherenceHook* hook) { hook_.store(hook); }
 
   // Everything acknowledged so far is on the disk when it returns.
-  Status sync();
+  Status sync() override;
   // What a guest's fsync waits for: sync() in the modes kFsync and kAlways; in kNone and kLazy nothing, it
   // only orders.
   Status guest_sync();

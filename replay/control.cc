@@ -81,6 +81,7 @@ void put(schema::Control::Builder out, const Hello& hello) {
   put(to.initPosition(), hello.position);
   to.setLamport(hello.lamport);
   to.setIsNew(hello.is_new);
+  to.setName(hello.name.c_str());
 }
 void put(schema::Control::Builder out, const Refuse& refuse) {
   put(out.initRefuse(), refuse.code, refuse.reason);
@@ -140,6 +141,12 @@ void put(schema::Control::Builder out, const Challenge& challenge) {
 void put(schema::Control::Builder out, const Proof& proof) {
   out.initProof().setMac(as_kj(proof.mac));
 }
+void put(schema::Control::Builder out, const Sync&) {
+  out.setSync();
+}
+void put(schema::Control::Builder out, const Synced& synced) {
+  out.setSynced(as_kj(synced.vector.encode()));
+}
 
 // --- from bytes
 
@@ -171,6 +178,7 @@ Result<std::string> text_of(capnp::Text::Reader in, size_t limit) {
 Result<Control> hello_of(schema::Hello::Reader in) {
   if (in.getRole() > schema::Hello::Role::WRITER) return fail(Code::kUnsupported, "unknown role of a peer");
   std::string branch = TRY(text_of(in.getBranch(), kNameLimit));
+  std::string name = TRY(text_of(in.getName(), kNameLimit));
   journal::Position position = TRY(position_of(in.getPosition()));
   return Hello{.min_version = in.getMinVersion(),
                .max_version = in.getMaxVersion(),
@@ -179,7 +187,8 @@ Result<Control> hello_of(schema::Hello::Reader in) {
                .role = static_cast<Role>(in.getRole()),
                .position = std::move(position),
                .lamport = in.getLamport(),
-               .is_new = in.getIsNew()};
+               .is_new = in.getIsNew(),
+               .name = std::move(name)};
 }
 Result<Control> catch_up_of(schema::CatchUp::Reader in) {
   std::string reason = TRY(text_of(in.getReason(), kTextLimit));
@@ -252,6 +261,10 @@ Result<Control> control_of(schema::Control::Reader in) {
       return Challenge{.nonce = TRY(bytes32_of(in.getChallenge().getNonce()))};
     case Kind::PROOF:
       return Proof{.mac = TRY(bytes32_of(in.getProof().getMac()))};
+    case Kind::SYNC:
+      return Sync{};
+    case Kind::SYNCED:
+      return Synced{.vector = TRY(vector_of(in.getSynced()))};
   }
   return fail(Code::kUnsupported, fmt::format("control message of kind {}, which this version does not know",
                                               static_cast<unsigned>(in.which())));

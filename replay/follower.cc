@@ -174,6 +174,7 @@ void Follower::publish(const FollowerLink& link) {
   if (session.decision()) note_catch_up(session);
   if (session.last_resync()) status_.last_resync = session.last_resync();
   status_.received_bytes = before_.received_bytes + session.received_bytes();
+  status_.sent_bytes = before_.sent_bytes + session.sent_bytes();
   status_.batches = before_.batches + link.batches();
   status_.overwrites = before_.overwrites + link.overwrites();
   status_.checkpoints = before_.checkpoints + session.checkpoints();

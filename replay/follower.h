@@ -52,6 +52,7 @@ struct FollowerStatus {
   uint64_t catch_up_us =
       0;  // from connecting, or from falling out of step, until all of it was readable here
   uint64_t received_bytes = 0;       // over all connections
+  uint64_t sent_bytes = 0;           // likewise
   uint64_t batches = 0;              // likewise
   uint64_t overwrites = 0;           // likewise
   uint64_t checkpoints = 0;          // digests found equal, likewise

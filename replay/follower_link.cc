@@ -47,6 +47,8 @@ void FollowerLink::perform(Step step) {
   } else if (auto* group = std::get_if<ApplyGroup>(&step)) {
     done = member_.apply(group->batches);
     if (done) batches_ += group->batches.size();
+  } else if (std::holds_alternative<SyncMember>(step)) {
+    done = member_.sync();
   } else if (std::holds_alternative<BeginTree>(step)) {
     tree_.emplace(snapshot::LoadLimits{.memory_bytes = tree_limit_bytes_});
   } else if (auto* add = std::get_if<AddToTree>(&step)) {

@@ -44,7 +44,8 @@ void FollowerSession::greet() {
                       .role = Role::kFollower,
                       .position = facts_.moment.position,
                       .lamport = facts_.moment.lamport,
-                      .is_new = facts_.is_new});
+                      .is_new = facts_.is_new,
+                      .name = options.name});
 }
 
 // Before it has passed, nothing that the other end says is believed but that it goes.
@@ -115,6 +116,7 @@ void FollowerSession::handle(Incoming message) {
     steps_.push_back(SendBack{fetch->vector});
     return;
   }
+  if (std::holds_alternative<Sync>(control)) return steps_.push_back(SyncMember{});
   if (discarding_) return;
   if (auto* begin = std::get_if<SnapshotBegin>(&control)) {
     if (expect_ != Expect::kTreeBegin) return unexpected("the beginning of a snapshot");
@@ -219,6 +221,7 @@ void FollowerSession::done(const journal::Vector& applied) {
   if (installed) awaiting_tree_ = false;
   if (installed || step == index_of<ApplyGroup>())
     channel_.send(Ack{.vector = applied_, .bytes = channel_.received_bytes()});
+  if (step == index_of<SyncMember>()) channel_.send(Synced{.vector = applied_});
   note_caught_up();
 }
 

@@ -46,8 +46,9 @@ class Leader::Peer {
     std::lock_guard lock(mutex_);
     return ended_;
   }
-  PeerStatus status() const {
-    PeerStatus out = link_.status();
+  void want_synced(const journal::Vector& wanted) { link_.want_synced(wanted); }
+  PeerStatus status(bool with_lag = false) const {
+    PeerStatus out = link_.status(with_lag);
     out.peer = stream_->peer();
     out.connected_since = since_;
     return out;
@@ -187,11 +188,16 @@ void Leader::reap() {
   });
 }
 
-std::vector<PeerStatus> Leader::peers() const {
+void Leader::want_synced(const journal::Vector& wanted) {
+  std::lock_guard lock(mutex_);
+  for (const auto& peer : peers_) peer->want_synced(wanted);
+}
+
+std::vector<PeerStatus> Leader::peers(bool with_lag) const {
   std::lock_guard lock(mutex_);
   std::vector<PeerStatus> out;
   out.reserve(peers_.size() + ended_.size());
-  for (const auto& peer : peers_) out.push_back(peer->status());
+  for (const auto& peer : peers_) out.push_back(peer->status(with_lag));
   out.insert(out.end(), ended_.begin(), ended_.end());
   return out;
 }

@@ -41,7 +41,9 @@ class Leader {
   void stop();
   const Endpoint& endpoint() const { return listener_->endpoint(); }
   // Connected peers, and the last ones that ended with the reason.
-  std::vector<PeerStatus> peers() const;
+  std::vector<PeerStatus> peers(bool with_lag = false) const;
+  // Has everybody who has been sent all of `wanted`, or will be, put it on his disk (PeerStatus::synced).
+  void want_synced(const journal::Vector& wanted);
 
  private:
   class Peer;

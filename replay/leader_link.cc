@@ -13,6 +13,8 @@ namespace {
 
 static_assert(snapshot::kPieceBytes <= kTreeFrameLimit);
 
+constexpr size_t kUnackedMax = 64;
+constexpr size_t kLagBatchesMax = 20'000;  // counted, of what a peer lacks
 // Handed to one write: enough to make system calls rare, little enough to keep memory and latency bounded.
 constexpr size_t kWriteBatches = 64;
 constexpr size_t kWriteBytes = 256 << 10;
@@ -50,6 +52,7 @@ void LeaderLink::receive(ByteView bytes) {
     std::lock_guard lock(mutex_);
     session_.receive(bytes, now_ms());
     part = session_.take_fetched();
+    unacked_.acked(session_.acked());
     woken_ = true;
   }
   if (part) take_back(*part);
@@ -103,6 +106,7 @@ Result<LeaderLink::Activity> LeaderLink::step(const Write& write) {
     session_.heartbeat(ours);
   }
   if (!closed()) send_batches();
+  ask_sync_if_wanted();
   if (!closed()) {
     if (Status done = checkpoint(); !done) close(done.error());
   }
@@ -219,6 +223,7 @@ Status LeaderLink::send_snapshot(const Write& write) {
 
 void LeaderLink::send_batches() {
   size_t bytes = 0;
+  bool sent = false;
   for (size_t count = 0; cursor_ && count < kWriteBatches && bytes < kWriteBytes; ++count) {
     Result<std::optional<journal::Logged>> next = cursor_->next();
     std::lock_guard lock(mutex_);
@@ -226,9 +231,10 @@ void LeaderLink::send_batches() {
       cursor_.reset();
       return session_.restart(next.error().message());
     }
-    if (!*next) return;
+    if (!*next) break;
     const journal::Logged& logged = **next;
     session_.send_batch(logged.batch);
+    sent = true;
     bytes += logged.batch.encoded_bytes();
     sent_index_ = logged.index;
     unchecked_ = true;
@@ -238,6 +244,27 @@ void LeaderLink::send_batches() {
       unchecked_ = false;
     }
   }
+  if (!sent) return;
+  std::lock_guard lock(mutex_);
+  unacked_.sent(session_.sent(), clock_.monotonic_ns());
+}
+
+void LeaderLink::want_synced(const journal::Vector& wanted) {
+  {
+    std::lock_guard lock(mutex_);
+    if (sync_asked_.covers(wanted)) return;
+    sync_wanted_ = wanted;
+    woken_ = true;
+  }
+  changed_.notify_one();
+}
+
+void LeaderLink::ask_sync_if_wanted() {
+  std::lock_guard lock(mutex_);
+  if (!sync_wanted_ || !session_.decided() || !session_.sent().covers(*sync_wanted_)) return;
+  sync_asked_ = session_.sent();
+  sync_wanted_.reset();
+  session_.ask_sync();
 }
 
 Status LeaderLink::checkpoint() {
@@ -270,9 +297,69 @@ void LeaderLink::wait(uint32_t timeout_ms) {
   cursor_->wait(timeout_ms);
 }
 
-PeerStatus LeaderLink::status() const {
+void UnackedSince::sent(const journal::Vector& vector, uint64_t now_ns) {
+  entries_.push_back({vector, now_ns});
+  if (entries_.size() <= kUnackedMax) return;
+  size_t kept = 0;
+  for (size_t at = 0; at < entries_.size(); at += 2) entries_[kept++] = std::move(entries_[at]);
+  entries_.resize(kept);
+}
+
+void UnackedSince::acked(const journal::Vector& vector) {
+  while (!entries_.empty() && vector.covers(entries_.front().vector)) entries_.pop_front();
+}
+
+std::optional<uint64_t> UnackedSince::oldest_ns() const {
+  if (entries_.empty()) return std::nullopt;
+  return entries_.front().ns;
+}
+
+// What the journal has and the peer has not acknowledged; nothing where the journal does not reach back to
+// it.
+Lag LeaderLink::lag(const journal::Vector& acked) const {
+  Lag out;
+  journal::Journal& journal = member_.journal();
+  Result<LogIndex> from = journal.position_of(acked);
+  if (!from) {
+    out.at_least = true;
+    return out;
+  }
+  Result<uint64_t> bytes = journal.bytes_from(*from);
+  LogIndex last = journal.last();
+  if (!bytes || last < *from) return out;
+  out.batches = last - *from + 1;
+  out.bytes = *bytes;
+  auto cursor = journal.read(*from);
+  for (size_t count = 0; count < std::min<uint64_t>(out.batches, kLagBatchesMax); ++count) {
+    auto next = cursor->next();
+    if (!next || !*next) break;
+    out.operations += (*next)->batch.operation_count();
+  }
+  out.at_least = out.batches > kLagBatchesMax;
+  return out;
+}
+
+PeerStatus LeaderLink::status(bool with_lag) const {
+  PeerStatus out = status_without_lag();
+  if (!with_lag || !out.connected || !out.greeted) return out;
+  out.lag = lag(out.acked);
+  std::lock_guard lock(mutex_);
+  auto oldest_ns = unacked_.oldest_ns();
+  uint64_t now_ns = clock_.monotonic_ns();
+  if (out.lag.batches > 0 && oldest_ns) out.lag.us = (now_ns - std::min(now_ns, *oldest_ns)) / 1000;
+  return out;
+}
+
+PeerStatus LeaderLink::status_without_lag() const {
   std::lock_guard lock(mutex_);
   PeerStatus out;
+  out.name = session_.peer_name();
+  out.snapshot_bytes = session_.decision().snapshot_bytes;
+  out.suffix_bytes = session_.decision().suffix_bytes;
+  out.received_bytes = session_.received_bytes();
+  out.checkpoints = session_.checkpoints();
+  out.synced = session_.synced();
+  out.detached = session_.closed() && session_.closed()->code() == Code::kDetached;
   out.connected = !session_.closed();
   out.greeted = session_.greeted();
   out.branch = branch_;

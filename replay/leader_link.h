@@ -11,6 +11,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -24,23 +25,52 @@
 
 namespace reprise::replay {
 
+// How far a peer is behind what this instance has: what it has not said to have applied.
+struct Lag {
+  uint64_t batches = 0, operations = 0, bytes = 0;
+  bool at_least = false;  // too much to count it all: operations
+  uint64_t us = 0;        // since the oldest of what it has been sent and lacks was sent
+};
+
 // What a leader can say of a peer.
 struct PeerStatus {
   std::string peer;        // as the transport names it
   bool connected = false;  // false: it is gone, and `ended` says why
   bool greeted = false;
-  std::string branch;
+  std::string name, branch;    // what it calls itself
   Tier tier = Tier::kNothing;  // of the last catch-up
   std::string reason;
-  uint64_t sent_bytes = 0;
-  uint64_t overwrites = 0;  // snapshots sent
-  uint64_t resyncs = 0;     // of which because it was out of step or too slow
-  bool decided = false;     // how it is brought up to date
-  bool fetching = false;    // it sends what the leader lost
-  uint64_t taken_back = 0;  // batches it sent so
+  uint64_t snapshot_bytes = 0;           // estimated, when that was decided
+  std::optional<uint64_t> suffix_bytes;  // likewise, if the journal had it
+  uint64_t sent_bytes = 0, received_bytes = 0;
+  uint64_t checkpoints = 0;  // digests sent, for it to compare
+  uint64_t overwrites = 0;   // snapshots sent
+  uint64_t resyncs = 0;      // of which because it was out of step or too slow
+  bool decided = false;      // how it is brought up to date
+  bool fetching = false;     // it sends what the leader lost
+  uint64_t taken_back = 0;   // batches it sent so
   journal::Vector sent, acked;
+  journal::Vector synced;  // on its disk, as far as it was asked
+  Lag lag;
   Timestamp connected_since;
   std::string ended;
+  bool detached = false;  // it ended for good
+};
+
+// When what a peer has not acknowledged was sent. Bounded: of long lists every second entry is forgotten.
+class UnackedSince {
+ public:
+  void sent(const journal::Vector& vector, uint64_t now_ns);
+  void acked(const journal::Vector& vector);
+  // Of the oldest; nothing if there is none.
+  std::optional<uint64_t> oldest_ns() const;
+
+ private:
+  struct Entry {
+    journal::Vector vector;
+    uint64_t ns = 0;
+  };
+  std::deque<Entry> entries_;
 };
 
 class LeaderLink {
@@ -60,7 +90,10 @@ class LeaderLink {
   void wait(uint32_t timeout_ms);
   void close(Error why);
   std::optional<Error> closed() const;
-  PeerStatus status() const;  // without what only the transport knows
+  // Without what only the transport knows. With `lag`, reads the journal to count what the peer lacks.
+  PeerStatus status(bool with_lag = false) const;
+  // Has what the peer has been sent put on its disk, once it has been sent all of `wanted`.
+  void want_synced(const journal::Vector& wanted);
 
  private:
   uint64_t now_ms() { return clock_.monotonic_ns() / 1'000'000; }
@@ -72,6 +105,9 @@ class LeaderLink {
   void read_from(LogIndex index);
   void send_batches();
   Status checkpoint();
+  void ask_sync_if_wanted();
+  Lag lag(const journal::Vector& acked) const;
+  PeerStatus status_without_lag() const;
 
   Member& member_;
   Clock& clock_;
@@ -84,6 +120,9 @@ class LeaderLink {
   uint64_t overwrites_ = 0, taken_back_ = 0;
   std::string branch_;
   std::string not_taken_back_;  // why something was not
+  std::optional<journal::Vector> sync_wanted_;
+  journal::Vector sync_asked_;  // for all of this it was asked already
+  UnackedSince unacked_;
 
   // Of step() alone.
   std::unique_ptr<journal::Cursor> cursor_;

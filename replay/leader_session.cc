@@ -55,7 +55,9 @@ void LeaderSession::handle(Incoming message) {
   } else if (!greeted_) {
     channel_.close_malformed(Error(Code::kCorrupt, "expected a greeting first"));
   } else if (auto* ack = std::get_if<Ack>(control)) {
-    acked_ = ack->vector;
+    handle_ack(ack->vector, acked_);
+  } else if (auto* synced = std::get_if<Synced>(control)) {
+    handle_ack(synced->vector, synced_);
   } else if (std::holds_alternative<Heartbeat>(*control)) {
     // That it came is all it says.
   } else if (auto* fetched = std::get_if<Fetched>(control); fetched != nullptr && fetching()) {
@@ -67,6 +69,14 @@ void LeaderSession::handle(Incoming message) {
   } else {
     channel_.close_malformed(Error(Code::kCorrupt, "a follower sent what only a leader may send"));
   }
+}
+
+void LeaderSession::handle_ack(const journal::Vector& vector, journal::Vector& noted) {
+  if (!sent_.covers(vector)) {
+    return channel_.close_malformed(
+        Error(Code::kCorrupt, "the peer claims to have applied batches that were not sent to it"));
+  }
+  noted = vector;
 }
 
 void LeaderSession::handle_hello(const Hello& hello) {
@@ -181,6 +191,7 @@ void LeaderSession::end_tree(BlobId root, uint64_t bytes) {
 
 void LeaderSession::checkpoint(const journal::Position& position) {
   channel_.send(Checkpoint{.position = position});
+  ++checkpoints_;
 }
 
 void LeaderSession::close(Error why) {

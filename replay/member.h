@@ -80,6 +80,9 @@ class Member {
 
   // --- for a follower alone; called by one thread at a time
 
+  // What was applied so far is on the disk when it returns.
+  virtual Status sync() = 0;
+
   // Takes the leader's volume; called once, while volume() is zero, before anything is applied.
   virtual Status adopt_volume(VolumeId volume) = 0;
   // Applies and journals the batches in order, each whole or not at all; skips what is applied already

@@ -32,6 +32,8 @@ struct Control {
     fetched @11 :Fetched;      # a follower has sent them
     challenge @12 :Challenge;  # where there is a token: before the greeting, each way
     proof @13 :Proof;          # then: the sender knows the token
+    sync @14 :Void;            # a leader asks that everything sent so far be put on the follower's disk
+    synced @15 :Data;          # it is: a vector
   }
 }
 
@@ -45,6 +47,7 @@ struct Hello {
   position @5 :Position;
   lamport @6 :UInt64;
   isNew @7 :Bool;              # nothing was ever applied to the tree
+  name @8 :Text;               # what a follower is called, for people
 
   enum Role {
     follower @0;

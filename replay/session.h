@@ -35,7 +35,8 @@ struct SessionOptions {
   uint32_t resyncs_per_minute = 3;  // overwrites beyond the first catch-up; more is no way to keep in step
   size_t group_batches = 256;       // applied at once, at most
   size_t group_bytes = 8 << 20;
-  Token token;  // both ends must know; null: none
+  std::string name;  // what we are called as a follower, for people; at most 64 bytes
+  Token token;       // both ends must know; null: none
   Random* random = &system_random();
 };
 
@@ -134,6 +135,8 @@ class LeaderSession {
   void begin_tree(const Moment& moment, std::vector<Mark> marks);
   void count_tree_bytes(size_t framed_bytes) { channel_.count_sent(framed_bytes); }
   void end_tree(BlobId root, uint64_t bytes);
+  // Asks that what was sent so far be put on the peer's disk; synced() says when it is.
+  void ask_sync() { channel_.send(Sync{}); }
   // The position after exactly the batches sent.
   void checkpoint(const journal::Position& position);
   void close(Error why);
@@ -145,9 +148,13 @@ class LeaderSession {
   const journal::Vector& sent() const {
     return sent_;
   }  // what the peer has, once it has applied all that was sent
-  const journal::Vector& acked() const { return acked_; }  // what it says it has
+  const journal::Vector& acked() const { return acked_; }    // what it says it has
+  const journal::Vector& synced() const { return synced_; }  // and has on its disk, as far as it was asked
+  const std::string& peer_name() const { return peer_.name; }
   const CatchUpDecision& decision() const { return decision_; }
   uint64_t sent_bytes() const { return channel_.sent_bytes(); }
+  uint64_t received_bytes() const { return channel_.received_bytes(); }
+  uint64_t checkpoints() const { return checkpoints_; }  // sent, for the peer to compare digests
   uint64_t resyncs() const { return resyncs_; }
 
  private:
@@ -171,8 +178,10 @@ class LeaderSession {
   std::optional<CatchUpRequest> request_;
   ResyncBudget budget_;
   CatchUpDecision decision_;
-  journal::Vector sent_, acked_;
-  uint64_t resyncs_ = 0;
+  void handle_ack(const journal::Vector& vector, journal::Vector& noted);
+
+  journal::Vector sent_, acked_, synced_;
+  uint64_t resyncs_ = 0, checkpoints_ = 0;
 };
 
 // --- follower
@@ -195,12 +204,13 @@ struct InstallTree {
   std::vector<Mark> marks;
 };
 struct CheckPosition {};  // answered by checked() with our own position
+struct SyncMember {};     // what is applied goes to the disk
 // The leader wants what it lacks: after done(), send_back() for each batch, and end_send_back().
 struct SendBack {
   journal::Vector leader;
 };
-using Step =
-    std::variant<AdoptVolume, ApplyGroup, BeginTree, AddToTree, InstallTree, CheckPosition, SendBack>;
+using Step = std::variant<AdoptVolume, ApplyGroup, BeginTree, AddToTree, InstallTree, CheckPosition, SendBack,
+                          SyncMember>;
 
 struct FollowerFacts {
   VolumeId volume;  // zero: adopts the leader's
@@ -244,6 +254,7 @@ class FollowerSession {
   uint64_t catch_up_bytes() const { return catch_up_bytes_; }            // received for the last catch-up
   uint64_t catch_up_operations() const { return catch_up_operations_; }  // in batches received for it
   uint64_t received_bytes() const { return channel_.received_bytes(); }
+  uint64_t sent_bytes() const { return channel_.sent_bytes(); }
   const journal::Vector& leader_vector() const { return leader_vector_; }
   VolumeId leader_volume() const { return leader_volume_; }
   uint64_t checkpoints() const { return checkpoints_; }  // digests compared and found equal

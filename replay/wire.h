@@ -40,6 +40,7 @@ struct Hello {
   journal::Position position;
   uint64_t lamport = 0;
   bool is_new = false;
+  std::string name = {};  // of a follower
 };
 struct Refuse {
   Code code = Code::kDetached;
@@ -93,8 +94,14 @@ struct Challenge {
 struct Proof {
   Mac mac{};
 };
+// A leader asks that everything sent so far be on the follower's disk.
+struct Sync {};
+// It is.
+struct Synced {
+  journal::Vector vector;
+};
 using Control = std::variant<Hello, Refuse, CatchUp, SnapshotBegin, SnapshotEnd, Checkpoint, Ack, Heartbeat,
-                             Resync, Bye, Fetch, Fetched, Challenge, Proof>;
+                             Resync, Bye, Fetch, Fetched, Challenge, Proof, Sync, Synced>;
 
 // A piece of a tree's byte stream.
 struct TreeData {

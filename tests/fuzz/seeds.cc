@@ -231,7 +231,9 @@ std::vector<replay::Control> controls() {
           replay::Resync{.reason = "other digest"},
           replay::Bye{.reason = "done"},
           replay::Challenge{},
-          replay::Proof{}};
+          replay::Proof{},
+          replay::Sync{},
+          replay::Synced{.vector = position.vector}};
 }
 
 std::vector<Bytes> wire_seeds() {
@@ -266,8 +268,9 @@ std::vector<Bytes> session_seeds() {
     if (token != 0) options.token = of_follower.token = token_of_seeds();
     replay::LinkPair pair(leader, follower, options, of_follower);
     pair.record();
+    pair.leader_link().want_synced(leader.vector());
     pair.run();
-    CHECK(pair.session().caught_up());
+    CHECK(pair.session().caught_up() && follower.syncs() == 1);
     seeds.push_back({static_cast<std::byte>(128 | 15 | (is_new ? 32 : 0) | token)});
     append_bytes(seeds.back(), pair.said_to_follower());
     seeds.push_back({static_cast<std::byte>(128 | 64 | 15 | token)});

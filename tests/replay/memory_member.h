@@ -189,6 +189,12 @@ class MemoryMember final : public Member {
     std::lock_guard lock(mutex_);
     marks_.push_back(std::move(mark));
   }
+  Status sync() override {
+    ++syncs_;
+    return sync_error_ ? Status(std::unexpected(*sync_error_)) : Status();
+  }
+  size_t syncs() const { return syncs_; }
+  void fail_syncs(Error error) { sync_error_ = std::move(error); }
   Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport,
                  std::span<const Mark> marks) override {
     std::lock_guard lock(mutex_);
@@ -217,7 +223,8 @@ class MemoryMember final : public Member {
   std::vector<Mark> marks_;
   uint64_t next_inode_ = 2;
   uint32_t disturbed_ = 0;
-  std::optional<Error> apply_error_;
+  std::optional<Error> apply_error_, sync_error_;
+  std::atomic<size_t> syncs_{0};
   std::optional<uint64_t> estimated_snapshot_bytes_;
   std::optional<bool> is_new_override_;
   std::atomic<bool> diverge_always_{false};

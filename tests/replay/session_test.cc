@@ -77,6 +77,109 @@ TEST(Session, SaysNothingNeedsToBeDoneWhenNothingDoes) {
   EXPECT_EQ(again.session().catch_up_bytes(), 0u);
 }
 
+TEST(Session, PutsWhatWasSentOnTheFollowersDiskWhenAsked) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  leader.write_file("a", "a");
+  LinkPair pair(leader, follower);
+  pair.run();
+  EXPECT_TRUE(pair.leader_link().status().synced.empty());
+  leader.write_file("b", "b");
+  pair.leader_link().want_synced(leader.vector());
+  pair.leader_link().want_synced(leader.vector());  // is the same question
+  pair.run();
+  EXPECT_EQ(pair.leader_link().status().synced, leader.vector());
+  EXPECT_EQ(follower.syncs(), 1u);
+  pair.leader_link().want_synced(leader.vector());
+  pair.run();
+  EXPECT_EQ(follower.syncs(), 1u);
+  leader.write_file("c", "c");
+  journal::Vector later = leader.vector();
+  pair.leader_link().want_synced(later);
+  pair.run();
+  EXPECT_EQ(pair.leader_link().status().synced, later);
+  EXPECT_EQ(follower.syncs(), 2u);
+}
+
+TEST(Session, AFollowerWhoseDiskFailsAtThatLeavesForGood) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  leader.write_file("a", "a");
+  LinkPair pair(leader, follower);
+  pair.run();
+  follower.fail_syncs(Error(Code::kIo, "the disk is on fire"));
+  pair.leader_link().want_synced(leader.vector());
+  pair.run();
+  EXPECT_TRUE(pair.session().hopeless());
+  EXPECT_TRUE(mentions(pair.leader_link().closed(), "on fire")) << shown(pair.leader_link().closed());
+  EXPECT_TRUE(pair.leader_link().status().detached);
+  EXPECT_TRUE(pair.leader_link().status().synced.empty());
+}
+
+// Who waits for peers must be able to believe them as far as this.
+TEST(Session, APeerThatClaimsWhatItWasNotSentIsCutOff) {
+  for (bool on_disk : {false, true}) {
+    MemoryMember leader(kVolume);
+    leader.write_file("a", "a");
+    ManualClock clock;
+    LeaderLink link(leader, clock, {});
+    auto write = [](std::span<const ByteView>) { return Status(); };
+    link.receive(*encode_control(Hello{.branch = "main", .is_new = true}));
+    for (int n = 0; n < 3; ++n) ASSERT_TRUE(link.step(write));
+    link.receive(*encode_control(Ack{.vector = leader.vector()}));
+    ASSERT_FALSE(link.closed());
+    journal::Vector more = leader.vector();
+    more.set(leader.origin(), more.get(leader.origin()) + 1);
+    link.receive(on_disk ? *encode_control(Synced{.vector = more}) : *encode_control(Ack{.vector = more}));
+    EXPECT_TRUE(mentions(link.closed(), "not sent")) << shown(link.closed());
+  }
+}
+
+TEST(Session, SaysHowFarAPeerIsBehindAndWhatItIsCalled) {
+  MemoryMember leader(kVolume), follower(VolumeId{});
+  leader.write_file("a", "a");
+  SessionOptions named;
+  named.name = "copy-1";
+  LinkPair pair(leader, follower, {}, named);
+  pair.run();
+  PeerStatus status = pair.leader_link().status(true);
+  EXPECT_EQ(status.name, "copy-1");
+  EXPECT_EQ(status.lag.batches, 0u);
+  EXPECT_EQ(status.lag.us, 0u);
+  EXPECT_EQ(status.checkpoints, pair.session().checkpoints());
+  EXPECT_EQ(status.sent_bytes, pair.session().received_bytes());
+  EXPECT_EQ(status.received_bytes, pair.session().sent_bytes());
+  for (int n = 0; n < 10; ++n) leader.write_file("f" + std::to_string(n), std::string(1000, 'x'));
+  pair.step_leader();  // sent; the follower does not read
+  pair.clock().advance_ms(250);
+  leader.write_file("later", "x");  // not even sent
+  status = pair.leader_link().status(true);
+  EXPECT_EQ(status.lag.batches, 11u);
+  EXPECT_EQ(status.lag.operations, 22u);
+  EXPECT_GT(status.lag.bytes, 10'000u);
+  EXPECT_FALSE(status.lag.at_least);
+  EXPECT_EQ(status.lag.us, 250'000u);
+  pair.run();
+  EXPECT_EQ(pair.leader_link().status(true).lag.batches, 0u);
+}
+
+TEST(UnackedSince, KnowsTheOldestHoweverMuchWasSent) {
+  UnackedSince unacked;
+  auto at = [](Lsn lsn) {
+    journal::Vector vector;
+    vector.set({.hi = 1, .lo = 1}, lsn);
+    return vector;
+  };
+  EXPECT_FALSE(unacked.oldest_ns());
+  for (Lsn lsn = 1; lsn <= 10'000; ++lsn) unacked.sent(at(lsn), lsn * 10);
+  EXPECT_EQ(unacked.oldest_ns(), 10u);
+  unacked.acked(at(5'000));
+  // Some are forgotten: never before what is still there, and not for ever after it.
+  ASSERT_TRUE(unacked.oldest_ns());
+  EXPECT_GT(*unacked.oldest_ns(), 50'000u);
+  EXPECT_LE(*unacked.oldest_ns(), 100'000u);
+  unacked.acked(at(10'000));
+  EXPECT_FALSE(unacked.oldest_ns());
+}
+
 // --- a leader that lost its tail
 
 TEST(TakeBack, ALeaderTakesItsLostTailBackFromAFollowerAndOverwritesNobody) {

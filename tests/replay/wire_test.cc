@@ -71,6 +71,9 @@ TEST(Wire, ControlMessagesComeBackAsTheyWent) {
   EXPECT_EQ(round_trip(Checkpoint{.position = position_of(6)}).position, position_of(6));
   EXPECT_EQ(round_trip(Ack{.vector = position_of(6).vector, .bytes = 77}).bytes, 77u);
   EXPECT_EQ(round_trip(Heartbeat{.vector = position_of(6).vector}).vector, position_of(6).vector);
+  EXPECT_EQ(round_trip(Hello{.name = "relay-1"}).name, "relay-1");
+  EXPECT_EQ(round_trip(Synced{.vector = position_of(6).vector}).vector, position_of(6).vector);
+  round_trip(Sync{});
   EXPECT_EQ(round_trip(Challenge{.nonce = {std::byte{1}, std::byte{2}}}).nonce[1], std::byte{2});
   EXPECT_EQ(round_trip(Proof{.mac = {std::byte{3}}}).mac[0], std::byte{3});
 }

@@ -60,6 +60,7 @@ class Command {
 // Each registers one subcommand.
 void add_run(Command& reprise);
 void add_mount(Command& reprise);
+void add_serve(Command& reprise);
 void add_exec(Command& reprise);
 void add_log(Command& reprise);
 void add_replay(Command& reprise);
@@ -74,6 +75,7 @@ void add_ls(Command& reprise);
 void add_cat(Command& reprise);
 void add_mark(Command& reprise);
 void add_wait_for(Command& reprise);
+void add_flush(Command& reprise);
 void add_stat(Command& reprise);
 void add_verify(Command& reprise);
 void add_repair(Command& reprise);

@@ -2,6 +2,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
+
 #include "instance/control.h"
 #include "instance/host.h"
 #include "instance/instance.h"
@@ -14,6 +17,8 @@ namespace {
 struct Options {
   std::string what;
   std::string name;
+  std::vector<std::string> peers;
+  bool synced = false;
   double timeout_s = 30;
   bool json = false;
 };
@@ -103,6 +108,49 @@ Result<int> wait_for(const Options& options) {
   return kDone;
 }
 
+// A number of peers, or the names of some.
+Result<nlohmann::json> flush_question(const Options& options) {
+  nlohmann::json question = {{"ask", "flush"}, {"synced", options.synced}};
+  question["timeout_ms"] = static_cast<uint64_t>(options.timeout_s * 1000);
+  if (options.peers.empty()) return question;
+  const std::string& first = options.peers.front();
+  uint64_t count = 0;
+  const char* end = first.data() + first.size();
+  auto [rest, error] = std::from_chars(first.data(), end, count);
+  bool is_number = error == std::errc() && rest == end;
+  if (is_number && (count == 0 || options.peers.size() > 1)) {
+    return fail(Code::kInvalidArgument,
+                fmt::format("--peers {}: expected one number, at least 1, or names", printable(first)));
+  }
+  for (const std::string& name : options.peers)
+    if (!is_number) TRY(store::Store::check_name("peer", name));
+  if (is_number) {
+    question["count"] = count;
+  } else {
+    question["names"] = options.peers;
+  }
+  return question;
+}
+
+Result<int> flush(const Options& options) {
+  nlohmann::json question = TRY(flush_question(options));
+  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  if (!open.live) {
+    complain(
+        fmt::format("{}: branch {} is not live: nobody follows it", open.target.store, open.target.branch));
+    return kNo;
+  }
+  auto wait_ms = static_cast<uint32_t>(std::min(options.timeout_s * 1000 + 10'000, 2e9));
+  auto answer = ask_live(open, question, wait_ms);
+  if (!answer && (answer.error().code() == Code::kTimeout || answer.error().code() == Code::kNotFound)) {
+    complain(answer.error().message());
+    return kNo;
+  }
+  if (!answer) return std::unexpected(answer.error());
+  fmt::print("{}\n", options.json ? answer->dump() : (*answer)["position"].get<std::string>());
+  return kDone;
+}
+
 Result<nlohmann::json> stat_stopped(const OpenTarget& open) {
   Progress progress("replaying");
   instance::State state = TRY(open.state(std::ref(progress)));
@@ -176,6 +224,22 @@ void add_wait_for(Command& reprise) {
   command.number("--timeout", options->timeout_s, 0, 1e6, "seconds");
   command.flag("--json", options->json, "what was reached, as JSON");
   command.does([options] { return wait_for(*options); });
+}
+
+void add_flush(Command& reprise) {
+  auto options = std::make_shared<Options>();
+  Command command = reprise.subcommand("flush",
+                                       "Wait until peers have applied what has been written so far; prints "
+                                       "that position. Exit 1 if they have not "
+                                       "in time, or nobody follows; 3 at once if a peer has gone for good");
+  command.required("store", options->what, "STORE[:BRANCH]");
+  command.options(
+      "--peers", options->peers,
+      "how many peers, or the name of one, which may be given again (default: all that are connected)");
+  command.flag("--synced", options->synced, "and have it on their disks");
+  command.number("--timeout", options->timeout_s, 0, 1e6, "seconds");
+  command.flag("--json", options->json, "the position and who has it, as JSON");
+  command.does([options] { return flush(*options); });
 }
 
 void add_stat(Command& reprise) {

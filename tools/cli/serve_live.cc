@@ -19,6 +19,7 @@ namespace {
 
 constexpr uint32_t kContact_ms = 10'000;  // a new follower's patience
 constexpr uint32_t kFarewell_ms = 5'000;  // how long the end waits for connected followers to have everything
+constexpr size_t kPeerNameMax = 60;       // bytes
 constexpr int kEndingSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
 Result<journal::Durability> durability_of(const std::string& name) {
@@ -60,6 +61,19 @@ Result<uint64_t> count(const char* option, const std::string& text) {
   if (error == std::errc() && rest == end && number > 0) return number;
   return fail(Code::kInvalidArgument,
               fmt::format("{}: expected a whole number, at least 1, found \"{}\"", option, printable(text)));
+}
+
+// The folder's name, as far as a peer may be called so.
+std::string name_of_store(const std::string& store) {
+  std::error_code ignored;
+  std::string name = std::filesystem::absolute(store, ignored).lexically_normal().filename().string();
+  for (char& c : name) {
+    const char inside[] = {'a', c};
+    if (!store::Store::check_name("peer", std::string_view(inside, sizeof inside))) c = '_';
+  }
+  if (name.size() > kPeerNameMax) name.resize(kPeerNameMax);
+  if (!store::Store::check_name("peer", name)) name.insert(name.begin(), '_');
+  return name;
 }
 
 // The first line of a file.
@@ -164,6 +178,8 @@ void add_live_options(Command& command, LiveOptions& options) {
       "for that may have what the disk lost, before the command starts");
   command.option("--follow", options.follow,
                  "follow the instance that listens there, read-only: unix:PATH or tcp:HOST:PORT");
+  command.option("--name", options.name,
+                 "what whom this one follows calls it, in `stat` and `flush` (default: the store's folder)");
   command.option(
       "--token-file", options.token_file,
       "the first line of this file is a secret that whoever connects, or is connected to, must know "
@@ -260,6 +276,8 @@ Result<instance::HostOptions> host_options(const LiveOptions& options, const Tar
   } else if (!options.volume_inodes.empty()) {
     host.volume_inodes = TRY(count("--volume-inodes", options.volume_inodes));
   }
+  if (!options.name.empty()) TRY(store::Store::check_name("peer", options.name));
+  host.name = options.name.empty() ? name_of_store(target.store) : options.name;
   if (!options.token_file.empty()) host.token = TRY(read_token(options.token_file));
   if (!options.listen.empty()) host.listen = TRY(Endpoint::parse(options.listen));
   if (!options.follow.empty()) host.follow = TRY(Endpoint::parse(options.follow));
@@ -284,14 +302,13 @@ sigset_t signals_that_end() {
   return signals;
 }
 
-Result<int> serve_live(const instance::HostOptions& settings, ServedMount mount,
-                       const std::function<int(fuse::Server&)>& body) {
-  auto opened = instance::Host::open(settings);
-  if (!opened) {
-    ::close(mount.fuse_fd);
-    return std::unexpected(opened.error());
-  }
-  auto host = std::move(*opened);
+namespace {
+
+// Opens the instance and has it served; what was made for nothing goes again. `serving` says in its second
+// argument that it was not for nothing.
+Result<int> live(const instance::HostOptions& settings,
+                 const std::function<Result<int>(instance::Host&, bool&)>& serving) {
+  auto host = TRY(instance::Host::open(settings));
   instance::Instance& instance = host->instance();
   const journal::Recovery& recovery = instance.open_report().recovery;
   if (recovery.cut_bytes > 0) {
@@ -301,10 +318,9 @@ Result<int> serve_live(const instance::HostOptions& settings, ServedMount mount,
   bool started = false;
   Result<int> status = kFailed;
   if (auto taken_back = host->take_back_tail([] { return pending_signal().has_value(); }); taken_back) {
-    status = serve(*host, settings.label, mount, body, started);
+    status = serving(*host, started);
   } else {
     status = std::unexpected(taken_back.error());
-    ::close(mount.fuse_fd);
   }
   // A follower that has been given a state may keep it; all else that was made for nothing goes again.
   bool empty = host->made_store() && instance.store() != nullptr && !started &&
@@ -324,6 +340,35 @@ Result<int> serve_live(const instance::HostOptions& settings, ServedMount mount,
   }
   TRY(std::move(closed));
   return status;
+}
+
+}  // namespace
+
+Result<int> serve_live(const instance::HostOptions& settings, ServedMount mount,
+                       const std::function<int(fuse::Server&)>& body) {
+  bool taken = false;
+  auto status = live(settings, [&](instance::Host& host, bool& started) {
+    taken = true;
+    return serve(host, settings.label, mount, body, started);
+  });
+  if (!taken) ::close(mount.fuse_fd);
+  return status;
+}
+
+Result<int> serve_alone(const instance::HostOptions& settings,
+                        const std::function<int(instance::Host&)>& body) {
+  return live(settings, [&](instance::Host& host, bool& started) -> Result<int> {
+    auto connected = host.connect(kContact_ms, [] { return pending_signal().has_value(); });
+    int status = kDone;
+    if (connected) {
+      started = true;
+      status = body(host);
+      host.say_farewell(kFarewell_ms);
+    }
+    host.stop();
+    TRY(std::move(connected));
+    return status;
+  });
 }
 
 }  // namespace reprise::cli

@@ -1,5 +1,6 @@
-// What `run` and `mount` have in common: an instance that is live in this process and served to a mount. How
-// the mount is made, and what happens in it, is theirs. Threads: all from the one that runs the command.
+// What `run`, `mount` and `serve` have in common: an instance that is live in this process, for `run` and
+// `mount` served to a mount. How the mount is made, and what happens in it, is theirs. Threads: all from the
+// one that runs the command.
 #pragma once
 
 #include <signal.h>
@@ -17,13 +18,13 @@
 namespace reprise::cli {
 
 struct LiveOptions {
-  std::string store, listen, follow, token_file, label, durability = "fsync", journal_limit, journal_age,
-                                                        store_limit, snapshots, snapshot_age, volume_size,
-                                                        volume_inodes;
+  std::string store, listen, follow, name, token_file, label,
+      durability = "fsync", journal_limit, journal_age, store_limit, snapshots, snapshot_age, volume_size,
+      volume_inodes;
   double await_followers_s = 3;
 };
 
-// --listen, --await-followers, --follow, --token-file, --label, --durability, and what is kept:
+// --listen, --await-followers, --follow, --name, --token-file, --label, --durability, and what is kept:
 // --journal-limit, --journal-age, --store-limit, --snapshots and --snapshot-age; --volume-size and
 // --volume-inodes.
 void add_live_options(Command& command, LiveOptions& options);
@@ -51,6 +52,10 @@ struct ServedMount {
 // that comes before `body` begins ends it all, with 128 + its number.
 Result<int> serve_live(const instance::HostOptions& settings, ServedMount mount,
                        const std::function<int(fuse::Server&)>& body);
+
+// The same without a mount: connects, and lets `body` do what it is all for.
+Result<int> serve_alone(const instance::HostOptions& settings,
+                        const std::function<int(instance::Host&)>& body);
 
 // Has the kernel write back what is only in its caches (shared mappings). The mount is seen through the eyes
 // of a process that has it; once that is gone nothing can be dirty any more.
