@@ -8,6 +8,7 @@ namespace reprise::instance {
 namespace {
 
 constexpr uint32_t kMessageLimit = 16 << 20;
+constexpr uint32_t kForever_ms = UINT32_MAX;
 constexpr uint32_t kPatience_ms = 10'000;  // for a message that has begun
 
 Status read_exactly(Stream& stream, ByteSpan into, uint32_t timeout_ms) {
@@ -94,7 +95,12 @@ void ControlServer::accept_all() {
 
 void ControlServer::answer(Stream& stream) {
   auto question = receive(stream, kPatience_ms);
-  Result<Json> answer = question ? handler_(*question, stopping_) : std::unexpected(question.error());
+  Say say = [&](const Json& part) -> Status {
+    TRY(send(stream, {{"part", part}}));
+    TRY(receive(stream, kForever_ms));  // stop() ends it
+    return {};
+  };
+  Result<Json> answer = question ? handler_(*question, stopping_, say) : std::unexpected(question.error());
   Json message;
   if (answer) {
     message["answer"] = *answer;
@@ -106,10 +112,17 @@ void ControlServer::answer(Stream& stream) {
   (void)send(stream, message);
 }
 
-Result<Json> ask(Network& network, const std::string& path, const Json& question, uint32_t timeout_ms) {
+Result<Json> ask(Network& network, const std::string& path, const Json& question, uint32_t timeout_ms,
+                 const TakePart& take) {
   auto stream = TRY(network.connect({Endpoint::Kind::kUnix, path}, kPatience_ms));
   TRY(send(*stream, question));
   Json message = TRY(receive(*stream, timeout_ms));
+  for (; message.contains("part"); message = TRY(receive(*stream, timeout_ms))) {
+    if (!take) return fail(Code::kCorrupt, path + ": an answer in parts where one was expected");
+    TRY(take(message["part"]));
+    if (!send(*stream, {{"ask", "more"}}))
+      return fail(Code::kUnreachable, path + ": the other side has gone before it had said everything");
+  }
   if (message.contains("answer")) return message["answer"];
   const Json& error = message.contains("error") ? message["error"] : Json();
   if (!error.is_object() || !error.contains("code") || !error["code"].is_number_integer() ||

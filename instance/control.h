@@ -1,6 +1,7 @@
 // Control: how another process asks a live instance something: a Unix socket in its store, one question and
 // one answer a connection, both a length (u32) and JSON. Who may open the store's folder may ask; answers
-// come from a handler.
+// come from a handler. An answer may be told in parts before it ends, at the pace of who asked: each part
+// waits until he asks for more.
 //
 // Threads: the handler is called on a thread per connection. stop() (or destruction) returns when all have
 // ended; a handler that waits looks at `stopping` meanwhile.
@@ -24,7 +25,10 @@ using Json = nlohmann::json;
 
 class ControlServer {
  public:
-  using Handler = std::function<Result<Json>(const Json& question, const std::atomic<bool>& stopping)>;
+  // Sends a part, and waits until more is asked for. An error: nobody listens any more.
+  using Say = std::function<Status(const Json& part)>;
+  using Handler =
+      std::function<Result<Json>(const Json& question, const std::atomic<bool>& stopping, const Say& say)>;
 
   static Result<std::unique_ptr<ControlServer>> listen(Network& network, const std::string& path,
                                                        Handler handler);
@@ -51,7 +55,10 @@ class ControlServer {
 };
 
 // Asks and waits for the answer, at most timeout_ms. kUnreachable when no live instance listens at path; an
-// error that the handler gave comes back as it was.
-Result<Json> ask(Network& network, const std::string& path, const Json& question, uint32_t timeout_ms);
+// error that the handler gave comes back as it was. Parts of an answer go to `take`, which may end it all;
+// timeout_ms is for each.
+using TakePart = std::function<Status(const Json& part)>;
+Result<Json> ask(Network& network, const std::string& path, const Json& question, uint32_t timeout_ms,
+                 const TakePart& take = nullptr);
 
 }  // namespace reprise::instance

@@ -6,11 +6,13 @@
 #include <algorithm>
 
 #include "instance/flush.h"
+#include "instance/watch.h"
 
 namespace reprise::instance {
 namespace {
 
 constexpr uint32_t kWaitSlice_ms = 50;
+constexpr uint32_t kWatchSlice_ms = 250, kWatchQuiet_ms = 1000;
 constexpr uint64_t kLook_ns = 2'000'000;  // between looks at what peers have
 constexpr uint32_t kGreeting_ms = 1000;   // a leader that is there has answered by then
 constexpr uint32_t kRetry_ms = 1200;  // a follower that is there has tried again by then (FollowerOptions)
@@ -82,6 +84,18 @@ Json journal_json(const journal::Journal& journal) {
 Json mark_json(const store::MarkRecord& mark) {
   return {
       {"name", mark.name}, {"branch", mark.branch}, {"log_index", mark.log_index}, {"position", mark.token}};
+}
+
+Json watched_json(const Watched& seen) {
+  Json json = {{"overrun", seen.overrun}, {"changes", Json::array()}};
+  for (const PathChange& change : seen.changes) {
+    Json one = {{"kind", kind_name(change.kind)}, {"path", printable(change.path)}};
+    if (!change.from.empty()) one["from"] = printable(change.from);
+    if (change.content) one["content"] = true;
+    if (change.attributes) one["attributes"] = true;
+    json["changes"].push_back(std::move(one));
+  }
+  return json;
 }
 
 std::string text_of(const Json& question, const char* key) {
@@ -233,9 +247,10 @@ Status Host::connect(uint32_t contact_timeout_ms, const std::function<bool()>& c
                                          {.session = session_options()}));
   }
   std::string path = instance_->store()->control_socket_path(options_.instance.branch);
-  control_ = TRY(
-      ControlServer::listen(network_, path, [this](const Json& question, const std::atomic<bool>& stopping) {
-        return answer(question, stopping);
+  control_ = TRY(ControlServer::listen(
+      network_, path,
+      [this](const Json& question, const std::atomic<bool>& stopping, const ControlServer::Say& say) {
+        return answer(question, stopping, say);
       }));
   keeper_ = std::make_unique<Keeper>(*instance_, [this] { return positions_of_peers(); });
   return {};
@@ -374,7 +389,24 @@ Result<Json> Host::flush_peers(const Json& question, const std::atomic<bool>& st
   }
 }
 
-Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stopping) {
+// Nothing is said for a while where nothing changes; a part without changes then shows whether somebody still
+// listens.
+Result<Json> Host::watch(const std::atomic<bool>& stopping, const ControlServer::Say& say) {
+  auto watch = TRY(Watch::begin(*instance_));
+  TRY(say({{"began", TRY(instance_->token_of(TRY(instance_->settle())))}}));
+  for (uint32_t quiet_ms = 0;;) {
+    Watched seen = TRY(watch->next(kWatchSlice_ms));
+    if (stopping) return fail(Code::kCancelled, "the instance is closing");
+    bool silent = seen.changes.empty() && !seen.overrun;
+    quiet_ms = silent ? quiet_ms + kWatchSlice_ms : 0;
+    if (silent && quiet_ms < kWatchQuiet_ms) continue;
+    TRY(say(watched_json(seen)));
+    quiet_ms = 0;
+  }
+}
+
+Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stopping,
+                          const ControlServer::Say& say) {
   std::string what = text_of(question, "ask");
   if (what == "wait-for") return wait_for(question, stopping);
   if (what == "stat") {
@@ -384,6 +416,7 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
     json["digest"] = moment.position.digest.to_string();
     return json;
   }
+  if (what == "watch") return watch(stopping, say);
   if (what == "flush") return flush_peers(question, stopping);
   // The rest speaks of everything that was written before it was asked.
   if (flush_) TRY(flush_());

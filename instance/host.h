@@ -72,7 +72,8 @@ class Host {
 
  private:
   Host(const HostOptions& options, Network& network) : options_(options), network_(network) {}
-  Result<Json> answer(const Json& question, const std::atomic<bool>& stopping);
+  Result<Json> answer(const Json& question, const std::atomic<bool>& stopping, const ControlServer::Say& say);
+  Result<Json> watch(const std::atomic<bool>& stopping, const ControlServer::Say& say);
   Result<Json> wait_for(const Json& question, const std::atomic<bool>& stopping);
   Result<Json> flush_peers(const Json& question, const std::atomic<bool>& stopping);
   Status set_limits();

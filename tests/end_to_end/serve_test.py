@@ -1,4 +1,5 @@
 """`serve`, and what is asked of an instance that others follow: flush, wait-for, stat."""
+import json
 import signal
 import subprocess
 import time
@@ -147,6 +148,60 @@ class Serve(EndToEnd):
         self.assertIn("detached", self.refused("wait-for", self.b, "never", "--timeout", 30, status=3))
         self.assertLess(time.monotonic() - begin, 10)
         self.assertIn("volume", self.end(follower))
+
+    def watch(self, store):
+        """A `reprise watch --json` that has begun."""
+        process = subprocess.Popen([REPRISE, "watch", str(store), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.served.append(process)
+        self.assertEqual(json.loads(process.stdout.readline())["kind"], "began")
+        return process
+
+    def test_watch(self):
+        self.assertIn("no store", self.refused("watch", self.a, status=3))
+        leader = self.leader()
+        self.serve(self.b, "--follow", self.endpoint(self.a), listen=False)
+        watchers = [self.watch(store) for store in (self.a, self.b)]
+        leader.sh("echo one > file; mkdir dir; mv file dir/moved; printf 'a\\tb' > 'odd name'; rm 'odd name'; ln -s x link; chmod 700 dir")
+        leader.do("open('last', 'w').close()")
+        for watcher in watchers:
+            seen = []
+            while not seen or seen[-1]["path"] != "/last":
+                seen.append(json.loads(watcher.stdout.readline()))
+            # However they were taken together, one after the other they lead to what is there now.
+            there = set()
+            for change in seen:
+                if change["kind"] == "created":
+                    there.add(change["path"])
+                elif change["kind"] == "removed":
+                    there.remove(change["path"])
+                elif change["kind"] == "renamed":
+                    there.remove(change["from"])
+                    there.add(change["path"])
+                else:
+                    self.assertEqual(change["kind"], "changed")
+            self.assertEqual(there, {"/dir", "/dir/moved", "/link", "/last"}, seen)
+        # One that does not read holds up nobody, and what it missed is told as little as can be.
+        watchers[0].send_signal(signal.SIGSTOP)
+        leader.do("for i in range(3000):\n    with open(f'f{i % 3}', 'w') as f: f.write('x' * 1000)")
+        leader.do("open('the end', 'w').close()")
+        watchers[0].send_signal(signal.SIGCONT)
+        lines = 0
+        while json.loads(watchers[0].stdout.readline()).get("path") != "/the end":
+            lines += 1
+        self.assertLess(lines, 1000)
+        # One that is killed leaves nothing behind but the others.
+        watchers[0].kill()
+        text = subprocess.Popen([REPRISE, "watch", str(self.b)], stdout=subprocess.PIPE, text=True)
+        self.served.append(text)
+        time.sleep(0.5)
+        leader.do("import os\nos.rename('last', 'renamed')")
+        self.assertEqual(text.stdout.readline(), "renamed /last -> /renamed\n")
+        leader.end()
+        self.end(self.served[0])
+        for watcher in (watchers[1], text):
+            watcher.communicate(timeout=TIMEOUT_S)
+            self.assertEqual(watcher.returncode, 0)
+        self.assertIn("not live", self.refused("watch", self.a, status=1))
 
     def test_stat_says_how_peers_are(self):
         leader = self.leader()

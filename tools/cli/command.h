@@ -76,6 +76,7 @@ void add_cat(Command& reprise);
 void add_mark(Command& reprise);
 void add_wait_for(Command& reprise);
 void add_flush(Command& reprise);
+void add_watch(Command& reprise);
 void add_stat(Command& reprise);
 void add_verify(Command& reprise);
 void add_repair(Command& reprise);

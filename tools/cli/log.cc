@@ -6,10 +6,10 @@
 #include <ctime>
 #include <filesystem>
 
+#include "instance/path_index.h"
 #include "instance/snapshots.h"
 #include "journal/segment_reader.h"
 #include "tools/cli/command.h"
-#include "tools/cli/path_index.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {
@@ -27,7 +27,7 @@ struct Line {
   nlohmann::json detail = nlohmann::json::object();
 };
 
-Line describe(const fs::Operation& operation, const PathIndex& paths) {
+Line describe(const fs::Operation& operation, const instance::PathIndex& paths) {
   Line line;
   std::visit(
       [&](const auto& op) {
@@ -81,7 +81,7 @@ std::string time_text(Timestamp time) {
 
 class Printer {
  public:
-  Printer(const Options& options, PathIndex paths) : options_(options), paths_(std::move(paths)) {}
+  Printer(const Options& options, instance::PathIndex paths) : options_(options), paths_(std::move(paths)) {}
 
   void print(const journal::Logged& logged, bool within) {
     const journal::BatchHeader& header = logged.batch.header();
@@ -128,23 +128,23 @@ class Printer {
   }
 
   const Options& options_;
-  PathIndex paths_;
+  instance::PathIndex paths_;
 };
 
 // What inodes are called before batch `first`, with which the journal begins: as a snapshot of that moment
 // says, or one of a later moment and the operations in between.
-Result<PathIndex> names_before(OpenTarget& open, LogIndex first) {
-  if (first <= 1) return PathIndex();
+Result<instance::PathIndex> names_before(OpenTarget& open, LogIndex first) {
+  if (first <= 1) return instance::PathIndex();
   auto state = instance::state_at(*open.store, open.target.branch, first - 1);
-  if (state) return PathIndex(state->head);
+  if (state) return instance::PathIndex(state->head);
   if (state.error().code() != Code::kGap) return std::unexpected(state.error());
   std::optional<store::SnapshotRecord> base;
   for (store::SnapshotRecord& record : TRY(open.store->catalogue().snapshots())) {
     bool nearer = !base || record.log_index < base->log_index;
     if (record.branch == open.target.branch && record.log_index >= first && nearer) base = std::move(record);
   }
-  if (!base) return PathIndex();
-  PathIndex paths(TRY(instance::load_snapshot(*open.store, *base)));
+  if (!base) return instance::PathIndex();
+  instance::PathIndex paths(TRY(instance::load_snapshot(*open.store, *base)));
   // Whole segments are trimmed: not much more than one lies between.
   std::vector<journal::Batch> between;
   instance::History history = TRY(instance::History::open(*open.store, open.target.branch));
@@ -170,7 +170,7 @@ Result<int> log_store(const Options& options) {
   std::optional<LogIndex> until = TRY(resolve(options.until.empty() ? open.target.position : options.until));
   instance::History history = TRY(instance::History::open(*open.store, open.target.branch));
   LogIndex first = history.cursor().first();
-  PathIndex paths = TRY(names_before(open, first));
+  instance::PathIndex paths = TRY(names_before(open, first));
   if (first > 1) {
     complain(fmt::format("{}: history begins at batch {}; {}", options.what.front(), first,
                          history.cursor().begins_anew() ? "what was there before has been overwritten"
@@ -196,7 +196,7 @@ Result<int> log_segments(const Options& options) {
     return fail(Code::kInvalidArgument,
                 "--since and --until need a store: single segments have no marks or branches");
   }
-  Printer printer(options, PathIndex());
+  Printer printer(options, instance::PathIndex());
   for (const std::string& path : options.what) {
     size_t slash = path.rfind('/');
     auto directory = TRY(
