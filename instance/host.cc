@@ -177,8 +177,9 @@ Host::~Host() {
 Status Host::take_back_tail(const std::function<bool()>& cancelled) {
   const uint32_t timeout_ms = options_.await_followers_ms;
   if (!options_.listen || timeout_ms == 0 || !instance_->may_take_back()) return {};
-  spdlog::warn("{}: was not closed cleanly; waiting up to {:.1f} s for followers that may have what was lost",
-               options_.store_path, static_cast<double>(timeout_ms) / 1000);
+  spdlog::warn("{}: {}; waiting up to {:.1f} s for followers that may have more", options_.store_path,
+               instance_->was_promoted() ? "was a follower" : "was not closed cleanly",
+               static_cast<double>(timeout_ms) / 1000);
   // A leader of its own: those who come now come again when guests are let in.
   auto leader = TRY(replay::Leader::listen(network_, *options_.listen, *instance_, options_.instance.clock,
                                            {.session = session_options()}));
@@ -187,8 +188,8 @@ Status Host::take_back_tail(const std::function<bool()>& cancelled) {
   leader->stop();
   taken_back_ = instance_->journal().last() - before;
   if (*taken_back_ > 0) {
-    spdlog::warn("{}: took back {} batches that followers had and this disk had lost", options_.store_path,
-                 *taken_back_);
+    spdlog::warn("{}: took back {} batches that followers had and this disk {}", options_.store_path,
+                 *taken_back_, instance_->was_promoted() ? "had not" : "had lost");
   }
   return {};
 }
@@ -389,6 +390,23 @@ Result<Json> Host::flush_peers(const Json& question, const std::atomic<bool>& st
   }
 }
 
+Result<Json> Host::promote() {
+  if (!instance_->follower()) {
+    return fail(
+        Code::kInvalidArgument,
+        fmt::format("{}: expected a follower to promote, found one that writes", options_.store_path));
+  }
+  if (!may_promote_) {
+    return fail(
+        Code::kUnsupported,
+        fmt::format("{0}: is mounted, for reading: end what runs in it, `reprise promote {0}`, and begin it "
+                    "again without --follow; what `serve` serves can be promoted as it is",
+                    options_.store_path));
+  }
+  promoted_ = true;
+  return Json{{"position", TRY(instance_->token_of(TRY(instance_->settle())))}};
+}
+
 // Nothing is said for a while where nothing changes; a part without changes then shows whether somebody still
 // listens.
 Result<Json> Host::watch(const std::atomic<bool>& stopping, const ControlServer::Say& say) {
@@ -417,6 +435,7 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
     return json;
   }
   if (what == "watch") return watch(stopping, say);
+  if (what == "promote") return promote();
   if (what == "flush") return flush_peers(question, stopping);
   // The rest speaks of everything that was written before it was asked.
   if (flush_) TRY(flush_());

@@ -6,6 +6,7 @@
 // stop and close from one thread.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -61,6 +62,10 @@ class Host {
   void add_statistics(std::function<void(Json&)> add) { more_statistics_ = std::move(add); }
   // Run before an answer that must reflect every write already made (a mount syncs its kernel's caches here).
   void set_flush(std::function<Status()> flush) { flush_ = std::move(flush); }
+  // Whoever drives this closes it, makes the branch the one that writes (instance::promote), and opens it
+  // again, when promotion_asked() says so. Without it nobody may ask.
+  void allow_promotion() { may_promote_ = true; }
+  bool promotion_asked() const { return promoted_.load(); }
   Json statistics();
   // kDetached, with why, if it follows and has given up.
   Status check_not_detached() const;
@@ -74,6 +79,7 @@ class Host {
   Host(const HostOptions& options, Network& network) : options_(options), network_(network) {}
   Result<Json> answer(const Json& question, const std::atomic<bool>& stopping, const ControlServer::Say& say);
   Result<Json> watch(const std::atomic<bool>& stopping, const ControlServer::Say& say);
+  Result<Json> promote();
   Result<Json> wait_for(const Json& question, const std::atomic<bool>& stopping);
   Result<Json> flush_peers(const Json& question, const std::atomic<bool>& stopping);
   Status set_limits();
@@ -94,6 +100,8 @@ class Host {
   std::optional<uint64_t> taken_back_;  // batches; nullopt: nobody was waited for
   std::function<void(Json&)> more_statistics_;
   std::function<Status()> flush_;
+  bool may_promote_ = false;
+  std::atomic<bool> promoted_{false};
 };
 
 }  // namespace reprise::instance

@@ -15,6 +15,8 @@
 namespace reprise::instance {
 namespace {
 
+// Among a branch's writers: whoever wrote before it was promoted.
+constexpr OriginId kAnyOrigin{};
 constexpr LogIndex kPassed = 0;  // log index of a mark that lies before everything kept here
 
 // To a head under the filesystem's lock, and to its recorder.
@@ -206,6 +208,17 @@ Status Instance::begin_writing() {
   // On the disk: from here on a missing journal is noticed.
   TRY(sync());
   return store_->catalogue().raise_durable_hint(options_.branch, journal_->durable());
+}
+
+Status promote(store::Store& store, const std::string& branch, const store::LockHolder& holder) {
+  if (store.path().empty()) return fail(Code::kUnsupported, "a store in memory cannot be promoted");
+  TRY(find_branch(store, branch));
+  auto lock = TRY(store.lock_branch(branch, holder));
+  return store.catalogue().update_branch(branch, [&](store::BranchRecord& record) {
+    if (std::ranges::find(record.writers, kAnyOrigin) != record.writers.end()) return;
+    if (record.writers.size() >= store::kBranchWritersMax) record.writers.erase(record.writers.begin());
+    record.writers.push_back(kAnyOrigin);
+  });
 }
 
 VolumeId Instance::volume() const {
@@ -475,7 +488,12 @@ bool Instance::would_take_back(const journal::Vector& peer) {
   });
 }
 
+bool Instance::was_promoted() const {
+  return std::ranges::find(former_origins_, kAnyOrigin) != former_origins_.end();
+}
+
 bool Instance::is_former(OriginId origin) const {
+  if (was_promoted()) return true;
   return std::ranges::find(former_origins_, origin) != former_origins_.end();
 }
 
@@ -561,7 +579,7 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
   std::vector<store::MarkRecord> passed_marks = TRY(passed(marks));
   std::lock_guard keeping(keeping_);
   std::lock_guard applying(applying_);
-  if (!in_memory() && !position.vector.covers(replayer_.applied())) TRY(keep_overwritten());
+  if (!in_memory() && !position.vector.covers(replayer_.applied())) TRY(keep_overwritten(position.vector));
   auto swap = [&]() -> Result<fs::View> { return filesystem_->install(tree); };
   CoherenceHook* hook = hook_.load();
   if (hook != nullptr) {
@@ -585,22 +603,6 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
   TRY(journal_->restart_at(record.log_index + 1, position.vector));
   TRY(drop_older_checkpoints(record.id));
   state_changed_.notify_all();
-  return {};
-}
-
-// The tree that is about to be overwritten holds what nobody else has: it stays in the store as a snapshot.
-Status Instance::keep_overwritten() {
-  replay::Pinned pinned;
-  filesystem_->replay([&](fs::Head& head) {
-    head.settle();
-    pinned = {head.view(), {{replayer_.applied(), head.digest()}, replayer_.lamport(), journal_->last()}};
-  });
-  auto record = TRY(capture(pinned, "before it was overwritten", false));
-  spdlog::warn(
-      "{}: the leader does not have all that was written here; it is overwritten, and what there was is kept "
-      "as "
-      "snapshot {} ({}@{})",
-      store_->path(), record.id, store_->path(), record.log_index);
   return {};
 }
 

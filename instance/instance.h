@@ -83,6 +83,11 @@ class Changes {
   ~Changes() = default;
 };
 
+// Makes the branch, which nobody has open, the one that writes from its next opening on: what other followers
+// have more of the streams of those who wrote before may then be taken back from them (take_back), until it
+// writes. kBusy, kNotFound; kUnsupported in memory.
+Status promote(store::Store& store, const std::string& branch, const store::LockHolder& holder);
+
 struct Joined {
   uint64_t batches = 0, operations = 0;  // that came over
   bool moved = false;                    // this branch had gone on since the fork
@@ -164,6 +169,8 @@ class Instance final : public replay::Member {
   // Were there origins of this branch before whose writer did not close, so that peers may have more of their
   // streams than the journal? And may it be taken back, as this instance has written nothing yet?
   bool may_take_back() const;
+  // A follower until it was promoted, and has not written since.
+  bool was_promoted() const;
 
   // Why the instance is read-only although it is a writer; nullopt while all is well.
   std::optional<Error> failure() const;
@@ -201,7 +208,9 @@ class Instance final : public replay::Member {
   bool is_former(OriginId origin) const;
   Status journal_applied(std::span<const journal::Batch> group, const journal::Vector& before);
   Result<replay::Pinned> pin_locked(fs::Head& head);
-  Status keep_overwritten();
+  Status keep_overwritten(const journal::Vector& leader);
+  Result<std::string> keep_tail(const journal::Vector& leader);
+  Status fill_branch(const std::string& name, LogIndex from);
   Status apply_and_journal(std::span<const journal::Batch> group);
   Result<std::vector<store::MarkRecord>> passed(std::span<const replay::Mark> marks) const;
   Status note_marks(const journal::Batch& batch);
@@ -263,7 +272,7 @@ class Instance final : public replay::Member {
   std::optional<Error> join_failure_;  // in the middle of a join; set once, with keeping_ held as well
   journal::Vector vector_;             // of a follower
   // Of a writer, set by open(): whose tails may be taken back.
-  std::vector<OriginId> former_origins_;
+  std::vector<OriginId> former_origins_;  // kAnyOrigin: of everybody's (promote)
   std::optional<Error> over_limit_;
   VolumeId volume_;
 };

@@ -415,8 +415,8 @@ for reader in readers: reader.start()
         self.assert_in_step(self.a, self.b)
         self.assertEqual(self.stat(self.b)["follow"]["overwrites"], 1)
         self.assertIn("the peer has batches that the leader lacks", self.stat(self.b)["follow"]["catch_up"]["reason"])
-        kept, = re.findall(r"kept as snapshot \d+ \((\S+)\)", b.errors())
-        self.assertEqual(self.reprise("cat", f"{kept}:/lost"), "lost")
+        kept, = re.findall(r"kept as the branch (\S+):", b.errors())
+        self.assertEqual(self.reprise("cat", f"{self.b}:{kept}:/lost"), "lost")
 
     def test_a_chain(self):
         a = self.leader()

@@ -1,5 +1,7 @@
 """`serve`, and what is asked of an instance that others follow: flush, wait-for, stat."""
 import json
+import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -39,6 +41,12 @@ class Serve(EndToEnd):
         out, err = process.communicate(timeout=TIMEOUT_S)
         self.assertEqual(process.returncode, status, err)
         return err
+
+    def stop(self, process):
+        """Returns when all its threads stand still."""
+        process.send_signal(signal.SIGSTOP)
+        tasks = pathlib.Path(f"/proc/{process.pid}/task")
+        self.eventually(lambda: all(") T " in (task / "stat").read_text() for task in tasks.iterdir()))
 
     def leader(self, *options):
         return self.guest(self.a, "--listen", self.endpoint(self.a), *options)
@@ -121,7 +129,7 @@ class Serve(EndToEnd):
         self.refused("flush", self.a, "--peers", "0", status=2)
         self.refused("flush", self.a, "--peers", "a b", status=2)
         # One that stands still holds up who waits for it, and nobody else.
-        self.served[0].send_signal(signal.SIGSTOP)
+        self.stop(self.served[0])
         leader.do("open('file', 'w').write('later')")
         self.assertIn("relay has not applied it", self.refused("flush", self.a, "--timeout", 0.5, status=1))
         self.reprise("flush", self.a, "--peers", "C", "--synced")
@@ -149,6 +157,81 @@ class Serve(EndToEnd):
         self.assertLess(time.monotonic() - begin, 10)
         self.assertIn("volume", self.end(follower))
 
+    def test_a_follower_is_promoted_and_the_others_go_on(self):
+        leader = self.leader()
+        relay = self.serve(self.b, "--follow", self.endpoint(self.a))
+        last = self.guest(self.c, "--follow", self.endpoint(self.b))
+        leader.do("open('file', 'w').write('x' * 100_000)")
+        self.reprise("flush", self.a)
+        self.reprise("flush", self.b)
+        self.assertIn("one that writes", self.refused("promote", self.a, status=2))
+        self.assertIn("mounted", self.refused("promote", self.c, status=3))
+        overwrites = self.stat(self.c)["follow"]["overwrites"]
+        leader.kill()
+        self.assertIn("leads", self.reprise("promote", self.b))
+        self.assertEqual(self.stat(self.b)["role"], "leader")
+        self.reprise("mark", self.b, "mine")
+        self.reprise("wait-for", self.c, "mine")
+        self.assertEqual(self.stat(self.c)["follow"]["overwrites"], overwrites)
+        self.assertEqual(last.do("import os\nresult = os.stat('file').st_size"), 100_000)
+        self.assertIn("one that writes", self.refused("promote", self.b, status=2))
+        self.end(relay)
+        # And once it is stopped it is a store like any other.
+        self.run_inside(self.b, "echo more > file", "--listen", self.endpoint(self.b))
+        self.reprise("verify", self.b)
+
+    def test_a_stopped_follower_is_promoted_and_takes_what_another_has_more(self):
+        leader = self.leader()
+        for store in (self.b, self.c):
+            self.serve(store, "--follow", self.endpoint(self.a), listen=False)
+        leader.do("open('one', 'w').write('1')")
+        self.reprise("flush", self.a)
+        self.end(self.served[0])
+        leader.do("open('two', 'w').write('2')")
+        self.reprise("flush", self.a)
+        self.end(self.served[1])
+        leader.kill()
+        self.assertIn("writes from now on", self.reprise("promote", self.b))
+        follower = subprocess.Popen([REPRISE, "serve", str(self.c), "--follow", self.endpoint(self.b)],
+                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.served.append(follower)
+        promoted = self.guest(self.b, "--listen", self.endpoint(self.b))
+        self.assertEqual(promoted.sh("cat one two"), "12")
+        self.assertIn("was a follower", promoted.errors())
+        self.assertRegex(promoted.errors(), r"took back \d+ batches that followers had and this disk had not")
+        promoted.do("open('three', 'w').write('3')")
+        self.reprise("flush", self.b)
+        self.assertEqual(self.stat(self.c)["follow"]["overwrites"], 0)
+        self.assert_in_step(self.b, self.c)
+        self.refused("promote", self.work / "nothing", status=3)
+        self.refused("promote", f"{self.b}@1", status=2)
+
+    def test_a_former_leader_keeps_what_nobody_saw_as_a_branch(self):
+        leader = self.leader()
+        relay = self.serve(self.b, "--follow", self.endpoint(self.a))
+        leader.sh("echo common > common; echo common > both; sync")
+        self.reprise("flush", self.a)
+        self.end(relay)
+        leader.sh("echo unseen > unseen; mkdir dir; echo unseen > dir/file; sync")
+        leader.kill()
+        self.reprise("promote", self.b)
+        self.run_inside(self.b, "echo new > new")
+        relay = self.serve(self.b)
+        former = self.guest(self.a, "--follow", self.endpoint(self.b))
+        self.reprise("flush", self.b)
+        self.assertEqual(former.sh("cat new; ls"), "new\nboth\ncommon\nnew\n")
+        kept, = re.findall(r"kept as the branch (\S+):", former.errors())
+        self.assertEqual(self.reprise("cat", f"{self.a}:{kept}:/unseen"), "unseen\n")
+        self.assertIn(kept, self.reprise("branches", self.a))
+        former.end()
+        self.end(relay)
+        # It can be joined where its leader lets it write: here, promoted once more.
+        self.reprise("promote", self.a)
+        self.assertIn("joined into main", self.reprise("join", self.a, kept))
+        self.assertEqual(self.reprise("cat", f"{self.a}:/unseen"), "unseen\n")
+        self.assertEqual(self.reprise("cat", f"{self.a}:/new"), "new\n")
+        self.reprise("verify", self.a)
+
     def watch(self, store):
         """A `reprise watch --json` that has begun."""
         process = subprocess.Popen([REPRISE, "watch", str(store), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -157,7 +240,7 @@ class Serve(EndToEnd):
         return process
 
     def test_watch(self):
-        self.assertIn("no store", self.refused("watch", self.a, status=3))
+        self.assertIn("expected a store", self.refused("watch", self.a, status=3))
         leader = self.leader()
         self.serve(self.b, "--follow", self.endpoint(self.a), listen=False)
         watchers = [self.watch(store) for store in (self.a, self.b)]
@@ -181,7 +264,7 @@ class Serve(EndToEnd):
                     self.assertEqual(change["kind"], "changed")
             self.assertEqual(there, {"/dir", "/dir/moved", "/link", "/last"}, seen)
         # One that does not read holds up nobody, and what it missed is told as little as can be.
-        watchers[0].send_signal(signal.SIGSTOP)
+        self.stop(watchers[0])
         leader.do("for i in range(3000):\n    with open(f'f{i % 3}', 'w') as f: f.write('x' * 1000)")
         leader.do("open('the end', 'w').close()")
         watchers[0].send_signal(signal.SIGCONT)
@@ -199,8 +282,8 @@ class Serve(EndToEnd):
         leader.end()
         self.end(self.served[0])
         for watcher in (watchers[1], text):
-            watcher.communicate(timeout=TIMEOUT_S)
-            self.assertEqual(watcher.returncode, 0)
+            _, err = watcher.communicate(timeout=TIMEOUT_S)
+            self.assertEqual(watcher.returncode, 0, err)
         self.assertIn("not live", self.refused("watch", self.a, status=1))
 
     def test_stat_says_how_peers_are(self):
@@ -223,7 +306,7 @@ class Serve(EndToEnd):
         self.assertGreater(found["received_bytes"], 0)
         self.assertGreater(found["snapshot_bytes"], 10_000)
         self.assertGreater(self.stat(self.b)["follow"]["sent_bytes"], 0)
-        self.served[0].send_signal(signal.SIGSTOP)
+        self.stop(self.served[0])
         leader.do("import os\nfor i in range(50):\n    os.mkdir(f'd{i}')")
         time.sleep(0.3)
         lag = peer()["lag"]

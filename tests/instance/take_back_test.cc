@@ -169,7 +169,7 @@ TEST_F(TakeBack, NobodyComesInTimeAndALateFollowerGivesItBackAsLongAsNothingWasW
   EXPECT_EQ(follow_of(*follower)["overwrites"], 0);
 }
 
-TEST_F(TakeBack, WhatAFollowerHasMoreThanALeaderThatWroteSinceIsKeptAsASnapshot) {
+TEST_F(TakeBack, WhatAFollowerHasMoreThanALeaderThatWroteSinceIsKeptAsABranch) {
   ASSERT_NO_FATAL_FAILURE(lose_what_a_follower_has());
   auto leader = start(leading(1));
   write(leader->instance(), "/since", "s");
@@ -180,7 +180,53 @@ TEST_F(TakeBack, WhatAFollowerHasMoreThanALeaderThatWroteSinceIsKeptAsASnapshot)
   for (int i = 0; i < 1000 && follow_of(*follower)["overwrites"] == 0; ++i)
     system_clock().sleep_ns(10'000'000);
   EXPECT_EQ(follow_of(*follower)["overwrites"], 1);
+  std::string name;
+  {
+    store::Store& store = *follower->instance().store();
+    auto branches = list_branches(store);
+    ASSERT_TRUE(branches);
+    ASSERT_EQ(branches->size(), 2u);
+    const Branch& kept = branches->front();
+    name = kept.name;
+    EXPECT_TRUE(name.starts_with("kept-")) << name;
+    ASSERT_TRUE(kept.fork);
+    EXPECT_EQ(kept.fork->parent, "main");
+    auto state = state_at(store, name, std::nullopt);
+    ASSERT_TRUE(state) << state.error().message();
+    EXPECT_TRUE(state->head.lookup(kRootInode, "file-19"));
+    EXPECT_FALSE(state->head.lookup(kRootInode, "since"));
+    // It begins where both were the same.
+    auto common = state_at(store, name, kept.fork->log_index);
+    ASSERT_TRUE(common) << common.error().message();
+    EXPECT_TRUE(leader->instance().vector().covers(common->position.vector));
+    EXPECT_FALSE(common->head.lookup(kRootInode, "file-19"));
+  }
+  ASSERT_TRUE(follower->close());
+  follower.reset();
+  // Where it may be written, it can be had back.
+  auto writer = InstanceTest::open(open_store("follower"));
+  auto joined = writer->join(name);
+  ASSERT_TRUE(joined) << joined.error().message();
+  EXPECT_TRUE(joined->conflicts.empty());
+  EXPECT_EQ(read(*writer, "/file-19"), "text 19");
+  EXPECT_EQ(read(*writer, "/since"), "s");
+}
+
+TEST_F(TakeBack, WhereTheJournalDoesNotHoldItItsTreeIsKeptAsASnapshot) {
+  ASSERT_NO_FATAL_FAILURE(lose_what_a_follower_has());
+  {
+    auto alone = InstanceTest::open(open_store("follower"), true);
+    ASSERT_TRUE(alone->snapshot(""));
+    ASSERT_TRUE(alone->trim());
+    ASSERT_TRUE(alone->close());
+  }
+  auto leader = start(leading(1));
+  write(leader->instance(), "/since", "s");
+  auto follower = start(following());
+  expect_in_step(*leader, *follower);
+  EXPECT_FALSE(has_file(*follower, 19));
   store::Store& store = *follower->instance().store();
+  EXPECT_EQ(list_branches(store)->size(), 1u);
   auto records = store.catalogue().snapshots();
   ASSERT_TRUE(records);
   auto kept = std::ranges::find(*records, "before it was overwritten", &store::SnapshotRecord::label);
@@ -189,6 +235,40 @@ TEST_F(TakeBack, WhatAFollowerHasMoreThanALeaderThatWroteSinceIsKeptAsASnapshot)
   ASSERT_TRUE(state) << state.error().message();
   EXPECT_TRUE(state->head.lookup(kRootInode, "file-19"));
   EXPECT_FALSE(state->head.lookup(kRootInode, "since"));
+}
+
+// A leader of before wrote under two origins; who is promoted knows of one.
+TEST_F(TakeBack, APromotedFollowerTakesWhatOthersHaveMoreWhoeverWroteIt) {
+  auto leader = start(leading());
+  write_files(*leader, 0, 10);
+  for (const char* name : {"b", "c"}) {
+    auto follower = start(following(name));
+    expect_in_step(*leader, *follower);
+    ASSERT_TRUE(follower->close());
+    if (std::string_view(name) == "c") break;
+    ASSERT_TRUE(leader->close());
+    leader.reset();
+    leader = start(leading());
+    write_files(*leader, 10, 20);
+  }
+  leader.reset();
+  HostOptions promoted = leading();
+  promoted.store_path = path("b");
+  auto other = start(following("c"));
+  EXPECT_FALSE(promote(*open_store("b"), "nothing", options().holder));
+  EXPECT_EQ(promote(*other->instance().store(), "main", options().holder).error().code(), Code::kBusy);
+  ASSERT_TRUE(promote(*open_store("b"), "main", options().holder));
+  ASSERT_TRUE(promote(*open_store("b"), "main", options().holder));  // once more changes nothing
+  auto now = start(promoted);
+  EXPECT_TRUE(has_file(*now, 19));
+  write(now->instance(), "/since", "s");
+  expect_in_step(*now, *other);
+  EXPECT_EQ(follow_of(*other)["overwrites"], 0);
+  // From here on it takes nothing from anybody.
+  EXPECT_FALSE(now->instance().may_take_back());
+  ASSERT_TRUE(now->close());
+  now.reset();
+  EXPECT_FALSE(open(promoted)->instance().was_promoted());
 }
 
 TEST_F(TakeBack, OnlyFormerStreamsOfItsOwnAndOnlyOnTopOfWhatItHas) {

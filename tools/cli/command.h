@@ -77,6 +77,7 @@ void add_mark(Command& reprise);
 void add_wait_for(Command& reprise);
 void add_flush(Command& reprise);
 void add_watch(Command& reprise);
+void add_promote(Command& reprise);
 void add_stat(Command& reprise);
 void add_verify(Command& reprise);
 void add_repair(Command& reprise);

@@ -14,12 +14,13 @@ void announce(const Target& target, const LiveOptions& options) {
   std::fflush(stdout);
 }
 
-// Until a signal. Detached from whom it follows it goes on with what it has, and says so.
+// Until a signal, or until it is to be promoted. Detached from whom it follows it goes on with what it has,
+// and says so.
 void wait_for_end(const instance::Host& host) {
   sigset_t signals = signals_that_end();
   timespec interval{.tv_sec = 0, .tv_nsec = 100'000'000};
   bool told = false;
-  while (::sigtimedwait(&signals, nullptr, &interval) < 0) {
+  while (!host.promotion_asked() && ::sigtimedwait(&signals, nullptr, &interval) < 0) {
     auto attached = host.check_not_detached();
     if (!attached && !told) complain(fmt::format("{}; serving what there is", attached.error().message()));
     told = told || !attached;
@@ -31,11 +32,22 @@ Result<int> serve(const LiveOptions& options) {
   instance::HostOptions settings = TRY(host_options(options, target, "reprise serve " + options.store));
   sigset_t signals = signals_that_end();
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  return serve_alone(settings, [&](instance::Host& host) {
-    announce(target, options);
-    wait_for_end(host);
-    return kDone;
-  });
+  for (LiveOptions now = options;;) {
+    bool promoted = false;
+    int status = TRY(serve_alone(settings, [&](instance::Host& host) {
+      host.allow_promotion();
+      announce(target, now);
+      wait_for_end(host);
+      promoted = host.promotion_asked();
+      return kDone;
+    }));
+    if (!promoted) return status;
+    // The leader of before is not followed any more; who followed this one comes back to it in a moment.
+    auto store = TRY(store::Store::open(settings.store_path));
+    TRY(instance::promote(*store, target.branch, settings.instance.holder));
+    settings.follow.reset();
+    now.follow.clear();
+  }
 }
 
 }  // namespace
