@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "fs/directory.h"
+#include "fs/file_content.h"
+#include "fs/sourced_file.h"
 #include "fs/table.h"
 #include "fs/xattrs.h"
 
@@ -229,9 +231,82 @@ struct Content {
   uint64_t size = 0;
 };
 
+// Where one of them rests on a source. Of two that rest on the same file only what is held in either is
+// looked at, and what only one of them covers. What cannot be read differs.
+class SourcedRanges {
+ public:
+  SourcedRanges(Content before, Content after) : before_(before), after_(after) {}
+
+  // Numbers of the blocks below `end` that differ, in order, until visit says false.
+  void visit(uint64_t end, const std::function<bool(uint64_t)>& visit) {
+    for (uint64_t block : candidates((end + kBlockSize - 1) / kBlockSize)) {
+      if (differs(block) && !visit(block)) return;
+    }
+  }
+
+ private:
+  static const SourcedFile* file_of(const Content& content) {
+    return is_sourced(content.root) ? &as_sourced(content.root) : nullptr;
+  }
+
+  std::vector<uint64_t> candidates(uint64_t blocks) const {
+    const SourcedFile *a = file_of(before_), *b = file_of(after_);
+    std::vector<uint64_t> found;
+    const bool same = a != nullptr && b != nullptr && std::ranges::equal(a->key(), b->key());
+    if (same && a->held == b->held && a->limit == b->limit) return found;
+    // From here on both have everything themselves.
+    uint64_t all_from = same ? std::min(a->limit, b->limit) / kBlockSize : 0;
+    for (const SourcedFile* file : {a, b}) {
+      if (!same) break;
+      file_content::for_each_held_block(file->held, [&](uint64_t index) {
+        if (index < all_from) found.push_back(index);
+      });
+    }
+    if (same && a->limit == b->limit) {
+      // Behind the limit as well only what is held.
+      for (const SourcedFile* file : {a, b}) {
+        file_content::for_each_held_block(file->held, [&](uint64_t index) {
+          if (index >= all_from) found.push_back(index);
+        });
+      }
+      all_from = blocks;
+    }
+    for (uint64_t block = all_from; block < blocks; block++) found.push_back(block);
+    std::ranges::sort(found);
+    const auto twice = std::ranges::unique(found);
+    found.erase(twice.begin(), twice.end());
+    std::erase_if(found, [&](uint64_t block) { return block >= blocks; });
+    return found;
+  }
+
+  bool differs(uint64_t block) const {
+    std::byte a[kBlockSize], b[kBlockSize];
+    return !read(before_, block, a) || !read(after_, block, b) || std::memcmp(a, b, kBlockSize) != 0;
+  }
+  static bool read(const Content& content, uint64_t block, ByteSpan into) {
+    std::ranges::fill(into, std::byte{});
+    Inode inode;
+    inode.mode = S_IFREG;
+    inode.size = content.size;
+    inode.content = const_cast<Node*>(content.root);
+    return file_content::read(inode, block * kBlockSize, into).has_value();
+  }
+
+  const Content before_, after_;
+};
+
 void visit_ranges(Content before, Content after, const std::function<bool(uint64_t, uint64_t)>& visit) {
   Ranges ranges(visit);
   uint64_t shorter = std::min(before.size, after.size);
+  if (is_sourced(before.root) || is_sourced(after.root)) {
+    SourcedRanges(before, after).visit(shorter, [&](uint64_t block) {
+      uint64_t offset = block * kBlockSize;
+      return ranges.add(offset, std::min(offset + kBlockSize, shorter));
+    });
+    ranges.add(shorter, std::max(before.size, after.size));
+    ranges.flush();
+    return;
+  }
   int level = std::max(level_of(before.root), level_of(after.root));
   // Blocks past the end of the shorter file need not be looked at: they differ, whatever is in them.
   visit_blocks(before.root, after.root, level, 0, [&](uint64_t block) {

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "fs/own.h"
+#include "fs/sourced_file.h"
 
 namespace reprise::fs::file_content {
 namespace {
@@ -99,7 +100,8 @@ void drop_block(Inode& inode, FileLeaf& leaf, int i) {
   inode.blocks--;
 }
 
-// Gives a leaf a block that somebody else has too.
+}  // namespace
+
 void share_block(Inode& inode, uint64_t index, std::byte* block) {
   FileLeaf* leaf = own_leaf(inode.content, index);
   int i = index_at(index, 0);
@@ -134,6 +136,8 @@ void write_blocks(Inode& inode, uint64_t offset, ByteView data) {
     copy_run();
   }
 }
+
+namespace {
 
 // Turns a small file into blocks. `content` was a SmallFile.
 void grow_out_of_small(Inode& inode) {
@@ -250,8 +254,7 @@ void copy_bytes(const Inode& from, uint64_t from_offset, Inode& to, uint64_t to_
   std::byte buffer[16 * kBlockSize];
   while (length > 0) {
     size_t n = std::min<uint64_t>(length, sizeof buffer);
-    size_t got = read(from, from_offset, {buffer, n});
-    CHECK(got == n);
+    CHECK(read_held(from, from_offset, {buffer, n}) == n);
     write(to, to_offset, {buffer, n});
     from_offset += n;
     to_offset += n;
@@ -336,10 +339,19 @@ std::optional<uint64_t> first_block(const Node* node, uint64_t base, uint64_t fr
 
 }  // namespace
 
-size_t read(const Inode& inode, uint64_t offset, ByteSpan into) {
-  if (offset >= inode.size) return 0;
-  size_t wanted = std::min<uint64_t>(into.size(), inode.size - offset);
-  if (inode.content == nullptr || is_small(inode.content)) {
+size_t readable(uint64_t size, uint64_t offset, size_t wanted) {
+  return offset >= size ? 0 : std::min<uint64_t>(wanted, size - offset);
+}
+
+Outcome<size_t> read_held(const Inode& inode, uint64_t offset, ByteSpan into) {
+  const size_t wanted = readable(inode.size, offset, into.size());
+  if (wanted == 0) return 0;
+  if (inode.content == nullptr || inode.content->kind >= NodeKind::kSmallFile) {
+    if (is_sourced(inode.content)) {
+      if (!sourced::read_held(as_sourced(inode.content), offset, into.first(wanted)))
+        return errno_of(EREMOTEIO);
+      return wanted;
+    }
     auto* small = static_cast<const SmallFile*>(inode.content);
     size_t stored =
         small != nullptr && offset < small->length ? std::min<size_t>(wanted, small->length - offset) : 0;
@@ -361,12 +373,21 @@ size_t read(const Inode& inode, uint64_t offset, ByteSpan into) {
   return wanted;
 }
 
+Outcome<size_t> read(const Inode& inode, uint64_t offset, ByteSpan into) {
+  if (!is_sourced(inode.content)) return read_held(inode, offset, into);
+  const size_t wanted = readable(inode.size, offset, into.size());
+  TRY(sourced::read(as_sourced(inode.content), offset, into.first(wanted)));
+  return wanted;
+}
+
 void write(Inode& inode, uint64_t offset, ByteView data) {
   if (data.empty()) return;
   uint64_t end = offset + data.size();
   bool small = inode.content == nullptr || is_small(inode.content);
   if (small && end <= SmallFile::kMax) {
     write_small(inode, offset, data);
+  } else if (is_sourced(inode.content)) {
+    sourced::write(inode, offset, data);
   } else {
     if (is_small(inode.content)) grow_out_of_small(inode);
     write_blocks(inode, offset, data);
@@ -375,7 +396,9 @@ void write(Inode& inode, uint64_t offset, ByteView data) {
 }
 
 void resize(Inode& inode, uint64_t size) {
-  if (size < inode.size) {
+  if (is_sourced(inode.content)) {
+    if (size < inode.size) sourced::cut(inode, size);
+  } else if (size < inode.size) {
     // Blocks may lie past the end too (space kept by a reservation never does, but be sure): cut all there
     // is.
     punch(inode, size, kFileSizeMax - size);
@@ -386,6 +409,10 @@ void resize(Inode& inode, uint64_t size) {
 void punch(Inode& inode, uint64_t offset, uint64_t length) {
   if (inode.content == nullptr || length == 0) return;
   uint64_t end = offset + length;
+  if (is_sourced(inode.content)) {
+    sourced::punch(inode, offset, length);
+    return;
+  }
   if (is_small(inode.content)) {
     auto* current = static_cast<SmallFile*>(inode.content);
     if (offset >= current->length) return;
@@ -465,7 +492,9 @@ void set_target(Inode& inode, std::string_view target) {
 uint64_t next_data(const Inode& inode, uint64_t offset) {
   if (inode.content == nullptr) return inode.size;
   if (is_small(inode.content)) return offset < kBlockSize ? std::min(offset, inode.size) : inode.size;
-  auto block = first_block(inode.content, 0, offset / kBlockSize);
+  const bool rests = is_sourced(inode.content);
+  if (rests && offset < as_sourced(inode.content).limit) return std::min(offset, inode.size);
+  auto block = first_block(rests ? as_sourced(inode.content).held : inode.content, 0, offset / kBlockSize);
   return block ? std::min(inode.size, std::max(offset, *block * kBlockSize)) : inode.size;
 }
 
@@ -474,9 +503,16 @@ uint64_t next_hole(const Inode& inode, uint64_t offset) {
   if (is_small(inode.content)) {
     return std::max(offset, std::min<uint64_t>(inode.size, kBlockSize));  // a hole begins at a block boundary
   }
-  const FileLeaf* leaf = find_leaf(inode.content, offset / kBlockSize);
-  for (uint64_t block = offset / kBlockSize; block * kBlockSize < inode.size; block++) {
-    if (index_at(block, 0) == 0) leaf = find_leaf(inode.content, block);
+  const Node* blocks = inode.content;
+  uint64_t block = offset / kBlockSize;
+  if (is_sourced(inode.content)) {
+    // What the source may have as a hole counts as data.
+    blocks = as_sourced(inode.content).held;
+    block = std::max(block, as_sourced(inode.content).covered_blocks());
+  }
+  const FileLeaf* leaf = find_leaf(blocks, block);
+  for (; block * kBlockSize < inode.size; block++) {
+    if (index_at(block, 0) == 0) leaf = find_leaf(blocks, block);
     if (leaf == nullptr || leaf->block[index_at(block, 0)] == nullptr)
       return std::max(offset, block * kBlockSize);
   }
@@ -489,18 +525,38 @@ void for_each_block(const Inode& inode, const std::function<bool(uint64_t, ByteV
     visit(0, static_cast<SmallFile*>(inode.content)->view());
     return;
   }
-  visit_blocks(inode.content, 0, visit);
+  visit_blocks(is_sourced(inode.content) ? as_sourced(inode.content).held : inode.content, 0, visit);
+}
+
+const std::byte* block_at(const Node* blocks, uint64_t index) {
+  const FileLeaf* leaf = find_leaf(blocks, index);
+  return leaf != nullptr ? leaf->block[index_at(index, 0)] : nullptr;
+}
+
+void for_each_held_block(const Node* blocks, const std::function<void(uint64_t)>& visit) {
+  visit_blocks(blocks, 0, [&](uint64_t index, ByteView) {
+    visit(index);
+    return true;
+  });
 }
 
 Digest128 sum_of_inode(const Inode& inode) {
   if (S_ISDIR(inode.mode)) return inode.sum;
   if (inode.content == nullptr) return {};
+  if (is_sourced(inode.content)) {
+    const SourcedFile& file = as_sourced(inode.content);
+    return sourced::sum(file, total(file.held, 0));
+  }
   if (!is_small(inode.content)) return total(inode.content, 0);
   return block_hash(0, static_cast<SmallFile*>(inode.content)->view());
 }
 
 Digest128 settle_inode(Inode& inode) {
   if (S_ISDIR(inode.mode) || inode.content == nullptr || is_small(inode.content)) return sum_of_inode(inode);
+  if (is_sourced(inode.content)) {
+    auto* file = own_keeping_stored<SourcedFile>(inode.content);
+    return sourced::sum(*file, settle(file->held, 0));
+  }
   return settle(inode.content, 0);
 }
 

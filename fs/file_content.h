@@ -1,5 +1,5 @@
-// The bytes of files: small ones in one node, others as a radix tree of 4 KiB blocks with holes. Inside fs/
-// only.
+// The bytes of files: small ones in one node, others as a radix tree of 4 KiB blocks with holes, or with
+// what a source has instead of holes (fs/sourced_file.h). Inside fs/ only.
 //
 // Changing functions take an inode that table::own returned; they keep size, blocks and the dirty bits right.
 // Ranges are the caller's to check: nothing here goes past kFileSizeMax.
@@ -7,19 +7,27 @@
 
 #include <functional>
 
+#include "fs/errno.h"
 #include "fs/node.h"
 
 namespace reprise::fs::file_content {
 
-size_t read(const Inode& inode, uint64_t offset, ByteSpan into);
+// EREMOTEIO, with any bytes in `into`, where some of them are a source's. Waits for nobody.
+Outcome<size_t> read_held(const Inode& inode, uint64_t offset, ByteSpan into);
+// The same, from the source too: EIO, EACCES.
+Outcome<size_t> read(const Inode& inode, uint64_t offset, ByteSpan into);
+// How many bytes a read of so many gives.
+size_t readable(uint64_t size, uint64_t offset, size_t wanted);
+
+// --- changing. Of a file that rests on a source only what has no edges (sourced::edges_of).
 void write(Inode& inode, uint64_t offset, ByteView data);
 void resize(Inode& inode, uint64_t size);
 // [offset, offset + length) becomes zero, whole blocks become holes; the size stays.
 void punch(Inode& inode, uint64_t offset, uint64_t length);
-// offset and length are multiples of kBlockSize; the range lies inside the file.
+// offset and length are multiples of kBlockSize; the range lies inside the file. Not of a sourced file.
 void collapse(Inode& inode, uint64_t offset, uint64_t length);
 void insert(Inode& inode, uint64_t offset, uint64_t length);
-// The ranges do not overlap when both inodes are one.
+// The ranges do not overlap when both inodes are one. Neither is sourced.
 void copy(const Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset, uint64_t length);
 // The content of a symlink that has none yet.
 void set_target(Inode& inode, std::string_view target);
@@ -28,8 +36,17 @@ void set_target(Inode& inode, std::string_view target);
 uint64_t next_data(const Inode& inode, uint64_t offset);
 uint64_t next_hole(const Inode& inode, uint64_t offset);
 
-// In order of index, until visit says false. A small file has block 0, cut off at its stored length.
+// In order of index, until visit says false. A small file has block 0, cut off at its stored length; of a
+// sourced file those that are held.
 void for_each_block(const Inode& inode, const std::function<bool(uint64_t index, ByteView block)>& visit);
+
+// --- a tree of blocks by itself (FileInner, FileLeaf, or null)
+const std::byte* block_at(const Node* blocks, uint64_t index);  // null if it is not there
+void for_each_held_block(const Node* blocks, const std::function<void(uint64_t index)>& visit);
+// As write, of an inode whose content is blocks and stays that.
+void write_blocks(Inode& inode, uint64_t offset, ByteView data);
+// Gives such an inode a block that somebody else has too.
+void share_block(Inode& inode, uint64_t index, std::byte* block);
 
 // What Inode::sum should be: of a directory as it is, else computed from the content; changes nothing.
 Digest128 sum_of_inode(const Inode& inode);

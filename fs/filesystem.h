@@ -30,6 +30,7 @@
 
 #include "base/clock.h"
 #include "fs/locks.h"
+#include "fs/sourced_file.h"
 #include "fs/tree.h"
 #include "fs/tree_lock.h"
 
@@ -154,6 +155,9 @@ class Filesystem {
                          uint64_t offset, uint64_t length);
   Outcome<uint64_t> copy_range(const Caller& caller, InodeId from, uint64_t from_offset, InodeId to,
                                uint64_t to_offset, uint64_t length);
+  // Has the tree hold all of a file that rests on a source, as if it had been written; its times stay.
+  // Nothing to do for any other inode. EIO, EACCES; ESTALE.
+  Outcome<void> hold(const Caller& caller, InodeId inode);
   Outcome<uint64_t> seek_data(InodeId inode, uint64_t offset);
   Outcome<uint64_t> seek_hole(InodeId inode, uint64_t offset);
   Outcome<Bytes> get_xattr(const Caller& caller, InodeId inode, std::string_view name);
@@ -233,6 +237,16 @@ class Filesystem {
   Outcome<Attributes> commit_made(Call& call, Outcome<Attributes> made, Hold hold);
   void record_whole_file(Call& call, const Attributes& file, InodeId parent, std::string_view name);
   Outcome<void> copy_recorded(Call& call, const CopyRange& range);
+  // fs/filesystem_sourced.cc
+  struct Fetched;
+  template <class Change>
+  auto with_fetched(const Change& change) -> decltype(change(std::declval<Fetched&>()));
+  static Outcome<void> need(const Inode& file, const sourced::Edges& edges, uint64_t offset, uint64_t length,
+                            Fetched& fetched);
+  Outcome<uint64_t> write_once(const Caller& caller, InodeId inode, uint64_t offset, ByteView data,
+                               bool append, uint64_t* began, Fetched& fetched);
+  Outcome<void> allocate_sourced(Call& call, const Inode& file, const Allocate& range, Fetched& fetched);
+  Outcome<void> allocate_once(const Caller& caller, const Allocate& wanted, Fetched& fetched);
   PinShard& shard_of(InodeId inode) { return pins_[std::hash<InodeId>{}(inode) >> 58]; }
   bool keep_orphan(InodeId inode);  // true if it is pinned, and marks it
   InodeId unpin_alone(InodeId inode, uint64_t count);
@@ -248,6 +262,7 @@ class Filesystem {
   void reap_unlinked();
 
   // Without mutex_.
+  Outcome<uint64_t> copy_by_bytes(const Caller& caller, const CopyRange& range);
   bool name_exists(InodeId parent, std::string_view name);
   Outcome<Attributes> create(const Caller& caller, InodeId parent, std::string_view name, uint32_t mode,
                              uint64_t rdev, std::string_view target, Hold hold);

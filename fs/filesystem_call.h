@@ -34,6 +34,8 @@ class Filesystem::Call {
   void record(const Operation& operation);
   // A place where a batch may close, in a call that records more than one can hold.
   void pause();
+  // Gives the lock back; nothing has been applied.
+  void abandon() { lock_.unlock(); }
   // Ends the call; no lock is held when it returns. Whoever recorded something must ask: an error (EIO,
   // ENOSPC) is the call's, although the tree has changed.
   Outcome<void> commit();

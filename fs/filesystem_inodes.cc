@@ -5,6 +5,7 @@
 
 #include "fs/filesystem.h"
 #include "fs/filesystem_call.h"
+#include "fs/filesystem_fetch.h"
 #include "fs/permission.h"
 
 namespace reprise::fs {
@@ -178,15 +179,14 @@ Outcome<Attributes> Filesystem::set_attributes(const Caller& caller, InodeId ino
 
 // --- bytes
 
-Outcome<size_t> Filesystem::read(InodeId inode, uint64_t offset, ByteSpan into) {
-  std::shared_lock lock(mutex_);
-  auto bytes = head_.read(inode, offset, into);
-  if (!bytes && bytes.error() == Errno{ENOENT}) return errno_of(ESTALE);
-  return bytes;
-}
-
 Outcome<uint64_t> Filesystem::write(const Caller& caller, InodeId inode, uint64_t offset, ByteView data,
                                     bool append, uint64_t* began) {
+  return with_fetched(
+      [&](Fetched& fetched) { return write_once(caller, inode, offset, data, append, began, fetched); });
+}
+
+Outcome<uint64_t> Filesystem::write_once(const Caller& caller, InodeId inode, uint64_t offset, ByteView data,
+                                         bool append, uint64_t* began, Fetched& fetched) {
   data = data.first(std::min(data.size(), kCallDataMax));
   Call call(*this, caller);
   TRY(call.begin(data.size()));
@@ -200,40 +200,65 @@ Outcome<uint64_t> Filesystem::write(const Caller& caller, InodeId inode, uint64_
   const uint64_t size_max = file_size_max(), first = offset;
   if (offset >= size_max) return errno_of(EFBIG);
   data = data.first(std::min<uint64_t>(data.size(), size_max - offset));
+  const uint64_t end = offset + data.size();
+  Bytes widened;
+  if (is_sourced(found->content)) {
+    const sourced::Edges edges = sourced::edges_of(as_sourced(found->content), offset, data.size());
+    TRY(need(*found, edges, offset, data.size(), fetched));
+    if (fetched.any()) widened = fetched.around(data);
+  }
+  if (!widened.empty()) {
+    data = widened;
+    offset -= fetched.head.size();
+  }
   while (!data.empty()) {
-    // Where the volume is nearly full, what surely fits, or else as little as can be told apart.
-    uint64_t fits = std::max<uint64_t>(free_blocks(), 1) * kBlockSize - offset % kBlockSize;
-    ByteView part = data.first(std::min<uint64_t>({data.size(), kRecordedWriteMax, fits}));
+    // Where the volume is nearly full, what surely fits, or else as little as can be told apart. Parts end
+    // where blocks do.
+    const uint64_t within = offset % kBlockSize;
+    uint64_t fits = std::max<uint64_t>(free_blocks(), 1) * kBlockSize - within;
+    ByteView part = data.first(std::min<uint64_t>({data.size(), kRecordedWriteMax - within, fits}));
     auto written = call.apply_within_limits(
         links, Write{.inode = inode, .offset = offset, .data = part, .time = call.now()},
         blocks_touched(offset, part.size()));
-    if (!written && offset == first) return std::unexpected(written.error());
+    if (!written && offset <= first) return std::unexpected(written.error());
     if (!written) break;
     offset += part.size();
     data = data.subspan(part.size());
   }
   if (auto revoked = revoke(caller, inode, before, call.now())) TRY(call.apply_to(links, *revoked));
   TRY(call.commit());
-  return offset;
+  return std::min(offset, end);
 }
 
 Outcome<void> Filesystem::allocate(const Caller& caller, InodeId inode, RangeChange change, bool keep_size,
                                    uint64_t offset, uint64_t length) {
   TRY(check_range(offset, length));
+  const Allocate wanted{.inode = inode,
+                        .change = change,
+                        .keep_size = keep_size,
+                        .offset = offset,
+                        .length = length,
+                        .time = {}};
+  return with_fetched([&](Fetched& fetched) { return allocate_once(caller, wanted, fetched); });
+}
+
+Outcome<void> Filesystem::allocate_once(const Caller& caller, const Allocate& wanted, Fetched& fetched) {
+  const auto& [inode, change, keep_size, offset, length, unset] = wanted;
   Call call(*this, caller);
   TRY(call.begin(0));
   Attributes file = TRY(stat_handle(inode));
-  Allocate range{.inode = inode,
-                 .change = change,
-                 .keep_size = keep_size,
-                 .offset = offset,
-                 .length = length,
-                 .time = call.now()};
+  Allocate range = wanted;
+  range.time = call.now();
   TRY(check_allocate(file, range));
   bool grows = change == RangeChange::kInsert || (!keep_size && change != RangeChange::kCollapse);
   uint64_t end = change == RangeChange::kInsert ? file.size + length : offset + length;
   if (grows && end > std::max(file_size_max(), file.size)) return errno_of(EFBIG);
-  TRY(call.apply_within_limits(file.nlink, range, 1));  // what was within one node may take a block
+  const Inode& found = *head_.find(inode);
+  if (is_sourced(found.content)) {
+    TRY(allocate_sourced(call, found, range, fetched));
+  } else {
+    TRY(call.apply_within_limits(file.nlink, range, 1));  // what was within one node may take a block
+  }
   if (auto revoked = revoke(caller, inode, file, call.now())) TRY(call.apply_to(file.nlink, *revoked));
   return call.commit();
 }
@@ -256,6 +281,15 @@ Outcome<uint64_t> Filesystem::copy_range(const Caller& caller, InodeId from, uin
   // Where the volume is nearly full, what surely fits, or else as little as can be told apart.
   length = std::min(length, std::max<uint64_t>(free_blocks(), 1) * kBlockSize - to_offset % kBlockSize);
   const uint64_t blocks = blocks_touched(to_offset, length);
+  if (is_sourced(head_.find(from)->content) || is_sourced(head_.find(to)->content)) {
+    call.abandon();
+    return copy_by_bytes(caller, {.from = from,
+                                  .from_offset = from_offset,
+                                  .to = to,
+                                  .to_offset = to_offset,
+                                  .length = length,
+                                  .time = {}});
+  }
   const bool by_writes = source.nlink == 0 && target.nlink > 0;
   if (by_writes && free_blocks() < blocks) return errno_of(ENOSPC);
   CopyRange range{.from = from,

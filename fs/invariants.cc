@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "fs/directory.h"
 #include "fs/file_content.h"
+#include "fs/sourced_file.h"
 #include "fs/table.h"
 #include "fs/xattrs.h"
 
@@ -125,9 +126,46 @@ bool all_zero(ByteView bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
+std::string past_the_end_problem(const Inode& inode) {
+  std::string problem;
+  file_content::for_each_block(inode, [&](uint64_t index, ByteView block) {
+    uint64_t begin = index * kBlockSize;
+    uint64_t inside = begin >= inode.size ? 0 : std::min<uint64_t>(kBlockSize, inode.size - begin);
+    if (!all_zero(block.subspan(inside))) problem = "file with bytes past its end";
+    return problem.empty();
+  });
+  return problem;
+}
+
+std::string sourced_problem(const Inode& inode) {
+  const SourcedFile& file = as_sourced(inode.content);
+  if (file.limit == 0 || file.limit > inode.size) return "file that rests on more of a source than it has";
+  if (file.key_length == 0 || file.key_length > SourcedFile::kKeyMax) return "file that rests on no source";
+  uint32_t blocks = 0;
+  if (file.held != nullptr) {
+    if (file.held->level > kFileLevelMax) return "file tree too high";
+    std::string problem = blocks_problem(file.held, file.held->level, blocks);
+    if (!problem.empty()) return problem;
+  }
+  if (blocks != file.held_blocks) return "file that rests on a source with a wrong count of what it holds";
+  uint64_t covered = 0;
+  Digest128 sum;
+  file_content::for_each_held_block(file.held, [&](uint64_t index) {
+    if (index >= file.covered_blocks()) return;
+    covered++;
+    sum += sourced::held_index_hash(index);
+  });
+  if (covered != file.covered_held || sum != file.held_sum || covered >= file.covered_blocks())
+    return "file that rests on a source with wrong sums of what it holds";
+  if (inode.blocks != file.blocks())
+    return fmt::format("file counts {} blocks and has {}", inode.blocks, file.blocks());
+  return past_the_end_problem(inode);
+}
+
 std::string file_problem(const Inode& inode) {
   if (inode.size > kFileSizeMax) return "file larger than a file may be";
   if (inode.content == nullptr) return inode.blocks == 0 ? "" : "empty file that counts blocks";
+  if (is_sourced(inode.content)) return sourced_problem(inode);
   if (inode.content->kind == NodeKind::kSmallFile) {
     auto* small = static_cast<const SmallFile*>(inode.content);
     bool fits =
@@ -139,13 +177,7 @@ std::string file_problem(const Inode& inode) {
   std::string problem = blocks_problem(inode.content, inode.content->level, blocks);
   if (!problem.empty()) return problem;
   if (blocks != inode.blocks) return fmt::format("file counts {} blocks and has {}", inode.blocks, blocks);
-  file_content::for_each_block(inode, [&](uint64_t index, ByteView block) {
-    uint64_t begin = index * kBlockSize;
-    uint64_t inside = begin >= inode.size ? 0 : std::min<uint64_t>(kBlockSize, inode.size - begin);
-    if (!all_zero(block.subspan(inside))) problem = "file with bytes past its end";
-    return problem.empty();
-  });
-  return problem;
+  return past_the_end_problem(inode);
 }
 
 std::string inode_problem(const Inode& inode) {

@@ -2,6 +2,7 @@
 
 #include "fs/directory.h"
 #include "fs/file_content.h"
+#include "fs/sourced_file.h"
 #include "fs/table.h"
 #include "fs/xattrs.h"
 
@@ -45,6 +46,14 @@ void touch(Inode& inode, Timestamp time) {
 
 Outcome<void> check_range(uint64_t offset, uint64_t length) {
   if (offset > kFileSizeMax || length > kFileSizeMax - offset) return errno_of(EFBIG);
+  return {};
+}
+
+// What a change leaves of the blocks at its ends must be held: a replay reads no source.
+Outcome<void> check_edges(const Inode& file, uint64_t offset, uint64_t length,
+                          sourced::Edges (*edges)(const SourcedFile&, uint64_t, uint64_t)) {
+  if (is_sourced(file.content) && length > 0 && !edges(as_sourced(file.content), offset, length).none())
+    return errno_of(EINVAL);
   return {};
 }
 
@@ -308,9 +317,10 @@ void Mutation::change_content(InodeId id, Timestamp time, const Change& change) 
 }
 
 Outcome<void> Mutation::operator()(const Write& op) {
-  TRY(find_file(op.inode));
+  const Inode* found = TRY(find_file(op.inode));
   TRY(check_time(op.time));
   TRY(check_range(op.offset, op.data.size()));
+  TRY(check_edges(*found, op.offset, op.data.size(), sourced::edges_of));
 
   change_content(op.inode, op.time, [&](Inode& inode) { file_content::write(inode, op.offset, op.data); });
   return {};
@@ -339,6 +349,9 @@ Outcome<void> Mutation::operator()(const Allocate& op) {
     TRY(check_range(found->size, op.length));
   }
   if (op.change > RangeChange::kInsert) return errno_of(EINVAL);
+  if (shifts && is_sourced(found->content)) return errno_of(EINVAL);
+  bool clears = op.change == RangeChange::kPunch || op.change == RangeChange::kZero;
+  if (clears) TRY(check_edges(*found, op.offset, op.length, sourced::edges_to_clear));
 
   change_content(op.inode, op.time, [&](Inode& inode) {
     switch (op.change) {
@@ -363,7 +376,8 @@ Outcome<void> Mutation::operator()(const Allocate& op) {
 
 Outcome<void> Mutation::operator()(const CopyRange& op) {
   const Inode* found = TRY(find_file(op.from));
-  TRY(find_file(op.to));
+  const Inode* target = TRY(find_file(op.to));
+  if (is_sourced(found->content) || is_sourced(target->content)) return errno_of(EINVAL);
   TRY(check_time(op.time));
   TRY(check_range(op.from_offset, op.length));
   TRY(check_range(op.to_offset, op.length));

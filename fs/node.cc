@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fs/node_pool.h"
+#include "fs/sourced_file.h"
 
 namespace reprise::fs {
 namespace {
@@ -59,6 +60,12 @@ void destroy(Node* node, std::vector<Node*>& dead) {
     case NodeKind::kDirLeaf:
       DirLeaf::destroy(static_cast<DirLeaf*>(node));
       break;
+    case NodeKind::kSourced: {
+      auto* file = static_cast<SourcedFile*>(node);
+      drop(file->held, dead);
+      SourcedFile::destroy(file);
+      break;
+    }
     case NodeKind::kSmallFile:
     case NodeKind::kXattrs:
       ::operator delete(node);  // made by allocate_with_tail; trivially destructible

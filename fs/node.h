@@ -34,6 +34,7 @@ enum class NodeKind : uint8_t {
   kFileLeaf = 6,
   kSmallFile = 7,  // also symlink targets
   kXattrs = 8,
+  kSourced = 10,  // fs/sourced_file.h; 9 is no node but a blob (snapshot/node_format.h)
 };
 
 void* allocate_node(size_t bytes);
@@ -93,13 +94,13 @@ struct Inode {
   uint32_t nlink = 0;
   uint64_t size = 0;            // bytes; of a directory its entries; of a symlink its target
   uint64_t rdev_or_parent = 0;  // device number; of a directory the id of the one it is in
-  Node* content = nullptr;  // DirInner/DirLeaf, FileInner/FileLeaf/SmallFile, SmallFile of a symlink; null:
-                            // empty or all hole
+  Node* content = nullptr;      // DirInner/DirLeaf, FileInner/FileLeaf/SmallFile/SourcedFile, SmallFile of a
+                                // symlink; null: empty or all hole
   struct Xattrs* xattrs = nullptr;
   Digest128 sum;  // of its entries or blocks; of a file valid while the inode is clean in its page
   int64_t atime_sec = 0, mtime_sec = 0, ctime_sec = 0;
   uint32_t atime_nsec = 0, mtime_nsec = 0, ctime_nsec = 0;
-  uint32_t blocks = 0;  // of kBlockSize, held by content
+  uint32_t blocks = 0;  // of kBlockSize, held by content or covered by its source
 
   Timestamp atime() const { return {atime_sec, atime_nsec}; }
   Timestamp mtime() const { return {mtime_sec, mtime_nsec}; }

@@ -7,6 +7,7 @@
 #include "fs/file_content.h"
 #include "fs/mutation.h"
 #include "fs/own.h"
+#include "fs/sourced_file.h"
 #include "fs/table.h"
 #include "fs/xattrs.h"
 
@@ -66,6 +67,11 @@ Outcome<InodeId> Tree::parent_of(InodeId id) const {
 Outcome<size_t> Tree::read(InodeId id, uint64_t offset, ByteSpan into) const {
   const Inode* inode = TRY(find_file(root_, id));
   return file_content::read(*inode, offset, into);
+}
+
+Outcome<size_t> Tree::read_held(InodeId id, uint64_t offset, ByteSpan into) const {
+  const Inode* inode = TRY(find_file(root_, id));
+  return file_content::read_held(*inode, offset, into);
 }
 
 Outcome<uint64_t> Tree::seek_data(InodeId id, uint64_t offset) const {
@@ -145,6 +151,7 @@ Digest128 Tree::recompute_digest() const {
         copy.sum += block_hash(index, block);
         return true;
       });
+      if (is_sourced(inode.content)) copy.sum = sourced::sum(as_sourced(inode.content), copy.sum);
     }
     sum += inode_hash(id, copy);
     return true;
@@ -206,6 +213,21 @@ Outcome<void> Head::apply(const Operation& operation) {
 
 Outcome<void> Head::apply_resolved(const Operation& operation) {
   return Mutation(*this, Mutation::Names::kResolved).apply(operation);
+}
+
+Outcome<void> Head::rest_on(InodeId id, std::shared_ptr<Source> source, uint64_t size, ByteView key) {
+  const Inode* found = TRY(find_file(root_, id));
+  if (found->content != nullptr || found->size != 0 || size == 0) return errno_of(EINVAL);
+  if (key.empty() || key.size() > SourcedFile::kKeyMax) return errno_of(EINVAL);
+  if (size > kFileSizeMax) return errno_of(EFBIG);
+
+  Inode& inode = table::own(root_, id);
+  SourcedFile* file = SourcedFile::create(std::move(source), size, key);
+  inode.content = file;
+  inode.size = size;
+  inode.blocks = static_cast<uint32_t>(file->blocks());
+  usage_.blocks += inode.blocks;
+  return {};
 }
 
 Outcome<void> Head::add_unlinked(const Create& inode_only) {

@@ -18,6 +18,7 @@
 
 #include <expected>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,10 +31,12 @@
 
 namespace reprise::fs {
 
+class Source;
+
 // What a tree holds in all; exact. Inodes without links are counted while they exist.
 struct Usage {
   uint64_t inodes = 0;
-  uint64_t blocks = 0;  // of kBlockSize; small files' bytes count as one block
+  uint64_t blocks = 0;  // of kBlockSize; small files' bytes count as one block, a source's as if held
 };
 
 // Reading, common to Head and View.
@@ -43,8 +46,10 @@ class Tree {
   Outcome<Dentry> lookup(InodeId directory, std::string_view name) const;  // ENOENT, ENOTDIR; no "." or ".."
   Outcome<InodeId> parent_of(InodeId directory) const;  // ENOENT, ENOTDIR; the root's is itself
   // Up to into.size() bytes from offset; fewer only at the end of the file. EISDIR, EINVAL (not a regular
-  // file).
+  // file); EIO and EACCES of a file that rests on a source (fs/sourced_file.h), for which this may wait.
   Outcome<size_t> read(InodeId inode, uint64_t offset, ByteSpan into) const;
+  // The same without waiting: EREMOTEIO where some of the bytes are a source's.
+  Outcome<size_t> read_held(InodeId inode, uint64_t offset, ByteSpan into) const;
   // Start of the first data (or hole, the end of the file being one) at or after offset; in blocks. ENXIO
   // past the end.
   Outcome<uint64_t> seek_data(InodeId inode, uint64_t offset) const;
@@ -125,6 +130,10 @@ class Head : public Tree {
   // The same for an operation whose names were looked up in this very version, under the same lock: they are
   // what it claims, and are not looked up again.
   Outcome<void> apply_resolved(const Operation& operation);
+
+  // Gives a file without bytes the size and the bytes that the source has under the key. No operation: for a
+  // tree in the making, from which a history then begins. EINVAL, EISDIR, ENOENT, EFBIG.
+  Outcome<void> rest_on(InodeId file, std::shared_ptr<Source> source, uint64_t size, ByteView key);
 
   // An inode that no name leads to (O_TMPFILE), to be linked later. Not part of the digest.
   Outcome<void> add_unlinked(const Create& inode_only);
