@@ -44,6 +44,7 @@ HostEntry to_entry(const struct stat& st) {
   entry.nlink = st.st_nlink;
   entry.atime = {st.st_atim.tv_sec, static_cast<uint32_t>(st.st_atim.tv_nsec)};
   entry.mtime = {st.st_mtim.tv_sec, static_cast<uint32_t>(st.st_mtim.tv_nsec)};
+  entry.ctime = {st.st_ctim.tv_sec, static_cast<uint32_t>(st.st_ctim.tv_nsec)};
   return entry;
 }
 
@@ -132,9 +133,37 @@ class OpenTree final : public HostTree {
   Result<std::vector<std::string>> list(const std::string& directory) override {
     return list_descriptor(TRY(open_beneath(directory, O_RDONLY | O_DIRECTORY, "list")), shown(directory));
   }
+  Result<std::vector<HostName>> scan(const std::string& directory) override {
+    Descriptor fd = TRY(open_beneath(directory, O_RDONLY | O_DIRECTORY, "list"));
+    Descriptor listed(::dup(fd.get()));
+    if (listed.get() < 0) return failed(shown(directory), "list");
+    std::vector<HostName> found;
+    for (std::string& name : TRY(list_descriptor(std::move(listed), shown(directory)))) {
+      struct stat st;
+      if (::fstatat(fd.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (errno == ENOENT) continue;
+        return failed(shown(directory) + "/" + name, "stat");
+      }
+      HostName entry{.name = std::move(name), .entry = to_entry(st), .target = {}, .has_xattrs = false};
+      if (S_ISLNK(st.st_mode)) {
+        entry.target.resize(4096);
+        ssize_t n = ::readlinkat(fd.get(), entry.name.c_str(), entry.target.data(), entry.target.size());
+        if (n < 0 && errno == ENOENT) continue;
+        if (n < 0) return failed(shown(directory) + "/" + entry.name, "read the link");
+        entry.target.resize(static_cast<size_t>(n));
+      } else {
+        entry.has_xattrs = may_have_xattrs(fd.get(), entry.name);
+      }
+      found.push_back(std::move(entry));
+    }
+    return found;
+  }
   Result<std::unique_ptr<HostTreeFile>> open_file(const std::string& path) override {
     // Not to be caught by a FIFO that has come in the place of the file.
-    Descriptor fd = TRY(open_beneath(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, "open"));
+    constexpr uint64_t kFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK;
+    auto quietly = open_beneath(path, kFlags | O_NOATIME, "open");
+    bool refused = !quietly && quietly.error().sys_errno() == EPERM;  // to who does not own the file
+    Descriptor fd = TRY(refused ? open_beneath(path, kFlags, "open") : std::move(quietly));
     auto file = std::make_unique<OpenFile>(std::move(fd), shown(path));
     if (!S_ISREG(TRY(file->stat()).mode)) {
       return fail(Code::kInvalidArgument,
@@ -251,12 +280,25 @@ class OpenTree final : public HostTree {
     Descriptor parent = TRY(open_parent(path));
     return remove_tree(parent.get(), name_of(path), shown(path));
   }
+  Status remove_file(const std::string& path) override { return remove_entry(path, 0); }
+  Status remove_directory(const std::string& path) override { return remove_entry(path, AT_REMOVEDIR); }
   Status sync() override {
     if (::syncfs(fd_.get()) != 0) return failed(path_, "sync");
     return {};
   }
 
  private:
+  Status remove_entry(const std::string& path, int flags) {
+    Descriptor parent = TRY(open_parent(path));
+    if (::unlinkat(parent.get(), name_of(path).c_str(), flags) != 0) return failed(shown(path), "remove");
+    return {};
+  }
+  // Not through a link: the name is looked up in the directory, and its last part is meant itself.
+  static bool may_have_xattrs(int directory, const std::string& name) {
+    std::string proc = fmt::format("/proc/self/fd/{}/{}", directory, name);
+    ssize_t size = ::llistxattr(proc.c_str(), nullptr, 0);
+    return size > 0 || (size < 0 && errno != ENOTSUP && errno != ENOENT);
+  }
   std::string shown(const std::string& path) const { return path.empty() ? path_ : path_ + "/" + path; }
   static std::string last_part(const std::string& path) { return path.empty() ? "." : name_of(path); }
 

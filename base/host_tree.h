@@ -4,7 +4,9 @@
 // RESOLVE_NO_SYMLINKS: whatever lies in the directory, or is put there meanwhile, nothing outside it is
 // touched. A path is relative, its parts are parted by single '/', none is "." or ".."; "" is the directory
 // itself where that makes sense. A path of more than 4095 bytes is ENAMETOOLONG. Errors name the path. Not
-// for stores and journals: they use base/disk.h. Threads: one at a time for each object.
+// for stores and journals: they use base/disk.h. Files are opened so that reading them leaves their time of
+// access as it is, where the host allows that. Threads: one at a time for each object, but for pread and stat
+// of a file.
 #pragma once
 
 #include <sys/stat.h>
@@ -31,7 +33,15 @@ struct HostEntry {
   uint64_t rdev = 0;
   uint64_t device = 0, inode = 0;  // which inode of the host it is
   uint64_t nlink = 0;
-  Timestamp atime, mtime;
+  Timestamp atime, mtime, ctime;
+};
+
+// What HostTree::scan finds.
+struct HostName {
+  std::string name;
+  HostEntry entry;
+  std::string target;       // of a symlink
+  bool has_xattrs = false;  // or cannot be asked for them
 };
 
 // An open file below a HostTree.
@@ -56,7 +66,9 @@ class HostTree {
 
   // --- reading
   virtual Result<HostEntry> stat(const std::string& path) = 0;  // of a symlink, not of what it points to
-  virtual Result<std::vector<std::string>> list(const std::string& directory) = 0;       // sorted by bytes
+  virtual Result<std::vector<std::string>> list(const std::string& directory) = 0;  // sorted by bytes
+  // list, with the stat of each, in few calls. What goes meanwhile is left out.
+  virtual Result<std::vector<HostName>> scan(const std::string& directory) = 0;
   virtual Result<std::unique_ptr<HostTreeFile>> open_file(const std::string& path) = 0;  // a regular file
   virtual Result<std::string> read_link(const std::string& path) = 0;
   // Extended attributes, sorted by name; not of a symlink. None where the host's filesystem has none.
@@ -79,6 +91,8 @@ class HostTree {
   // `to` may be another file, which goes; of a directory it must be new.
   virtual Status rename(const std::string& from, const std::string& to) = 0;
   virtual Status remove_all(const std::string& path) = 0;  // with everything in it; nothing there is fine
+  virtual Status remove_file(const std::string& path) = 0;
+  virtual Status remove_directory(const std::string& path) = 0;  // an empty one
   // Everything written to the directory's filesystem is on the disk when it returns.
   virtual Status sync() = 0;
 };

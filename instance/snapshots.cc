@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "snapshot/snapshot.h"
+#include "store/host_source.h"
 
 namespace reprise::instance {
 
@@ -42,7 +43,8 @@ Result<Base> load_base(store::Store& store, std::string_view branch, std::option
 }
 
 Result<fs::Head> load_snapshot(store::Store& store, const store::SnapshotRecord& record) {
-  auto view = snapshot::load(record.root, store.blobs());
+  auto rests_on = TRY(store.source());
+  auto view = snapshot::load(record.root, store.blobs(), snapshot::Remember::kYes, {}, std::move(rests_on));
   store.blobs().close_readers();
   if (!view)
     return std::unexpected(

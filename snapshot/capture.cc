@@ -77,7 +77,12 @@ class Capture {
       const fs::Inode& inode = page.inode[i];
       if (inode.mode == 0 || inode.nlink == 0) continue;
       BlobId content, xattrs;
-      if (inode.content != nullptr && !is_inline(*inode.content)) content = TRY(content_node(*inode.content));
+      if (fs::is_sourced(inode.content) && !remember_) {
+        return fail(Code::kUnsupported,
+                    "the tree rests on a directory of the host: expected one that has all bytes itself");
+      }
+      const fs::Node* below = content_below(inode);
+      if (below != nullptr && !is_inline(*below)) content = TRY(content_node(*below));
       if (inode.xattrs != nullptr && !is_inline(*inode.xattrs)) xattrs = TRY(content_node(*inode.xattrs));
       out.add(i, inode, content, xattrs);
     }

@@ -282,7 +282,10 @@ Result<EntryWriter::Begun> EntryWriter::begin_link(const Place& place, const Imp
   if (target.path == place.path) return Begun::kDone;
   TRY(clear_place(place));
   TRY(apply(entry.path, fs::Link{place.parent, place.name, inode, options_.now}));
-  // Of this inode the times were set before.
+  // Of this inode the times were set before, and a new name changes but one.
+  if (entry.ctime)
+    TRY(apply(entry.path,
+              fs::SetAttributes{.inode = inode, .mask = fs::SetAttributes::kCtime, .ctime = *entry.ctime}));
   if (progress_) progress_(done_);
   return Begun::kDone;
 }
@@ -302,7 +305,7 @@ fs::SetAttributes EntryWriter::attributes_of(InodeId inode, const ImportEntry& e
           .gid = entry.gid,
           .atime = entry.atime.value_or(mtime),
           .mtime = mtime,
-          .ctime = options_.now};
+          .ctime = entry.ctime.value_or(options_.now)};
 }
 
 Status EntryWriter::set_xattrs(InodeId inode, const std::vector<std::pair<std::string, Bytes>>& xattrs,
@@ -378,6 +381,14 @@ Status EntryWriter::write_run(uint64_t offset, ByteView bytes) {
   done_.bytes += bytes.size();
   TRY(check_unpacked(file_.path));
   return apply(file_.path, fs::Write{file_.inode, offset, bytes, options_.now});
+}
+
+Status EntryWriter::rest_on(std::shared_ptr<fs::Source> source, ByteView key) {
+  if (file_.size == 0) return {};
+  auto done = head_.rest_on(file_.inode, std::move(source), file_.size, key);
+  if (done) return {};
+  return refuse(file_.path, fmt::format("no tree can hold this: {}", fs::errno_text(done.error())),
+                Code::kUnsupported);
 }
 
 Status EntryWriter::end_file() {

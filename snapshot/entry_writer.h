@@ -29,7 +29,7 @@ struct ImportEntry {
   uint32_t uid = 0, gid = 0;
   uint64_t rdev = 0;
   uint64_t size = 0;  // of a regular file
-  std::optional<Timestamp> mtime, atime;
+  std::optional<Timestamp> mtime, atime, ctime;
   std::string_view target;     // of a symlink
   std::string_view hard_link;  // another name for the entry of this path; the rest is of no account then
   std::vector<std::pair<std::string, Bytes>> xattrs;
@@ -50,6 +50,8 @@ class EntryWriter {
   Result<Begun> begin(const ImportEntry& entry);
   // Of the file that was begun last; what is not written is a hole.
   Status write(uint64_t offset, ByteView bytes);
+  // Its bytes stay where they are, and are read there; size is what begin() was told.
+  Status rest_on(std::shared_ptr<fs::Source> source, ByteView key);
   Status end_file();
   // So much of the archive has been read: what limits().ratio is measured by.
   void set_archive_bytes(uint64_t bytes) { archive_bytes_ = bytes; }

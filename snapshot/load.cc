@@ -31,8 +31,9 @@ Result<Open> fetch(BlobId id, store::BlobSource& source) {
 
 }  // namespace
 
-Result<fs::View> load(BlobId root, store::BlobSource& source, Remember remember, const LoadLimits& limits) {
-  TreeBuilder builder(limits, remember);
+Result<fs::View> load(BlobId root, store::BlobSource& source, Remember remember, const LoadLimits& limits,
+                      std::shared_ptr<fs::Source> rests_on) {
+  TreeBuilder builder(limits, remember, std::move(rests_on));
   std::vector<Open> way;
   way.push_back(TRY(fetch(root, source)));
   while (!way.empty()) {

@@ -13,7 +13,7 @@ using fs::NodeKind;
 constexpr int kLevelMax = 24;
 constexpr uint8_t kVolumeKind = 9;  // after those of fs::NodeKind
 
-enum ContentForm : uint8_t { kNone = 0, kSmall = 1, kDirectory = 2, kInBlob = 3 };
+enum ContentForm : uint8_t { kNone = 0, kSmall = 1, kDirectory = 2, kInBlob = 3, kRests = 4 };
 enum XattrForm : uint8_t { kNoXattrs = 0, kXattrsInline = 1, kXattrsInBlob = 2 };
 
 // An inode in a page, before its content.
@@ -282,6 +282,10 @@ bool is_inline(const fs::Node& node) {
   return node.kind == NodeKind::kSmallFile || node.kind == NodeKind::kDirLeaf;
 }
 
+const fs::Node* content_below(const fs::Inode& inode) {
+  return fs::is_sourced(inode.content) ? fs::as_sourced(inode.content).held : inode.content;
+}
+
 PageEncoder::PageEncoder(uint64_t base) : out_(begin(NodeKind::kTablePage)) {
   append_value(out_, mask_);  // filled in by finish()
   append_value(out_, base);
@@ -291,6 +295,7 @@ void PageEncoder::add(int slot, const fs::Inode& inode, BlobId content, BlobId x
   mask_ |= static_cast<uint16_t>(1u << slot);
   bool small = inode.content != nullptr && inode.content->kind == NodeKind::kSmallFile;
   bool leaf = inode.content != nullptr && inode.content->kind == NodeKind::kDirLeaf;
+  bool rests = fs::is_sourced(inode.content);
   append_value(out_, InodeRecord{
                          .mode = inode.mode,
                          .uid = inode.uid,
@@ -307,6 +312,7 @@ void PageEncoder::add(int slot, const fs::Inode& inode, BlobId content, BlobId x
                          .content_form = inode.content == nullptr ? kNone
                                          : small                  ? kSmall
                                          : leaf                   ? kDirectory
+                                         : rests                  ? kRests
                                                                   : kInBlob,
                          .xattr_form = inode.xattrs == nullptr    ? kNoXattrs
                                        : is_inline(*inode.xattrs) ? kXattrsInline
@@ -322,6 +328,12 @@ void PageEncoder::add(int slot, const fs::Inode& inode, BlobId content, BlobId x
     append_value(out_, uint16_t{0});
     append_dir_leaf(out_, *static_cast<const fs::DirLeaf*>(inode.content));
     store_value(out_.data() + at, static_cast<uint16_t>(out_.size() - at - 2));
+  } else if (rests) {
+    const fs::SourcedFile& file = fs::as_sourced(inode.content);
+    append_value(out_, file.limit);
+    append_value(out_, static_cast<uint16_t>(file.key_length));
+    append_bytes(out_, file.key());
+    append_id(out_, content);
   } else if (inode.content != nullptr) {
     append_id(out_, content);
   }
@@ -358,6 +370,13 @@ bool take_content(ByteReader& in, uint8_t form, PageEntry& entry) {
       auto length = in.value<uint16_t>();
       entry.inline_directory = in.take(length);
       return length > 0;
+    }
+    case kRests: {
+      entry.source_limit = in.value<uint64_t>();
+      auto length = in.value<uint16_t>();
+      entry.source_key = in.take(length);
+      entry.content = take_id(in);  // zero: nothing is held
+      return entry.source_limit > 0 && length > 0 && length <= fs::SourcedFile::kKeyMax;
     }
     default:
       return false;

@@ -15,6 +15,7 @@
 #include "base/ids.h"
 #include "fs/node.h"
 #include "fs/operation.h"
+#include "fs/sourced_file.h"
 
 namespace reprise::snapshot {
 
@@ -71,7 +72,7 @@ fs::Xattrs* parse_xattrs(ByteView blob);
 class PageEncoder {
  public:
   explicit PageEncoder(uint64_t base);
-  // content: the blob of what inode.content points to, zero if it is null or lies inline (see is_inline).
+  // content: the blob of what content_below() gives, zero if it is null or lies inline (see is_inline).
   // Likewise xattrs.
   void add(int slot, const fs::Inode& inode, BlobId content, BlobId xattrs);
   bool empty() const { return mask_ == 0; }
@@ -82,6 +83,9 @@ class PageEncoder {
   uint16_t mask_ = 0;
 };
 bool is_inline(const fs::Node& content_or_xattrs);
+// What has a blob or a place in the page of its own: the content, or what a file that rests on a source
+// holds.
+const fs::Node* content_below(const fs::Inode& inode);
 
 struct PageEntry {
   int slot = 0;
@@ -89,6 +93,8 @@ struct PageEntry {
   ByteView inline_small, inline_directory, inline_xattrs;  // empty: not inline
   uint16_t xattr_count = 0;                                // of inline ones
   BlobId content, xattrs;                                  // zero: not in a blob
+  uint64_t source_limit = 0;  // 0: rests on no source, else content is what is held
+  ByteView source_key;
 };
 // Calls visit for every inode in order; false if the bytes are no page, or if visit said false.
 bool parse_page(ByteView blob, uint64_t& base, const std::function<bool(const PageEntry&)>& visit);

@@ -25,7 +25,8 @@ struct Captured {
 enum class Remember {
   kYes,  // nodes are marked as stored, and those that are marked are skipped with all below: O(changes) from
          // then on
-  kNo,   // a peer or another store: every node is put and no mark is read or left
+  kNo,   // a peer or another store: every node is put and no mark is read or left; kUnsupported for a tree
+         // that rests on a source, which is nobody else's
 };
 
 // Children first, the root last. The tree is a View, or a Head that nobody changes meanwhile; captures of
@@ -37,9 +38,10 @@ struct LoadLimits {
   uint64_t memory_bytes = uint64_t{64} << 30;  // that the nodes may take up; kNoSpace beyond it
 };
 
-// The whole tree, now. Sums and hashes are computed from the bytes, so that the caller can compare digest()
+// The whole tree, now, but for bytes that are a source's; kUnsupported where there are such and `rests_on` is
+// null. Sums and hashes are computed from the bytes, so that the caller can compare digest()
 // with the one that was recorded. kNotFound when a blob is missing, kCorrupt when the blobs are no tree.
 Result<fs::View> load(BlobId root, store::BlobSource& source, Remember remember = Remember::kYes,
-                      const LoadLimits& limits = {});
+                      const LoadLimits& limits = {}, std::shared_ptr<fs::Source> rests_on = nullptr);
 
 }  // namespace reprise::snapshot

@@ -69,6 +69,8 @@ uint64_t size_of(const fs::Node& node) {
       return sizeof(fs::SmallFile) + static_cast<const fs::SmallFile&>(node).capacity;
     case NodeKind::kXattrs:
       return sizeof(fs::Xattrs) + static_cast<const fs::Xattrs&>(node).length + kInTheMap;
+    case NodeKind::kSourced:
+      return sizeof(fs::SourcedFile) + static_cast<const fs::SourcedFile&>(node).key_length;
   }
   return 0;
 }
@@ -107,8 +109,8 @@ Digest128 sum_of_file_node(const fs::Node& node) {
 
 }  // namespace
 
-TreeBuilder::TreeBuilder(const LoadLimits& limits, Remember remember)
-    : limits_(limits), remember_(remember == Remember::kYes) {}
+TreeBuilder::TreeBuilder(const LoadLimits& limits, Remember remember, std::shared_ptr<fs::Source> rests_on)
+    : limits_(limits), remember_(remember == Remember::kYes), rests_on_(std::move(rests_on)) {}
 
 TreeBuilder::~TreeBuilder() {
   for (auto& [id, built] : built_) fs::release(built.node);
@@ -198,9 +200,10 @@ Result<TreeBuilder::Built> TreeBuilder::build(ByteView blob) {
       if (built.node == nullptr) return corrupt("expected extended attributes, found other bytes");
       return built;
     case NodeKind::kSmallFile:
+    case NodeKind::kSourced:
       break;
   }
-  return corrupt("expected a node that has a blob of its own, found a small file");
+  return corrupt("expected a node that has a blob of its own, found another");
 }
 
 Result<TreeBuilder::Built> TreeBuilder::build_table_inner(const InnerNode& in) {
@@ -300,11 +303,36 @@ Status TreeBuilder::attach_content(fs::Inode& inode, const PageEntry& entry) {
     inode.blocks = S_ISREG(inode.mode) ? 1 : 0;
     return charge(size_of(*inode.content));
   }
+  if (entry.source_limit != 0) return attach_sourced(inode, entry);
   return entry.content ? attach_file(inode, entry) : Status{};
 }
 
+Status TreeBuilder::attach_sourced(fs::Inode& inode, const PageEntry& entry) {
+  if (!S_ISREG(inode.mode)) return corrupt("inode that is no file, resting on a source");
+  if (entry.source_limit > inode.size || inode.size > fs::kFileSizeMax)
+    return corrupt("file that rests on more of a source than it has");
+  if (rests_on_ == nullptr)
+    return fail(Code::kUnsupported,
+                "expected a tree that has all bytes itself, found a file that rests on a "
+                "directory which is not known here");
+  auto* file = fs::SourcedFile::create(rests_on_, entry.source_limit, entry.source_key);
+  inode.content = file;
+  TRY(charge(size_of(*file)));
+  if (entry.content) {
+    const Built* built = TRY(child(entry.content, "what a file holds"));
+    if (!is_file(built->node->kind)) return corrupt("file that holds another kind of node");
+    TRY(charge(built->visits * kVisitCharge));
+    file->held = TRY(place(built->node, 0));
+    fs::sourced::count_held(*file);
+  }
+  inode.sum = fs::sourced::sum(*file, file->held != nullptr ? sum_of_file_node(*file->held) : Digest128{});
+  inode.blocks = static_cast<uint32_t>(file->blocks());
+  return {};
+}
+
 Status TreeBuilder::attach_directory(fs::Inode& inode, const PageEntry& entry) {
-  if (!entry.inline_small.empty()) return corrupt("directory with the content of a file");
+  if (!entry.inline_small.empty() || entry.source_limit != 0)
+    return corrupt("directory with the content of a file");
   if (!entry.inline_directory.empty()) {
     fs::DirLeaf* leaf = make_dir_leaf(entry.inline_directory);
     if (leaf == nullptr) return corrupt("expected the entries of a directory, found other bytes");

@@ -6,6 +6,7 @@
 // stand for more work than the limit allows. Threads: one.
 #pragma once
 
+#include <memory>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -17,7 +18,8 @@ namespace reprise::snapshot {
 
 class TreeBuilder {
  public:
-  TreeBuilder(const LoadLimits& limits, Remember remember);
+  // Files that rest on a source rest on `rests_on`; where that is null there must be none: kUnsupported.
+  TreeBuilder(const LoadLimits& limits, Remember remember, std::shared_ptr<fs::Source> rests_on = nullptr);
   ~TreeBuilder();
   TreeBuilder(const TreeBuilder&) = delete;
   TreeBuilder& operator=(const TreeBuilder&) = delete;
@@ -47,12 +49,14 @@ class TreeBuilder {
   Status attach_content(fs::Inode& inode, const PageEntry& entry);
   Status attach_directory(fs::Inode& inode, const PageEntry& entry);
   Status attach_file(fs::Inode& inode, const PageEntry& entry);
+  Status attach_sourced(fs::Inode& inode, const PageEntry& entry);
   Status attach_xattrs(fs::Inode& inode, const PageEntry& entry);
   // An owned reference to this file node with its hashes for blocks from `base` on: itself or a copy.
   Result<fs::Node*> place(fs::Node* node, uint64_t base);
 
   const LoadLimits limits_;
   const bool remember_;
+  const std::shared_ptr<fs::Source> rests_on_;
   uint64_t charged_ = 0;
   std::unordered_map<BlobId, Built> built_;
   std::unordered_map<BlobId, VolumeNode> volumes_;

@@ -12,6 +12,7 @@
 
 #include "base/file_lock.h"
 #include "base/hash.h"
+#include "store/host_source.h"
 #include "store/pack.h"
 #include "store/snapshot_files.h"
 
@@ -153,6 +154,16 @@ class DiskStore final : public Store {
   Catalogue& catalogue() override { return *catalogue_; }
   BlobStore& blobs() override { return *blobs_; }
 
+  Result<std::optional<BaseDirectory>> base_directory() override { return read_base(*directory_); }
+  Status set_base_directory(const BaseDirectory& base) override { return write_base(*directory_, base); }
+  Result<std::shared_ptr<HostSource>> source() override {
+    std::lock_guard lock(source_mutex_);
+    if (source_ != nullptr) return source_;
+    auto base = TRY(base_directory());
+    if (base) source_ = std::make_shared<HostSource>(base->path);
+    return source_;
+  }
+
   Result<std::unique_ptr<Directory>> branch_directory(std::string_view branch) override {
     return directory_in_branch(branch, "");
   }
@@ -252,6 +263,8 @@ class DiskStore final : public Store {
   std::unique_ptr<Catalogue> catalogue_;
   std::unique_ptr<BlobStore> blobs_;  // after the catalogue, which it uses
   std::optional<DirectoryLock> in_use_;
+  std::mutex source_mutex_;
+  std::shared_ptr<HostSource> source_;  // once it has been asked for
 };
 
 class MemoryStore final : public Store {
@@ -262,6 +275,11 @@ class MemoryStore final : public Store {
   const std::string& path() const override { return path_; }
   Catalogue& catalogue() override { return *catalogue_; }
   BlobStore& blobs() override { return *blobs_; }
+  Result<std::optional<BaseDirectory>> base_directory() override { return std::nullopt; }
+  Status set_base_directory(const BaseDirectory&) override {
+    return fail(Code::kUnsupported, "a store in memory rests on no directory");
+  }
+  Result<std::shared_ptr<HostSource>> source() override { return std::shared_ptr<HostSource>(); }
   Result<std::unique_ptr<Directory>> branch_directory(std::string_view branch) override {
     TRY(check_name("branch", branch));
     return nullptr;
@@ -406,7 +424,8 @@ Status Store::remove_unused(const std::string& path) {
   auto directory = TRY(open_host_directory(path));
   // Without its identity it is no store any more, whatever is left of it.
   TRY(directory->unlink(kIdentityFile));
-  for (const char* name : {"catalogue.lmdb", "catalogue.lmdb-lock", "packs", "branches", "snapshots"}) {
+  for (const char* name :
+       {"catalogue.lmdb", "catalogue.lmdb-lock", "packs", "branches", "snapshots", kBaseFile}) {
     TRY(remove_with_all_below(*directory, name));
   }
   return {};

@@ -6,6 +6,7 @@
 //   STORE/branches/NAME/lock         held by the one live instance of the branch; names its holder
 //   STORE/branches/NAME/control      socket of the live instance
 //   STORE/branches/NAME/journal/     segments
+//   STORE/base                       of a store that rests on a directory: which
 //
 // A store in memory has the same interface and no directory. Threads: any, unless said otherwise.
 #pragma once
@@ -20,11 +21,14 @@
 #include "base/disk.h"
 #include "base/error.h"
 #include "base/ids.h"
+#include "store/base_directory.h"
 #include "store/blob.h"
 #include "store/catalogue.h"
 #include "store/collect.h"
 
 namespace reprise::store {
+
+class HostSource;
 
 // Blobs in packs: append-only files of zstd frames, indexed by the catalogue.
 //
@@ -84,8 +88,8 @@ class Store {
   // Could create() be called with it? An interrupted creation, and an empty folder `mnt`, do not count.
   // Otherwise kAlreadyExists says what was found.
   static Status check_new(const std::string& path);
-  // Takes a store away that was made for nothing, with all that it holds, but not its folder. kBusy while
-  // anybody has it open for writing.
+  // Takes a store away, with all that it holds, but not its folder: one that was made for nothing, or is to
+  // be forgotten. kBusy while anybody has it open for writing.
   static Status remove_unused(const std::string& path);
   // The volume of a store, from its identity alone; errors as open's.
   static Result<VolumeId> identify(const std::string& path);
@@ -98,6 +102,12 @@ class Store {
   virtual const std::string& path() const = 0;  // "" in memory
   virtual Catalogue& catalogue() = 0;
   virtual BlobStore& blobs() = 0;
+
+  // The directory that it rests on; nullopt if it has all bytes itself, as every other store.
+  virtual Result<std::optional<BaseDirectory>> base_directory() = 0;
+  virtual Status set_base_directory(const BaseDirectory& base) = 0;
+  // What its trees read there, the same for all who have this object; null if it rests on nothing.
+  virtual Result<std::shared_ptr<HostSource>> source() = 0;
 
   // [A-Za-z_][A-Za-z0-9_.-]*, at most 64 bytes, not "head": what a branch or a mark may be called.
   static Status check_name(std::string_view what, std::string_view name);
