@@ -7,6 +7,7 @@
 
 #include "instance/flush.h"
 #include "instance/watch.h"
+#include "store/host_source.h"
 
 namespace reprise::instance {
 namespace {
@@ -98,6 +99,13 @@ Json watched_json(const Watched& seen) {
   return json;
 }
 
+Json source_json(const store::HostSource& source) {
+  Json json = {{"directory", source.path()}, {"bytes_read", source.bytes_read()}, {"failed", Json::array()}};
+  for (const store::HostSource::Failure& failure : source.failures())
+    json["failed"].push_back({{"path", printable(failure.path)}, {"why", failure.why}});
+  return json;
+}
+
 std::string text_of(const Json& question, const char* key) {
   return question.contains(key) && question[key].is_string() ? question[key].get<std::string>() : "";
 }
@@ -166,6 +174,12 @@ Result<std::unique_ptr<Host>> Host::open(const HostOptions& options, Network& ne
     host->made_store_ = !lost_race;
   }
   if (store == nullptr) store = TRY(store::Store::open(path));
+  if ((options.listen || options.follow) && TRY(store->base_directory())) {
+    return fail(Code::kUnsupported,
+                fmt::format("{}: expected a store that has everything itself to replicate, found an overlay, "
+                            "whose bytes lie in a directory of this host",
+                            path));
+  }
   host->instance_ = TRY(Instance::open(std::move(store), host->options_.instance));
   return host;
 }
@@ -328,6 +342,7 @@ Json Host::statistics() {
   if (leader_ != nullptr) {
     for (const replay::PeerStatus& peer : leader_->peers(true)) json["peers"].push_back(peer_json(peer));
   }
+  if (auto source = instance_->store()->source(); source && *source) json["rests_on"] = source_json(**source);
   if (more_statistics_) more_statistics_(json);
   return json;
 }

@@ -7,6 +7,7 @@
 #include "instance/host.h"
 #include "instance/instance.h"
 #include "tools/cli/command.h"
+#include "tools/cli/overlay.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {
@@ -107,6 +108,10 @@ Result<int> join(const Options& options) {
 }
 
 Result<int> discard(const Options& options) {
+  if (options.name.empty()) {
+    TRY(discard_overlay(options.what));
+    return kDone;
+  }
   Target target = TRY(whole_store(options));
   OpenTarget open = TRY(open_target(target, store::Access::kWrite));
   TRY(instance::discard_branch(*open.store, options.name, holder("discard", options), options.half_joined));
@@ -168,9 +173,12 @@ void add_join(Command& reprise) {
 
 void add_discard(Command& reprise) {
   auto options = std::make_shared<Options>();
-  Command command = reprise.subcommand("discard", "Take a branch away, and what was done on it");
+  Command command =
+      reprise.subcommand("discard", "Take a branch away, or a whole overlay, and what was done on it");
   command.required("store", options->what, "STORE");
-  command.required("name", options->name, "the branch, which nobody works on any more");
+  command.option("name", options->name,
+                 "the branch, which nobody works on any more; without it the store must be an overlay (`run "
+                 "--from`), and goes");
   command.flag("--half-joined", options->half_joined,
                "even if a join of it was interrupted: then its parent keeps half of it");
   command.does([options] { return discard(*options); });

@@ -28,6 +28,10 @@ void Command::required(const std::string& name, std::vector<std::string>& into, 
   app_.add_option(name, into, help)->required();
 }
 
+void Command::rest(const std::string& name, std::vector<std::string>& into, const std::string& help) {
+  app_.add_option(name, into, help);
+}
+
 void Command::option(const std::string& name, std::string& into, const std::string& help,
                      const Check& wrong) {
   CLI::Option* option = app_.add_option(name, into, help);

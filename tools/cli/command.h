@@ -37,6 +37,8 @@ class Command {
   void require_subcommand();
   void required(const std::string& name, std::string& into, const std::string& help);
   void required(const std::string& name, std::vector<std::string>& into, const std::string& help);
+  // Whatever words are left; may be none.
+  void rest(const std::string& name, std::vector<std::string>& into, const std::string& help);
   // Checked by `wrong`, which says what is wrong with a value, or "".
   using Check = std::function<std::string(const std::string&)>;
   void option(const std::string& name, std::string& into, const std::string& help, const Check& wrong = {});
@@ -84,6 +86,7 @@ void add_repair(Command& reprise);
 void add_fork(Command& reprise);
 void add_join(Command& reprise);
 void add_discard(Command& reprise);
+void add_apply(Command& reprise);
 void add_branches(Command& reprise);
 
 }  // namespace reprise::cli

@@ -1,5 +1,7 @@
 #include "tools/cli/compare.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <unordered_map>
@@ -194,7 +196,31 @@ class Comparison {
   std::vector<PathChange> changes_;
 };
 
+std::string shown_path(const std::string& path, const std::optional<fs::Attributes>& attributes) {
+  return printable(path) + (attributes && attributes->is_directory() ? "/" : "");
+}
+
 }  // namespace
+
+std::string letters(const PathChange& change) {
+  if (change.added()) return "A";
+  if (change.deleted()) return "D";
+  if (change.type_changed()) return "T";
+  std::string text;
+  if (change.renamed()) text += 'R';
+  if (change.content) text += 'M';
+  if (change.attributes) text += 'P';
+  return text;
+}
+
+std::string names_of(const PathChange& change) {
+  std::string path = shown_path(change.path, change.after ? change.after : change.before);
+  return change.renamed() ? shown_path(change.old_path, change.before) + " -> " + path : path;
+}
+
+std::string line_of(const PathChange& change) {
+  return fmt::format("{:<3} {}", letters(change), names_of(change));
+}
 
 std::vector<PathChange> compare(const fs::Tree& before, const fs::Tree& after,
                                 const CompareOptions& options) {

@@ -23,6 +23,12 @@ struct PathChange {
   bool type_changed() const { return before && after && (before->mode & S_IFMT) != (after->mode & S_IFMT); }
 };
 
+// One letter for each thing that changed: A added, D deleted, T another type, R renamed, M bytes, P
+// permissions, owner, times or extended attributes.
+std::string letters(const PathChange& change);
+std::string names_of(const PathChange& change);  // "path", "dir/", "old -> new"; printable
+std::string line_of(const PathChange& change);   // both, as `diff` shows them
+
 struct CompareOptions {
   bool one_volume = false;  // both are versions of it
   bool list_moved = false;  // also what has only come along with a directory that was renamed

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "instance/overlay.h"
 #include "tools/cli/command.h"
 #include "tools/cli/compare.h"
 #include "tools/cli/outside.h"
@@ -32,32 +33,6 @@ Result<Side> open_side(const std::string& what) {
   Progress progress("replaying " + what);
   instance::State state = TRY(open.state(std::ref(progress)));
   return Side{.head = std::move(state.head), .volume = open.store->volume()};
-}
-
-std::string shown_path(const std::string& path, const std::optional<fs::Attributes>& attributes) {
-  return printable(path) + (attributes && attributes->is_directory() ? "/" : "");
-}
-
-// One letter for each thing that changed: A added, D deleted, T another type, R renamed, M bytes, P
-// permissions, owner, times or extended attributes.
-std::string letters(const PathChange& change) {
-  if (change.added()) return "A";
-  if (change.deleted()) return "D";
-  if (change.type_changed()) return "T";
-  std::string text;
-  if (change.renamed()) text += 'R';
-  if (change.content) text += 'M';
-  if (change.attributes) text += 'P';
-  return text;
-}
-
-std::string names_of(const PathChange& change) {
-  std::string path = shown_path(change.path, change.after ? change.after : change.before);
-  return change.renamed() ? shown_path(change.old_path, change.before) + " -> " + path : path;
-}
-
-void print_line(const PathChange& change) {
-  fmt::print("{:<3} {}\n", letters(change), names_of(change));
 }
 
 void print_json(const PathChange& change) {
@@ -107,7 +82,8 @@ uint32_t patch_mode(const std::optional<fs::Attributes>& attributes) {
   return (attributes->mode & S_IXUSR) != 0 ? 0100755 : 0100644;
 }
 
-Result<Bytes> bytes_of(const fs::Tree& tree, const std::optional<fs::Attributes>& attributes) {
+Result<Bytes> bytes_of(const fs::Tree& tree, const std::optional<fs::Attributes>& attributes,
+                       const std::string& path) {
   if (patch_mode(attributes) == 0) return Bytes{};
   if (attributes->is_symlink()) {
     ByteView target = as_bytes(*tree.read_link(attributes->inode));
@@ -118,7 +94,10 @@ Result<Bytes> bytes_of(const fs::Tree& tree, const std::optional<fs::Attributes>
     return fail(Code::kUnsupported, fmt::format("a file of {} is too large for a patch (at most {})",
                                                 format_bytes(attributes->size), format_bytes(kPatchMax)));
   Bytes bytes(attributes->size);
-  CHECK(tree.read(attributes->inode, 0, bytes) == bytes.size());
+  auto got = tree.read(attributes->inode, 0, bytes);
+  if (!got)  // of a file that rests on a directory
+    return fail(Code::kIo, fmt::format("{}: its bytes cannot be had any more: {}", printable(path),
+                                       fs::errno_text(got.error())));
   return bytes;
 }
 
@@ -126,9 +105,9 @@ Status print_patch(const PathChange& change, const Side& before, const Side& aft
   uint32_t old_mode = patch_mode(change.before), new_mode = patch_mode(change.after);
   std::string text;
   if (old_mode != 0 || new_mode != 0) {
-    Bytes old_bytes = TRY(bytes_of(before.head, change.before));
-    Bytes new_bytes = TRY(bytes_of(after.head, change.after));
     const std::string& old_path = change.renamed() ? change.old_path : change.path;
+    Bytes old_bytes = TRY(bytes_of(before.head, change.before, old_path));
+    Bytes new_bytes = TRY(bytes_of(after.head, change.after, change.path));
     if (old_mode != 0 && new_mode != 0 && change.type_changed()) {
       // A change of type is a removal and a new file.
       text = patch_of({old_path, old_mode, old_bytes}, {old_path, 0, {}}) +
@@ -144,9 +123,17 @@ Status print_patch(const PathChange& change, const Side& before, const Side& aft
   return {};
 }
 
+// What an overlay rests on, as it was.
+Result<Side> open_base(const std::string& what) {
+  Target target = Target::parse(what);
+  OpenTarget open = TRY(open_target(target));
+  return Side{.head = TRY(instance::overlay_base(*open.store)), .volume = open.store->volume()};
+}
+
 Result<int> diff(const Options& options) {
-  Side before = TRY(open_side(options.before));
-  Side after = TRY(open_side(options.after));
+  const bool of_overlay = options.after.empty();
+  Side before = TRY(of_overlay ? open_base(options.before) : open_side(options.before));
+  Side after = TRY(open_side(of_overlay ? options.before : options.after));
   bool one_volume = before.volume && before.volume == after.volume;
   // A patch names files only.
   std::vector<PathChange> changes =
@@ -160,7 +147,7 @@ Result<int> diff(const Options& options) {
       } else if (options.json) {
         print_json(change);
       } else {
-        print_line(change);
+        fmt::print("{}\n", line_of(change));
       }
     }
   }
@@ -174,7 +161,9 @@ void add_diff(Command& reprise) {
   Command command =
       reprise.subcommand("diff", "Show what differs between two states, directories or archives");
   command.required("before", options->before, "STATE, a directory, a ZIP or a tar");
-  command.required("after", options->after, "STATE, a directory, a ZIP or a tar");
+  command.option("after", options->after,
+                 "the same; without it the first is an overlay (`run --from`), and is compared with the "
+                 "directory as it was");
   command.flag("--stat", options->stat, "sizes, how much differs, and totals");
   command.flag("--patch", options->patch, "as a patch for git-apply(1), bytes that are no text included");
   command.flag("--json", options->json, "one JSON object a line");

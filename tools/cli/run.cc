@@ -9,6 +9,7 @@
 #include "adapters/fuse/mount.h"
 #include "base/file_lock.h"
 #include "tools/cli/command.h"
+#include "tools/cli/overlay.h"
 #include "tools/cli/serve_live.h"
 
 namespace reprise::cli {
@@ -16,7 +17,7 @@ namespace {
 
 struct Options {
   LiveOptions live;
-  std::string at;
+  std::string at, from;
   std::vector<std::string> command;
 };
 
@@ -81,7 +82,7 @@ std::string command_line(const Options& options) {
   return line;
 }
 
-Result<int> run_command(const Options& options) {
+Result<int> run_in_store(const Options& options, OverlayRun* overlay) {
   Target target = TRY(live_target(options.live.store, "--store"));
   instance::HostOptions settings = TRY(host_options(options.live, target, command_line(options)));
   if (!options.at.empty()) TRY(check_apart(target, options.at));
@@ -93,6 +94,7 @@ Result<int> run_command(const Options& options) {
                                      .environment = {{"REPRISE_STORE", full_name(target)}},
                                      .read_only = settings.follow.has_value()};
   auto launch = TRY(fuse::Launch::prepare(std::move(launch_options)));
+  if (overlay != nullptr) TRY(overlay->begin());
   ServedMount mount{.fuse_fd = launch->take_fuse_fd(),
                     .owner = launch->owner(),
                     .path = mount_path,
@@ -103,6 +105,33 @@ Result<int> run_command(const Options& options) {
     if (!running) complain(running.error().message());
     return status;
   });
+}
+
+Result<int> run_over(Options options, OverlayRun& overlay) {
+  options.live.store = overlay.store();
+  if (options.at.empty()) options.at = overlay.directory();
+  if (!options.live.listen.empty() || !options.live.follow.empty())
+    return fail(Code::kInvalidArgument,
+                "--from: expected no --listen and no --follow: an overlay rests on a directory of this host");
+  Target target = TRY(live_target(options.live.store, "--store"));
+  auto status = run_in_store(options, &overlay);
+  if (!status) return status;
+  if (auto said = overlay.end(target); !said) complain(said.error().message());
+  return status;
+}
+
+Result<int> run_command(Options options) {
+  if (options.from.empty() && options.live.store.empty())
+    return fail(Code::kInvalidArgument, "expected --store STORE[:BRANCH] or --from DIR");
+  if (options.from.empty()) {
+    auto directory = TRY(rests_on(Target::parse(options.live.store).store));
+    if (!directory) return run_in_store(options, nullptr);
+    options.from = *directory;
+  }
+  OverlayRun overlay = TRY(OverlayRun::plan(options.from, options.live.store));
+  auto status = run_over(options, overlay);
+  if (!status) overlay.forget();
+  return status;
 }
 
 Result<int> run(const Options& options) {
@@ -118,8 +147,14 @@ void add_run(Command& reprise) {
   auto options = std::make_shared<Options>();
   Command command = reprise.subcommand(
       "run", "Run a command inside an instance: it starts in the volume's root, mounted for it alone");
-  command.required("--store", options->live.store, "STORE[:BRANCH], made if it is not there");
-  command.option("--at", options->at, "mount at this directory (default: STORE/mnt)");
+  command.option("--store", options->live.store, "STORE[:BRANCH], made if it is not there");
+  command.option(
+      "--from", options->from,
+      "run over this directory, at its own path, without copying or changing it; changes go to the "
+      "store, or without --store to a new one in ~/.local/state/reprise, and what they are is said "
+      "at the end");
+  command.option("--at", options->at,
+                 "mount at this directory (default: STORE/mnt, or the directory that is run over)");
   add_live_options(command, options->live);
   command.required("command", options->command, "the command, after --");
   command.does([options] { return run(*options); });
