@@ -6,18 +6,22 @@
 // very one it was fetched for: that one is pinned, so whoever changes the file gives it another.
 #pragma once
 
+#include <memory>
+
 #include "fs/filesystem.h"
 #include "fs/sourced_file.h"
 
 namespace reprise::fs {
 
 struct Filesystem::Fetched {
-  PinnedContent content;
-  uint64_t offset = 0, length = 0;  // of the change
-  sourced::Edges edges;
-  Bytes head, tail;  // what the file has before and behind the change, in the same blocks
+  struct Pieces {
+    PinnedContent content;
+    uint64_t offset = 0, length = 0;  // of the change
+    sourced::Edges edges;
+    Bytes head, tail;  // what the file has before and behind the change, in the same blocks
+  };
+  std::unique_ptr<Pieces> pieces;  // null where nothing is lacking, as almost always
 
-  bool any() const { return !head.empty() || !tail.empty(); }
   // EIO, EACCES.
   Outcome<void> fetch();
   // `data` with what is before and behind it.

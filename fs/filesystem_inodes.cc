@@ -205,11 +205,11 @@ Outcome<uint64_t> Filesystem::write_once(const Caller& caller, InodeId inode, ui
   if (is_sourced(found->content)) {
     const sourced::Edges edges = sourced::edges_of(as_sourced(found->content), offset, data.size());
     TRY(need(*found, edges, offset, data.size(), fetched));
-    if (fetched.any()) widened = fetched.around(data);
-  }
-  if (!widened.empty()) {
-    data = widened;
-    offset -= fetched.head.size();
+    if (fetched.pieces != nullptr) {
+      widened = fetched.around(data);
+      data = widened;
+      offset -= fetched.pieces->head.size();
+    }
   }
   while (!data.empty()) {
     // Where the volume is nearly full, what surely fits, or else as little as can be told apart. Parts end

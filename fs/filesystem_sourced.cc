@@ -6,16 +6,12 @@
 #include "fs/filesystem_fetch.h"
 
 namespace reprise::fs {
+namespace {
 
-Outcome<void> Filesystem::Fetched::fetch() {
-  const SourcedFile& file = as_sourced(content.get());
-  head.resize(edges.head);
-  tail.resize(edges.tail);
-  TRY(sourced::read(file, offset - edges.head, head));
-  return sourced::read(file, offset + length, tail);
-}
+// Blocks that are cleared in the middle are held, one by one: what a call may take.
+constexpr uint64_t kClearedMax = uint64_t{1} << 30;  // bytes
 
-Bytes Filesystem::Fetched::around(ByteView data) const {
+Bytes joined(ByteView head, ByteView data, ByteView tail) {
   Bytes whole;
   whole.reserve(head.size() + data.size() + tail.size());
   append_bytes(whole, head);
@@ -24,18 +20,32 @@ Bytes Filesystem::Fetched::around(ByteView data) const {
   return whole;
 }
 
+}  // namespace
+
+Outcome<void> Filesystem::Fetched::fetch() {
+  const SourcedFile& file = as_sourced(pieces->content.get());
+  pieces->head.resize(pieces->edges.head);
+  pieces->tail.resize(pieces->edges.tail);
+  TRY(sourced::read(file, pieces->offset - pieces->head.size(), pieces->head));
+  return sourced::read(file, pieces->offset + pieces->length, pieces->tail);
+}
+
+Bytes Filesystem::Fetched::around(ByteView data) const {
+  return joined(pieces->head, data, pieces->tail);
+}
+
 Outcome<void> Filesystem::need(const Inode& file, const sourced::Edges& edges, uint64_t offset,
                                uint64_t length, Fetched& fetched) {
-  const bool same =
-      fetched.content.get() == file.content && fetched.offset == offset && fetched.length == length;
-  if (same) return {};
-  fetched.head.clear();
-  fetched.tail.clear();
+  const Fetched::Pieces* has = fetched.pieces.get();
+  if (has != nullptr && has->content.get() == file.content && has->offset == offset && has->length == length)
+    return {};
+  fetched.pieces.reset();
   if (edges.none()) return {};
-  fetched.content = PinnedContent(file.content);
-  fetched.edges = edges;
-  fetched.offset = offset;
-  fetched.length = length;
+  fetched.pieces = std::make_unique<Fetched::Pieces>();
+  fetched.pieces->content = PinnedContent(file.content);
+  fetched.pieces->edges = edges;
+  fetched.pieces->offset = offset;
+  fetched.pieces->length = length;
   return errno_of(EREMOTEIO);
 }
 
@@ -62,19 +72,23 @@ Outcome<void> Filesystem::allocate_sourced(Call& call, const Inode& file, const 
   if (range.change == RangeChange::kCollapse || range.change == RangeChange::kInsert)
     return errno_of(EOPNOTSUPP);
   if (range.change == RangeChange::kReserve) return call.apply_to(links, range);
+  const uint64_t limit = as_sourced(file.content).limit;
+  if (range.offset + range.length < limit && range.length > kClearedMax) return errno_of(EOPNOTSUPP);
   TRY(need(file, sourced::edges_to_clear(as_sourced(file.content), range.offset, range.length), range.offset,
            range.length, fetched));
   auto write = [&](uint64_t offset, ByteView data) {
     return call.apply_to(links,
                          Write{.inode = range.inode, .offset = offset, .data = data, .time = range.time});
   };
-  const uint64_t end = range.offset + range.length, begin = range.offset - fetched.head.size();
-  if (fetched.any() && range.offset / kBlockSize == end / kBlockSize) {
-    TRY(write(begin, fetched.around(Bytes(range.length))));
-  } else {
-    const Fetched first{.head = fetched.head}, last{.tail = fetched.tail};
-    if (!fetched.head.empty()) TRY(write(begin, first.around(Bytes(kBlockSize - range.offset % kBlockSize))));
-    if (!fetched.tail.empty()) TRY(write(end - end % kBlockSize, last.around(Bytes(end % kBlockSize))));
+  if (fetched.pieces != nullptr) {
+    const Bytes &head = fetched.pieces->head, &tail = fetched.pieces->tail;
+    const uint64_t end = range.offset + range.length, begin = range.offset - head.size();
+    if (range.offset / kBlockSize == end / kBlockSize) {
+      TRY(write(begin, fetched.around(Bytes(range.length))));
+    } else {
+      if (!head.empty()) TRY(write(begin, joined(head, Bytes(kBlockSize - range.offset % kBlockSize), {})));
+      if (!tail.empty()) TRY(write(end - end % kBlockSize, joined({}, Bytes(end % kBlockSize), tail)));
+    }
   }
   return call.apply_to(links, range);
 }
