@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "../store/temp_directory.h"
 #include "base/file_lock.h"
@@ -108,6 +109,46 @@ TEST(FileLock, IsHeldOnceAndSaysByWhom) {
   }
   EXPECT_EQ(FileLock::holder(path)->has_value(), false);
   ASSERT_TRUE(FileLock::acquire(path, "me"));
+}
+
+TEST_F(HostTreeTest, ScanSaysOfEachNameWhatItIsAndFollowsNone) {
+  std::ofstream(directory_ / "tree/file") << "12345";
+  auto found = tree_->scan("");
+  ASSERT_TRUE(found) << found.error().message();
+  std::map<std::string, HostName> names;
+  for (HostName& name : *found) names.emplace(name.name, name);
+  std::vector<std::string> expected = *tree_->list("");
+  ASSERT_EQ(names.size(), expected.size());
+  EXPECT_TRUE(S_ISDIR(names.at("d").entry.mode));
+  EXPECT_EQ(names.at("file").entry.size, 5);
+  const HostEntry stat = *tree_->stat("file");
+  EXPECT_EQ(names.at("file").entry.inode, stat.inode);
+  EXPECT_EQ(names.at("file").entry.ctime, stat.ctime);
+  EXPECT_TRUE(S_ISLNK(names.at("way out").entry.mode));
+  EXPECT_EQ(names.at("way out").target, (directory_ / "outside").string());
+  EXPECT_FALSE(tree_->scan("way out"));
+  EXPECT_FALSE(tree_->scan("../outside"));
+}
+
+TEST_F(HostTreeTest, RemovesOneNameAndNothingBehindALink) {
+  std::ofstream(directory_ / "tree/d/file") << "x";
+  EXPECT_FALSE(tree_->remove_directory("d")) << "it has something in it";
+  EXPECT_FALSE(tree_->remove_file("d")) << "it is a directory";
+  EXPECT_FALSE(tree_->remove_file("way out/secret"));
+  EXPECT_TRUE(tree_->remove_file("secret")) << "the link itself";
+  EXPECT_TRUE(tree_->remove_file("d/file"));
+  EXPECT_TRUE(tree_->remove_directory("d"));
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "outside/secret"));
+}
+
+TEST_F(HostTreeTest, ReadingAFileLeavesItsTimeOfAccess) {
+  std::ofstream(directory_ / "tree/file") << "12345";
+  ASSERT_TRUE(tree_->set_times("file", {1'000, 0}, {2'000'000'000, 0}));
+  auto file = tree_->open_file("file");
+  ASSERT_TRUE(file) << file.error().message();
+  Bytes bytes(5);
+  ASSERT_EQ((*file)->pread(bytes, 0).value_or(0), 5);
+  EXPECT_EQ(tree_->stat("file")->atime, (Timestamp{1'000, 0}));
 }
 
 }  // namespace

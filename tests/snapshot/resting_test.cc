@@ -126,7 +126,9 @@ TEST_F(Resting, EveryKindOfChangeUnderneathIsAnErrorThatIsNamed) {
       put("c", "first\n");
       source_ = std::make_shared<store::HostSource>(folder_);
       fs::Head head = rest();
-      if (opened_before) ASSERT_EQ(read(head, "c"), "first\n");
+      if (opened_before) {
+        ASSERT_EQ(read(head, "c"), "first\n");
+      }
       one.change(folder_ + "/c");
       const std::string now = read(head, "c");
       // An open file that lost its name alone is still the one that was recorded, but for its time of change.

@@ -51,7 +51,9 @@ Paths each_path(const std::vector<PathChange>& changes) {
   return merged;
 }
 
-std::string trimmed(std::string path) {
+// A path from the top of the directory, however it was given.
+std::string trimmed(std::string path, const std::string& directory) {
+  if (path == directory || path.starts_with(directory + "/")) path.erase(0, directory.size());
   while (path.starts_with("./")) path.erase(0, 2);
   while (path.starts_with('/')) path.erase(0, 1);
   while (path.ends_with('/')) path.pop_back();
@@ -63,11 +65,11 @@ bool lies_in(const std::string& path, const std::string& top) {
 }
 
 // Those that were asked for, what is below them, and new directories that they lie in.
-Result<Paths> chosen(Paths all, const std::vector<std::string>& wanted) {
+Result<Paths> chosen(Paths all, const std::vector<std::string>& wanted, const std::string& directory) {
   if (wanted.empty()) return all;
   std::set<std::string> taken;
   for (const std::string& given : wanted) {
-    const std::string top = trimmed(given);
+    const std::string top = trimmed(given, directory);
     const size_t before = taken.size();
     for (const auto& path : all)
       if (lies_in(path.path, top)) taken.insert(path.path);
@@ -121,7 +123,8 @@ Result<Sides> sides_of(const OpenTarget& open, const Options& options) {
   fs::Head base = TRY(instance::overlay_base(*open.store));
   instance::State state = TRY(open.state());
   Paths paths = each_path(compare(base, state.head, {.one_volume = true, .list_moved = true}));
-  paths = TRY(chosen(std::move(paths), options.paths));
+  const store::BaseDirectory directory = TRY(instance::overlay_directory(*open.store));
+  paths = TRY(chosen(std::move(paths), options.paths, directory.path));
   return Sides{std::move(base), std::move(state.head), std::move(paths)};
 }
 

@@ -117,13 +117,14 @@ Status OverlayRun::end(const Target& target) {
     take_away(store_);
     return {};
   }
+  const std::string shown = target.branch == "main" ? store_ : store_ + ":" + target.branch;
   size_t added = 0, deleted = 0;
   for (const PathChange& change : changes) {
     added += change.added();
     deleted += change.deleted();
   }
   complain(fmt::format("{} is as it was; {} added, {} deleted, {} changed in the overlay {}", directory_,
-                       added, deleted, changes.size() - added - deleted, store_));
+                       added, deleted, changes.size() - added - deleted, shown));
   for (size_t i = 0; i < std::min(changes.size(), kShownMax); i++)
     fmt::print(stderr, "{}\n", line_of(changes[i]));
   if (changes.size() > kShownMax) fmt::print(stderr, "… and {} more\n", changes.size() - kShownMax);
@@ -132,8 +133,8 @@ Status OverlayRun::end(const Target& target) {
                "reprise diff {0}            shows what (--stat, --patch)\n"
                "reprise apply {0} --onto {1}   brings it there\n"
                "reprise run --store {0} -- …   goes on\n"
-               "reprise discard {0}         forgets it\n",
-               store_, directory_);
+               "reprise discard {2}         forgets it\n",
+               shown, directory_, store_);
   return {};
 }
 

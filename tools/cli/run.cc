@@ -108,7 +108,7 @@ Result<int> run_in_store(const Options& options, OverlayRun* overlay) {
 }
 
 Result<int> run_over(Options options, OverlayRun& overlay) {
-  options.live.store = overlay.store();
+  if (options.live.store.empty()) options.live.store = overlay.store();
   if (options.at.empty()) options.at = overlay.directory();
   if (!options.live.listen.empty() || !options.live.follow.empty())
     return fail(Code::kInvalidArgument,
@@ -128,7 +128,7 @@ Result<int> run_command(Options options) {
     if (!directory) return run_in_store(options, nullptr);
     options.from = *directory;
   }
-  OverlayRun overlay = TRY(OverlayRun::plan(options.from, options.live.store));
+  OverlayRun overlay = TRY(OverlayRun::plan(options.from, Target::parse(options.live.store).store));
   auto status = run_over(options, overlay);
   if (!status) overlay.forget();
   return status;
