@@ -105,7 +105,9 @@ class Tmpfs {
   }
   void unlink(const std::string& path) { CHECK(::unlinkat(top_, path.c_str(), 0) == 0); }
   size_t list(const std::string& path) {
-    DIR* directory = ::fdopendir(::openat(top_, path.c_str(), O_RDONLY | O_DIRECTORY));
+    int fd = ::openat(top_, path.c_str(), O_RDONLY | O_DIRECTORY);
+    CHECK(fd >= 0);
+    DIR* directory = ::fdopendir(fd);
     CHECK(directory != nullptr);
     size_t count = 0;
     while (::readdir(directory) != nullptr) count++;
@@ -274,6 +276,7 @@ void register_bytes(const std::string& name, size_t bytes, size_t part, size_t c
 double read_at_once(size_t threads, size_t count, const std::function<void(size_t thread)>& reads) {
   return timed(threads * count, [&] {
     std::vector<std::jthread> running;
+    running.reserve(threads);
     for (size_t i = 0; i < threads; i++) running.emplace_back([&, i] { reads(i); });
   });
 }

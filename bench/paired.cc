@@ -34,7 +34,7 @@ struct Group {
 };
 
 void report(benchmark::State& state, double ns) {
-  for (auto _ : state) state.SetIterationTime(ns / 1e9);
+  while (state.KeepRunning()) state.SetIterationTime(ns / 1e9);
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 #include "instance/host.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "instance/flush.h"
 #include "instance/watch.h"
 #include "store/host_source.h"
@@ -157,7 +157,14 @@ Result<std::unique_ptr<Host>> Host::open(const HostOptions& options, Network& ne
   std::unique_ptr<Host> host(new Host(options, network));
   host->options_.instance.follower = options.follow.has_value();
   const std::string& path = options.store_path;
-  bool is_there = store::Store::looks_like_store(path);
+  if (options.store == nullptr && path.empty() && !options.follow) {
+    host->options_.store = store::Store::in_memory(options.instance.random.next_id<VolumeId>());
+  }
+  if (host->options_.store != nullptr) {
+    host->instance_ = TRY(Instance::open(host->options_.store, host->options_.instance));
+    return host;
+  }
+  bool is_there = !path.empty() && store::Store::looks_like_store(path);
   if (!is_there && options.follow) {
     host->made_store_ = true;
     host->instance_ = TRY(Instance::open_new_follower(path, host->options_.instance));
@@ -191,7 +198,7 @@ Host::~Host() {
 Status Host::take_back_tail(const std::function<bool()>& cancelled) {
   const uint32_t timeout_ms = options_.await_followers_ms;
   if (!options_.listen || timeout_ms == 0 || !instance_->may_take_back()) return {};
-  spdlog::warn("{}: {}; waiting up to {:.1f} s for followers that may have more", options_.store_path,
+  log_warning("{}: {}; waiting up to {:.1f} s for followers that may have more", options_.store_path,
                instance_->was_promoted() ? "was a follower" : "was not closed cleanly",
                static_cast<double>(timeout_ms) / 1000);
   // A leader of its own: those who come now come again when guests are let in.
@@ -202,7 +209,7 @@ Status Host::take_back_tail(const std::function<bool()>& cancelled) {
   leader->stop();
   taken_back_ = instance_->journal().last() - before;
   if (*taken_back_ > 0) {
-    spdlog::warn("{}: took back {} batches that followers had and this disk {}", options_.store_path,
+    log_warning("{}: took back {} batches that followers had and this disk {}", options_.store_path,
                  *taken_back_, instance_->was_promoted() ? "had not" : "had lost");
   }
   return {};
@@ -262,6 +269,7 @@ Status Host::connect(uint32_t contact_timeout_ms, const std::function<bool()>& c
                                          {.session = session_options()}));
   }
   std::string path = instance_->store()->control_socket_path(options_.instance.branch);
+  if (path.empty()) return {};  // in memory: nothing to tend, nobody else to ask
   control_ = TRY(ControlServer::listen(
       network_, path,
       [this](const Json& question, const std::atomic<bool>& stopping, const ControlServer::Say& say) {
@@ -294,7 +302,7 @@ Status Host::meet_leader(const std::function<bool()>& cancelled) {
   auto met = follower_->wait_connected(kGreeting_ms, cancelled);
   if (!met && met.error().code() == Code::kCancelled) return met;
   TRY(check_not_detached());
-  if (!met) spdlog::warn("{}; beginning with what {} has", met.error().message(), options_.store_path);
+  if (!met) log_warning("{}; beginning with what {} has", met.error().message(), options_.store_path);
   return {};
 }
 
@@ -527,7 +535,7 @@ void Host::stop() {
 Status Host::close() {
   stop();
   // Also what lives for less than the keeper's pause keeps within its limits.
-  if (Status tended = instance_->tend({}); !tended) spdlog::warn("{}", tended.error().message());
+  if (Status tended = instance_->tend({}); !tended) log_warning("{}", tended.error().message());
   return instance_->close();
 }
 

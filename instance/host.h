@@ -28,7 +28,9 @@ Json disk_json(store::Store& store, uint64_t limit);
 
 struct HostOptions {
   InstanceOptions instance;
-  std::string store_path;  // created if it is not there
+  // Created if it is not there; empty: in memory, gone with the instance.
+  std::string store_path;
+  std::shared_ptr<store::Store> store;  // the same, if this process has it open already
   std::optional<Endpoint> listen, follow;
   std::string name;                     // what whom it follows calls it
   replay::Token token;                  // asked of peers, and told to them, both ways; null: none

@@ -1,13 +1,13 @@
 #include "instance/instance.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "instance/history.h"
 #include "instance/marks.h"
 #include "instance/snapshots.h"
@@ -144,9 +144,9 @@ Status Instance::open_history() {
   }
 
   for (const std::string& lost : TRY(drop_marks_after(*store_, options_.branch, journal_->last())))
-    spdlog::warn("{}: the mark {} is dropped: what it named has been lost", store_->path(), lost);
+    log_warning("{}: the mark {} is dropped: what it named has been lost", store_->path(), lost);
   if (base.unreadable) {
-    spdlog::warn("{}; the state is built from {} and the journal instead", base.unreadable->message(),
+    log_warning("{}; the state is built from {} and the journal instead", base.unreadable->message(),
                  snapshot ? fmt::format("snapshot {}", snapshot->id) : "the beginning");
   }
   replayer_ = replay::Replayer(vector, snapshot ? snapshot->lamport : 0);
@@ -679,7 +679,7 @@ Status Instance::close() {
     if (record) {
       TRY(drop_older_checkpoints(record->id));
     } else {
-      spdlog::warn("{}: no checkpoint could be kept ({}); the next opening replays the journal",
+      log_warning("{}: no checkpoint could be kept ({}); the next opening replays the journal",
                    store_->path(), record.error().message());
     }
   }
@@ -689,7 +689,7 @@ Status Instance::close() {
   auto noted = store_->catalogue().update_branch(options_.branch, [&](store::BranchRecord& branch) {
     note_clean_close(branch, pinned.moment.log_index);
   });
-  if (!noted) spdlog::warn("{}: {}", store_->path(), noted.error().message());
+  if (!noted) log_warning("{}: {}", store_->path(), noted.error().message());
   lock_.reset();
   return {};
 }

@@ -1,11 +1,11 @@
 // Instance::fork and Instance::join.
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <unordered_set>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "fs/diff.h"
 #include "instance/instance.h"
 #include "instance/snapshots.h"
@@ -328,7 +328,7 @@ Status Instance::finish_joins() {
                                                   store_->path(), name, options_.branch)));
     }
     CHECK(joined->conflicts.empty());  // a join that has begun refuses nothing
-    spdlog::warn("{}: finished joining branch {} into {}, which was interrupted", store_->path(), name,
+    log_warning("{}: finished joining branch {} into {}, which was interrupted", store_->path(), name,
                  options_.branch);
   }
   return {};

@@ -1,10 +1,10 @@
 // What an instance has alone, and a leader's snapshot is about to take away: kept as a branch of its own,
 // which can be looked at, compared and joined as any other.
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "instance/history.h"
 #include "instance/instance.h"
 
@@ -31,7 +31,7 @@ Result<std::string> free_name(store::Store& store, OriginId origin) {
 Status Instance::keep_overwritten(const journal::Vector& leader) {
   auto name = keep_tail(leader);
   if (name) {
-    spdlog::warn(
+    log_warning(
         "{}: the leader does not have all that was written here; it is overwritten, and what it has not is "
         "kept as the branch {}: `reprise diff {} {}:{}`",
         store_->path(), *name, store_->path(), store_->path(), *name);
@@ -44,7 +44,7 @@ Status Instance::keep_overwritten(const journal::Vector& leader) {
     pinned = {head.view(), {{replayer_.applied(), head.digest()}, replayer_.lamport(), journal_->last()}};
   });
   auto record = TRY(capture(pinned, "before it was overwritten", false));
-  spdlog::warn(
+  log_warning(
       "{}: the leader does not have all that was written here; it is overwritten, and what there was is "
       "kept as snapshot {} ({}@{}), as it cannot be kept as a branch: {}",
       store_->path(), record.id, store_->path(), record.log_index, name.error().message());
@@ -75,7 +75,7 @@ Result<std::string> Instance::keep_tail(const journal::Vector& leader) {
   TRY(fork_branch(*store_, name, options_.branch, pinned, options_.holder, options_.clock));
   if (Status filled = fill_branch(name, from); !filled) {
     Status discarded = discard_branch(*store_, name, options_.holder);
-    if (!discarded) spdlog::warn("{}", discarded.error().message());
+    if (!discarded) log_warning("{}", discarded.error().message());
     return std::unexpected(filled.error());
   }
   return name;

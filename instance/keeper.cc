@@ -1,9 +1,9 @@
 #include "instance/keeper.h"
 
-#include <spdlog/spdlog.h>
-
 #include <chrono>
 #include <string>
+
+#include "base/log.h"
 
 namespace reprise::instance {
 namespace {
@@ -33,7 +33,7 @@ void Keeper::run() {
     Status status = instance_.tend(peers_());
     std::string wrong = status ? "" : status.error().message();
     if (!wrong.empty() && wrong != said)
-      spdlog::warn("{}; the journal stays as it is, and this is tried again", wrong);
+      log_warning("{}; the journal stays as it is, and this is tried again", wrong);
     said = std::move(wrong);
     lock.lock();
   }

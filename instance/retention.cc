@@ -1,12 +1,12 @@
 // The part of Instance that keeps the next opening short, and the journal and the store small.
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <limits>
 #include <optional>
 #include <utility>
 
+#include "base/log.h"
 #include "instance/instance.h"
 #include "instance/snapshots.h"
 #include "snapshot/collect.h"
@@ -166,7 +166,7 @@ Status Instance::collect_if_worthwhile() {
   auto collected = collect(kDeadShare);
   if (!collected || collected->left) next_collection_ns_ = now_ns + kPatience_ns;
   if (!collected) return std::unexpected(collected.error());
-  if (collected->left) spdlog::warn("{}; that pack stays as it is", collected->left->message());
+  if (collected->left) log_warning("{}; that pack stays as it is", collected->left->message());
   return {};
 }
 
@@ -198,7 +198,7 @@ Status Instance::keep_store_limit() {
                     format_bytes(usage.journals), format_bytes(usage.packs), format_bytes(usage.catalogue)));
   }
   std::lock_guard lock(state_);
-  if (over && !over_limit_) spdlog::warn("{}", over->message());
+  if (over && !over_limit_) log_warning("{}", over->message());
   over_limit_ = std::move(over);
   return {};
 }

@@ -1,10 +1,11 @@
 #include "replay/follower.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
+
+#include "base/log.h"
 
 namespace reprise::replay {
 namespace {
@@ -200,7 +201,7 @@ void Follower::note_failure(const Error& error) {
   status_.state = FollowerState::kConnecting;
   if (stopping_) return;  // we ended it
   if (!status_.last_error || status_.last_error->message() != error.message())
-    spdlog::debug("{}", error.message());
+    log_debug("{}", error.message());
   status_.last_error = error;
   changed_.notify_all();
 }

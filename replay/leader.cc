@@ -1,11 +1,12 @@
 #include "replay/leader.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <condition_variable>
 #include <utility>
+
+#include "base/log.h"
 
 namespace reprise::replay {
 namespace {
@@ -80,7 +81,7 @@ class Leader::Peer {
       }
       if (*did == LeaderLink::Activity::kIdle) link_.wait(kIdleWaitMs);
     }
-    spdlog::debug("{}: ended: {}", stream_->peer(), link_.status().ended);
+    log_debug("{}: ended: {}", stream_->peer(), link_.status().ended);
     stream_->shut_down();
     std::lock_guard lock(mutex_);
     ended_ = true;
@@ -140,7 +141,7 @@ void Leader::accept_all() {
     if (!stream) {
       if (stream.error().code() == Code::kCancelled) return;
       // Out of descriptors, most likely: it passes, and the peers there are go on.
-      spdlog::warn("{}", stream.error().message());
+      log_warning("{}", stream.error().message());
       clock_.sleep_ns(kAcceptPauseNs);
       continue;
     }

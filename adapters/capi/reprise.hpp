@@ -1,0 +1,293 @@
+// Reprise for C++17: reprise.h with owners instead of handles and exceptions instead of numbers. Header only;
+// what it says of threads, errors and lifetimes holds here.
+//
+//   reprise::Instance a("site.store");
+//   reprise::Guest guest(a);
+//   guest.write_file("/hello", "hi");
+//   a.snapshot("released");
+//
+// Every call that fails throws reprise::Error, with the errno and the words. What owns is moved, not copied;
+// destructors give back, and do not throw: who wants to know whether an instance ended well calls close().
+#pragma once
+
+#include <cerrno>
+#include <chrono>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "reprise.h"
+
+namespace reprise {
+inline namespace api_0 {  // the library's own names are others, wherever it is linked
+
+class Error : public std::runtime_error {
+ public:
+  Error(int code, const char* words) : std::runtime_error(words), code_(code) {}
+  int code() const { return code_; }  // an errno
+
+ private:
+  int code_;
+};
+
+namespace detail {
+
+inline int64_t check(int64_t result) {
+  if (result < 0) throw Error(static_cast<int>(-result), reprise_last_error());
+  return result;
+}
+
+// Of a call that answers like snprintf.
+template <class Call>
+std::string text(const Call& call) {
+  std::string text(256, '\0');
+  for (;;) {
+    auto length = static_cast<size_t>(check(call(text.data(), text.size())));
+    bool whole = length < text.size();
+    text.resize(whole ? length : length + 1);
+    if (whole) return text;
+  }
+}
+
+// What a callback gathers. Nothing may be thrown through C: what is, comes out at the end.
+template <class T>
+struct Gathered {
+  std::vector<T> all;
+  std::exception_ptr thrown;
+
+  template <class... Parts>
+  int add(const Parts&... parts) noexcept {
+    try {
+      all.push_back(T{parts...});
+      return 0;
+    } catch (...) {
+      thrown = std::current_exception();
+      return 1;
+    }
+  }
+  std::vector<T> take(int64_t result) {
+    if (thrown) std::rethrow_exception(thrown);
+    check(result);
+    return std::move(all);
+  }
+};
+
+}  // namespace detail
+
+struct InstanceOptions {
+  std::string branch, listen, follow, durability, label, token;  // empty: reprise.h's null
+  uint64_t volume_bytes = 0, volume_inodes = 0;
+  std::chrono::milliseconds contact_timeout{0}, await_followers{0};
+};
+
+struct Conflict {
+  std::string path, what;
+};
+
+class Instance {
+ public:
+  // In memory.
+  explicit Instance(const InstanceOptions& options = {}) { open(nullptr, options); }
+  explicit Instance(const std::string& store, const InstanceOptions& options = {}) {
+    open(store.c_str(), options);
+  }
+  Instance(Instance&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Instance& operator=(Instance&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Instance() {
+    if (handle_ != nullptr) reprise_instance_close(handle_);
+  }
+  // Once; guests must be gone.
+  void close() {
+    int closed = reprise_instance_close(handle_);
+    if (closed != -EBUSY) handle_ = nullptr;
+    detail::check(closed);
+  }
+  reprise_instance* handle() const { return handle_; }
+
+  void sync() { detail::check(reprise_sync(handle_)); }
+  void mark(const std::string& name) { detail::check(reprise_mark(handle_, name.c_str())); }
+  void wait_for_mark(const std::string& name, std::chrono::milliseconds timeout) {
+    detail::check(reprise_wait_for_mark(handle_, name.c_str(), static_cast<uint32_t>(timeout.count())));
+  }
+  std::string position() const {
+    return detail::text([&](char* text, size_t size) { return reprise_position(handle_, text, size); });
+  }
+  void wait_for(const std::string& position, std::chrono::milliseconds timeout) {
+    detail::check(reprise_wait_for(handle_, position.c_str(), static_cast<uint32_t>(timeout.count())));
+  }
+  int64_t snapshot(const std::string& label = {}) {
+    return detail::check(reprise_snapshot(handle_, label.empty() ? nullptr : label.c_str()));
+  }
+  std::string statistics() const {
+    return detail::text([&](char* text, size_t size) { return reprise_statistics(handle_, text, size); });
+  }
+  std::string digest() const {
+    std::string digest(16, '\0');
+    detail::check(reprise_digest(handle_, reinterpret_cast<unsigned char*>(digest.data())));
+    return digest;
+  }
+  Instance fork(const std::string& name) {
+    Instance child(static_cast<reprise_instance*>(nullptr));
+    detail::check(reprise_fork(handle_, name.c_str(), &child.handle_));
+    return child;
+  }
+  // Empty: joined. Else nothing was done.
+  std::vector<Conflict> join(const std::string& name) {
+    detail::Gathered<Conflict> conflicts;
+    auto add = [](void* context, const reprise_conflict* conflict) {
+      static_cast<detail::Gathered<Conflict>*>(context)->add(conflict->path, conflict->what);
+    };
+    return conflicts.take(reprise_join(handle_, name.c_str(), add, &conflicts));
+  }
+  void discard(const std::string& name) { detail::check(reprise_discard(handle_, name.c_str())); }
+
+ private:
+  explicit Instance(reprise_instance* handle) : handle_(handle) {}
+  void open(const char* store, const InstanceOptions& options) {
+    auto text = [](const std::string& from) { return from.empty() ? nullptr : from.c_str(); };
+    reprise_instance_options given = REPRISE_INSTANCE_OPTIONS_INIT;
+    given.branch = text(options.branch);
+    given.listen = text(options.listen);
+    given.follow = text(options.follow);
+    given.durability = text(options.durability);
+    given.label = text(options.label);
+    given.token = text(options.token);
+    given.volume_bytes = options.volume_bytes;
+    given.volume_inodes = options.volume_inodes;
+    given.contact_timeout_ms = static_cast<uint32_t>(options.contact_timeout.count());
+    given.await_followers_ms = static_cast<uint32_t>(options.await_followers.count());
+    detail::check(reprise_instance_open(store, &given, &handle_));
+  }
+
+  reprise_instance* handle_ = nullptr;
+};
+
+struct GuestOptions {
+  std::string label;
+  bool checked = false;
+  uint32_t uid = 0, gid = 0;
+  std::vector<uint32_t> groups;
+  uint32_t umask = 022;
+  int32_t pid = 0;
+};
+
+struct Entry {
+  std::string name;
+  uint64_t inode = 0;
+  int type = 0;  // DT_…
+};
+
+class Guest {
+ public:
+  explicit Guest(const Instance& instance, const GuestOptions& options = {}) {
+    reprise_guest_options given = REPRISE_GUEST_OPTIONS_INIT;
+    given.label = options.label.empty() ? nullptr : options.label.c_str();
+    given.checked = options.checked ? 1 : 0;
+    given.uid = options.uid;
+    given.gid = options.gid;
+    given.groups = options.groups.data();
+    given.group_count = options.groups.size();
+    given.umask = options.umask;
+    given.pid = options.pid;
+    detail::check(reprise_guest_attach(instance.handle(), &given, &handle_));
+  }
+  Guest(Guest&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Guest& operator=(Guest&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Guest() {
+    if (handle_ != nullptr) reprise_guest_detach(handle_);
+  }
+  reprise_guest* handle() const { return handle_; }
+
+  void set_label(const std::string& label) { detail::check(reprise_guest_set_label(handle_, label.c_str())); }
+
+  int open(const std::string& path, int flags, uint32_t mode = 0666) {
+    return static_cast<int>(detail::check(reprise_open(handle_, path.c_str(), flags, mode)));
+  }
+  void close(int fd) { detail::check(reprise_close(handle_, fd)); }
+  size_t read(int fd, void* into, size_t size) {
+    return static_cast<size_t>(detail::check(reprise_read(handle_, fd, into, size)));
+  }
+  size_t write(int fd, std::string_view bytes) {
+    return static_cast<size_t>(detail::check(reprise_write(handle_, fd, bytes.data(), bytes.size())));
+  }
+  int64_t seek(int fd, int64_t offset, int whence) {
+    return detail::check(reprise_seek(handle_, fd, offset, whence));
+  }
+  void fsync(int fd) { detail::check(reprise_fsync(handle_, fd)); }
+
+  reprise_attributes stat(const std::string& path) const {
+    reprise_attributes attributes;
+    detail::check(reprise_stat(handle_, path.c_str(), &attributes));
+    return attributes;
+  }
+  reprise_attributes lstat(const std::string& path) const {
+    reprise_attributes attributes;
+    detail::check(reprise_lstat(handle_, path.c_str(), &attributes));
+    return attributes;
+  }
+  void mkdir(const std::string& path, uint32_t mode = 0777) {
+    detail::check(reprise_mkdir(handle_, path.c_str(), mode));
+  }
+  void rmdir(const std::string& path) { detail::check(reprise_rmdir(handle_, path.c_str())); }
+  void unlink(const std::string& path) { detail::check(reprise_unlink(handle_, path.c_str())); }
+  void rename(const std::string& from, const std::string& to) {
+    detail::check(reprise_rename(handle_, from.c_str(), to.c_str()));
+  }
+  void link(const std::string& from, const std::string& to) {
+    detail::check(reprise_link(handle_, from.c_str(), to.c_str()));
+  }
+  void symlink(const std::string& target, const std::string& path) {
+    detail::check(reprise_symlink(handle_, target.c_str(), path.c_str()));
+  }
+  std::string readlink(const std::string& path) const {
+    return detail::text(
+        [&](char* text, size_t size) { return reprise_readlink(handle_, path.c_str(), text, size); });
+  }
+  void truncate(const std::string& path, int64_t size) {
+    detail::check(reprise_truncate(handle_, path.c_str(), size));
+  }
+  void chmod(const std::string& path, uint32_t mode) {
+    detail::check(reprise_chmod(handle_, path.c_str(), mode));
+  }
+  void chdir(const std::string& path) { detail::check(reprise_chdir(handle_, path.c_str())); }
+  std::string getcwd() const {
+    return detail::text([&](char* text, size_t size) { return reprise_getcwd(handle_, text, size); });
+  }
+
+  std::vector<Entry> list(const std::string& path) const {
+    detail::Gathered<Entry> entries;
+    auto add = [](void* context, const char* name, uint64_t inode, int type) {
+      return static_cast<detail::Gathered<Entry>*>(context)->add(name, inode, type);
+    };
+    return entries.take(reprise_list(handle_, path.c_str(), add, &entries));
+  }
+  std::string read_file(const std::string& path) const {
+    std::string bytes;
+    for (int64_t length = detail::check(reprise_read_file(handle_, path.c_str(), nullptr, 0));;) {
+      bytes.resize(static_cast<size_t>(length));
+      length = detail::check(reprise_read_file(handle_, path.c_str(), bytes.data(), bytes.size()));
+      bool whole = static_cast<size_t>(length) <= bytes.size();  // or it has grown meanwhile
+      if (!whole) continue;
+      bytes.resize(static_cast<size_t>(length));
+      return bytes;
+    }
+  }
+  void write_file(const std::string& path, std::string_view bytes, uint32_t mode = 0666) {
+    detail::check(reprise_write_file(handle_, path.c_str(), bytes.data(), bytes.size(), mode));
+  }
+
+ private:
+  reprise_guest* handle_ = nullptr;
+};
+
+}  // namespace api_0
+}  // namespace reprise
