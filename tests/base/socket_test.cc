@@ -2,6 +2,7 @@
 #include "base/socket.h"
 
 #include <gtest/gtest.h>
+#include <netdb.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -190,10 +191,16 @@ TEST_F(Socket, NobodyThereIsUnreachable) {
 TEST_F(Socket, AHostIsFoundByEachOfItsAddresses) {
   auto listener = *system_network().listen({.kind = Endpoint::Kind::kTcp, .host = "localhost"});
   EXPECT_NE(listener->endpoint().port, 0);
-  for (const char* host : {"localhost", "127.0.0.1"}) {
+  addrinfo hints{}, *found = nullptr;
+  hints.ai_socktype = SOCK_STREAM;
+  ASSERT_EQ(::getaddrinfo("localhost", nullptr, &hints, &found), 0);
+  for (addrinfo* at = found; at != nullptr; at = at->ai_next) {
+    char host[NI_MAXHOST];
+    ASSERT_EQ(::getnameinfo(at->ai_addr, at->ai_addrlen, host, sizeof host, nullptr, 0, NI_NUMERICHOST), 0);
     Endpoint endpoint{.kind = Endpoint::Kind::kTcp, .host = host, .port = listener->endpoint().port};
     EXPECT_TRUE(system_network().connect(endpoint, 1000)) << host;
   }
+  ::freeaddrinfo(found);
 }
 
 TEST_F(Socket, OtherMachinesAreToldFromThisOne) {

@@ -239,7 +239,7 @@ TEST_F(InstanceTest, ADamagedSnapshotThatTheJournalDoesNotReachIsRefusedNotBelie
   EXPECT_EQ(instance.error().code(), Code::kCorrupt);
 }
 
-TEST_F(InstanceTest, WhatAnOverwriteWouldLoseIsKeptAsASnapshot) {
+TEST_F(InstanceTest, WhatAnOverwriteWouldLoseIsKeptAsABranch) {
   auto leader = open(create_store("leader"));
   write(*leader, "/file", "leader's");
   ASSERT_TRUE(leader->mark("passed", ""));
@@ -263,11 +263,10 @@ TEST_F(InstanceTest, WhatAnOverwriteWouldLoseIsKeptAsASnapshot) {
   ASSERT_TRUE(marks);
   ASSERT_TRUE(follower->install(pinned->view, pinned->moment.position, pinned->moment.lamport, *marks));
   EXPECT_EQ(read(*follower, "/precious"), fs::errno_text(fs::Errno{ENOENT}));
-  auto records = store->catalogue().snapshots();
-  ASSERT_TRUE(records);
-  auto kept = std::find_if(records->begin(), records->end(), [](auto& record) { return !record.checkpoint; });
-  ASSERT_NE(kept, records->end());
-  auto state = state_at(*store, "main", kept->log_index);
+  auto branches = list_branches(*store);
+  ASSERT_TRUE(branches);
+  ASSERT_EQ(branches->size(), 2u);
+  auto state = state_at(*store, branches->front().name, std::nullopt);
   ASSERT_TRUE(state) << state.error().message();
   EXPECT_TRUE(state->head.lookup(kRootInode, "precious"));
   // The mark has been passed, but the state at it is not here.
