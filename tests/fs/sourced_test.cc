@@ -75,7 +75,7 @@ std::shared_ptr<MemorySource> source_of(size_t file_bytes, size_t other_bytes = 
 }
 
 Bytes read_all(Filesystem& filesystem, InodeId inode) {
-  Bytes bytes(filesystem.get_attributes(inode)->size);
+  Bytes bytes(filesystem.get_attributes(inode)->size, std::byte{0xee});
   auto got = filesystem.read(inode, 0, bytes);
   EXPECT_EQ(error_of(got), 0);
   EXPECT_EQ(got.value_or(0), bytes.size());
@@ -288,7 +288,7 @@ class Twin {
   }
 
   void expect_same_bytes(InodeId inode, uint64_t offset, uint64_t length) {
-    Bytes a(length), b(length);
+    Bytes a(length, std::byte{0xee}), b(length);
     auto got = a_.filesystem.read(inode, offset, a);
     expect_same(got, b_.filesystem.read(inode, offset, b));
     if (!got) return;
