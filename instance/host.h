@@ -102,7 +102,7 @@ class Host {
   std::optional<uint64_t> taken_back_;  // batches; nullopt: nobody was waited for
   std::function<void(Json&)> more_statistics_;
   std::function<Status()> flush_;
-  bool may_promote_ = false;
+  std::atomic<bool> may_promote_{false};
   std::atomic<bool> promoted_{false};
 };
 

@@ -107,6 +107,14 @@ TEST_F(WatchTest, NamesAreThoseOfTheMomentAndInOrder) {
   put("old", "another");
   CHECK(guest_->unlink("older"));
   EXPECT_EQ(seen(), "renamed /old -> /older\ncreated /old\nremoved /older\n");
+  // What is told of a name before its directory went away says nothing of it once it is back.
+  put("moved/one", "4");
+  CHECK(guest_->rename("moved", "away"));
+  CHECK(guest_->rename("away", "moved"));
+  CHECK(guest_->chmod("moved/one", 0600));
+  EXPECT_EQ(seen(),
+            "changed /moved/one content\nrenamed /moved -> /away\nrenamed /away -> /moved\n"
+            "changed /moved/one attributes\n");
 }
 
 TEST_F(WatchTest, AFileIsToldByANameThatItHas) {
