@@ -7,14 +7,15 @@
 #include "reprise.h"
 
 int main(void) {
-  reprise_instance *instance;
-  reprise_guest *guest;
-  if (reprise_instance_open(NULL, NULL, &instance) != 0 || reprise_guest_attach(instance, NULL, &guest) != 0) {
+  reprise_instance* instance;
+  reprise_guest* guest;
+  if (reprise_instance_open(NULL, NULL, &instance) != 0 ||
+      reprise_guest_attach(instance, NULL, &guest) != 0) {
     fprintf(stderr, "%s\n", reprise_last_error());
     return 1;
   }
 
-  FILE *file = reprise_fopen(guest, "/hello", "w");
+  FILE* file = reprise_fopen(guest, "/hello", "w");
   if (file == NULL || fprintf(file, "hello from %s\n", reprise_version()) < 0 || fclose(file) != 0) return 1;
 
   char text[64] = "";

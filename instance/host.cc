@@ -199,8 +199,8 @@ Status Host::take_back_tail(const std::function<bool()>& cancelled) {
   const uint32_t timeout_ms = options_.await_followers_ms;
   if (!options_.listen || timeout_ms == 0 || !instance_->may_take_back()) return {};
   log_warning("{}: {}; waiting up to {:.1f} s for followers that may have more", options_.store_path,
-               instance_->was_promoted() ? "was a follower" : "was not closed cleanly",
-               static_cast<double>(timeout_ms) / 1000);
+              instance_->was_promoted() ? "was a follower" : "was not closed cleanly",
+              static_cast<double>(timeout_ms) / 1000);
   // A leader of its own: those who come now come again when guests are let in.
   auto leader = TRY(replay::Leader::listen(network_, *options_.listen, *instance_, options_.instance.clock,
                                            {.session = session_options()}));
@@ -210,7 +210,7 @@ Status Host::take_back_tail(const std::function<bool()>& cancelled) {
   taken_back_ = instance_->journal().last() - before;
   if (*taken_back_ > 0) {
     log_warning("{}: took back {} batches that followers had and this disk {}", options_.store_path,
-                 *taken_back_, instance_->was_promoted() ? "had not" : "had lost");
+                *taken_back_, instance_->was_promoted() ? "had not" : "had lost");
   }
   return {};
 }

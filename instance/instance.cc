@@ -147,7 +147,7 @@ Status Instance::open_history() {
     log_warning("{}: the mark {} is dropped: what it named has been lost", store_->path(), lost);
   if (base.unreadable) {
     log_warning("{}; the state is built from {} and the journal instead", base.unreadable->message(),
-                 snapshot ? fmt::format("snapshot {}", snapshot->id) : "the beginning");
+                snapshot ? fmt::format("snapshot {}", snapshot->id) : "the beginning");
   }
   replayer_ = replay::Replayer(vector, snapshot ? snapshot->lamport : 0);
   auto cursor = journal_->read(snapshot_index + 1);
@@ -680,7 +680,7 @@ Status Instance::close() {
       TRY(drop_older_checkpoints(record->id));
     } else {
       log_warning("{}: no checkpoint could be kept ({}); the next opening replays the journal",
-                   store_->path(), record.error().message());
+                  store_->path(), record.error().message());
     }
   }
   if (recorder_ != nullptr) filesystem_->set_sink(nullptr);

@@ -329,7 +329,7 @@ Status Instance::finish_joins() {
     }
     CHECK(joined->conflicts.empty());  // a join that has begun refuses nothing
     log_warning("{}: finished joining branch {} into {}, which was interrupted", store_->path(), name,
-                 options_.branch);
+                options_.branch);
   }
   return {};
 }

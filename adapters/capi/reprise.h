@@ -64,93 +64,94 @@ typedef struct reprise_instance reprise_instance;
 typedef struct reprise_guest reprise_guest;
 
 /* "0.1.0". A constant. */
-REPRISE_API const char *reprise_version(void);
+REPRISE_API const char* reprise_version(void);
 
 /* Why the last call of this thread that failed did so, in words; "" if none has. Valid until this thread's
  * next call. */
-REPRISE_API const char *reprise_last_error(void);
+REPRISE_API const char* reprise_last_error(void);
 
 /* What the library has to say beside what it answers, a line without its end: that a torn journal was cut, a
  * leader is away. Called from any thread, one at a time; must not call back into the library. Null, as at the
  * beginning: nobody is told. */
 enum { REPRISE_LOG_DEBUG = 0, REPRISE_LOG_WARNING = 1 };
-typedef void (*reprise_log_callback)(void *context, int level, const char *line);
-REPRISE_API void reprise_set_log(reprise_log_callback callback, void *context);
+typedef void (*reprise_log_callback)(void* context, int level, const char* line);
+REPRISE_API void reprise_set_log(reprise_log_callback callback, void* context);
 
 /* --- instances ------------------------------------------------------------------------------------------ */
 
 typedef struct reprise_instance_options {
   size_t size;
-  const char *branch;     /* null: "main". Others are made by reprise_fork */
-  const char *listen;     /* null, or where followers may connect: "unix:PATH" on the host, "tcp:HOST:PORT" */
-  const char *follow;     /* null, or whom to follow, read-only: likewise */
-  const char *durability; /* null: "fsync". "none", "lazy", "fsync", "always": docs/architecture.md */
-  const char *label;      /* null, or of marks and limits that are set by this instance; at most 255 bytes */
+  const char* branch;     /* null: "main". Others are made by reprise_fork */
+  const char* listen;     /* null, or where followers may connect: "unix:PATH" on the host, "tcp:HOST:PORT" */
+  const char* follow;     /* null, or whom to follow, read-only: likewise */
+  const char* durability; /* null: "fsync". "none", "lazy", "fsync", "always": docs/architecture.md */
+  const char* label;      /* null, or of marks and limits that are set by this instance; at most 255 bytes */
   uint64_t volume_bytes;  /* the volume's limits from here on; 0 leaves them, UINT64_MAX takes them away */
   uint64_t volume_inodes;
-  uint32_t contact_timeout_ms;  /* a new follower's patience; 0: 10,000 */
-  uint32_t await_followers_ms;  /* with `listen`, after a crash: how long followers are waited for that may
-                                   have what the disk lost; 0: nobody is */
-  const char *token; /* null, or what both ends of a connection must know: 16 to 4,096 bytes. Needed where others
-                        than this machine's programs can connect. It is never sent; nothing is encrypted */
+  uint32_t contact_timeout_ms; /* a new follower's patience; 0: 10,000 */
+  uint32_t await_followers_ms; /* with `listen`, after a crash: how long followers are waited for that may
+                                  have what the disk lost; 0: nobody is */
+  const char*
+      token; /* null, or what both ends of a connection must know: 16 to 4,096 bytes. Needed where others
+                than this machine's programs can connect. It is never sent; nothing is encrypted */
 } reprise_instance_options;
 #define REPRISE_INSTANCE_OPTIONS_INIT {sizeof(reprise_instance_options)}
 
 /* Opens the store at `store` on the host, which is made if it is not there; null: in memory, gone with the
  * instance. Options may be null. A new follower returns when it has the leader's state. */
-REPRISE_API int reprise_instance_open(const char *store, const reprise_instance_options *options,
-                                      reprise_instance **instance);
+REPRISE_API int reprise_instance_open(const char* store, const reprise_instance_options* options,
+                                      reprise_instance** instance);
 /* Ends sessions, leaves a checkpoint, gives the branch back. -EBUSY while it has guests, or while another
  * thread is in a call with it; else the handle is gone whatever is returned: an error tells that something
  * of the end could not be written. */
-REPRISE_API int reprise_instance_close(reprise_instance *instance);
+REPRISE_API int reprise_instance_close(reprise_instance* instance);
 
 /* What has been done so far is on the disk when it returns. */
-REPRISE_API int reprise_sync(reprise_instance *instance);
+REPRISE_API int reprise_sync(reprise_instance* instance);
 /* Sets a mark, which wait_for_mark elsewhere waits for. A name is letters, digits, '_', '.', '-', and begins
  * with a letter or '_'. */
-REPRISE_API int reprise_mark(reprise_instance *instance, const char *name);
+REPRISE_API int reprise_mark(reprise_instance* instance, const char* name);
 /* Returns when the mark has been passed here. */
-REPRISE_API int reprise_wait_for_mark(reprise_instance *instance, const char *name, uint32_t timeout_ms);
+REPRISE_API int reprise_wait_for_mark(reprise_instance* instance, const char* name, uint32_t timeout_ms);
 /* The position here, as text that another instance of the volume can wait for. Like snprintf: returns its
  * length, writes at most `size` bytes with the final 0. */
-REPRISE_API int64_t reprise_position(reprise_instance *instance, char *text, size_t size);
+REPRISE_API int64_t reprise_position(reprise_instance* instance, char* text, size_t size);
 /* Returns when everything before that position is applied here. */
-REPRISE_API int reprise_wait_for(reprise_instance *instance, const char *position, uint32_t timeout_ms);
+REPRISE_API int reprise_wait_for(reprise_instance* instance, const char* position, uint32_t timeout_ms);
 /* Keeps the tree of this moment in the store, durably. Label null: none. Returns its number. */
-REPRISE_API int64_t reprise_snapshot(reprise_instance *instance, const char *label);
+REPRISE_API int64_t reprise_snapshot(reprise_instance* instance, const char* label);
 /* What `reprise stat --json` shows: JSON. Like snprintf. */
-REPRISE_API int64_t reprise_statistics(reprise_instance *instance, char *text, size_t size);
+REPRISE_API int64_t reprise_statistics(reprise_instance* instance, char* text, size_t size);
 /* The state digest, 16 bytes: equal trees, equal digests. */
-REPRISE_API int reprise_digest(reprise_instance *instance, unsigned char digest[16]);
+REPRISE_API int reprise_digest(reprise_instance* instance, unsigned char digest[16]);
 
 /* --- fork and join -------------------------------------------------------------------------------------- */
 
 /* Begins the branch `name` at this moment and opens it. A volume in memory has one branch: -ENOTSUP. */
-REPRISE_API int reprise_fork(reprise_instance *parent, const char *name, reprise_instance **child);
+REPRISE_API int reprise_fork(reprise_instance* parent, const char* name, reprise_instance** child);
 
 /* One thing that both have changed. The strings last for the call. */
 typedef struct reprise_conflict {
-  const char *path;
-  const char *what;
+  const char* path;
+  const char* what;
 } reprise_conflict;
-typedef void (*reprise_conflict_callback)(void *context, const reprise_conflict *conflict);
+typedef void (*reprise_conflict_callback)(void* context, const reprise_conflict* conflict);
 
 /* Puts what was done on the branch, which must be closed, into `parent`, all or nothing, and takes the branch
  * away. Returns the number of conflicts: if there are any, nothing was done, and each was told (callback may
  * be null). */
-REPRISE_API int64_t reprise_join(reprise_instance *parent, const char *name,
-                                 reprise_conflict_callback callback, void *context);
+REPRISE_API int64_t reprise_join(reprise_instance* parent, const char* name,
+                                 reprise_conflict_callback callback, void* context);
 /* Takes the branch away, which must be closed, with all that was done on it. */
-REPRISE_API int reprise_discard(reprise_instance *parent, const char *name);
+REPRISE_API int reprise_discard(reprise_instance* parent, const char* name);
 
 /* --- guests --------------------------------------------------------------------------------------------- */
 
 typedef struct reprise_guest_options {
   size_t size;
-  const char *label; /* null, or recorded with every operation; at most 255 bytes */
+  const char* label; /* null, or recorded with every operation; at most 255 bytes */
   uint32_t uid, gid;
-  const uint32_t *groups; /* supplementary */
+  const uint32_t* groups; /* supplementary */
   size_t group_count;
   int checked;    /* not zero: permissions are those of uid, gid and groups. Zero: everything is allowed */
   uint32_t umask; /* 022 for what programs have by default */
@@ -159,13 +160,14 @@ typedef struct reprise_guest_options {
 #define REPRISE_GUEST_OPTIONS_INIT {sizeof(reprise_guest_options), NULL, 0, 0, NULL, 0, 0, 022, 0}
 
 /* Options may be null: REPRISE_GUEST_OPTIONS_INIT. */
-REPRISE_API int reprise_guest_attach(reprise_instance *instance, const reprise_guest_options *options,
-                                     reprise_guest **guest);
+REPRISE_API int reprise_guest_attach(reprise_instance* instance, const reprise_guest_options* options,
+                                     reprise_guest** guest);
 /* Closes its descriptors, gives up its locks. -EBUSY while another thread is in a call with it. */
-REPRISE_API int reprise_guest_detach(reprise_guest *guest);
-REPRISE_API int reprise_guest_set_label(reprise_guest *guest, const char *label);
+REPRISE_API int reprise_guest_detach(reprise_guest* guest);
+REPRISE_API int reprise_guest_set_label(reprise_guest* guest, const char* label);
 
-/* --- files of a guest: as the system calls of these names, with Linux's flags and errno ------------------- */
+/* --- files of a guest: as the system calls of these names, with Linux's flags and errno -------------------
+ */
 
 typedef struct reprise_time {
   int64_t sec;  /* since 1970, UTC */
@@ -184,54 +186,54 @@ typedef struct reprise_attributes {
 } reprise_attributes;
 
 /* Returns a descriptor of this guest, which is none of the process's. */
-REPRISE_API int reprise_open(reprise_guest *guest, const char *path, int flags, uint32_t mode);
-REPRISE_API int reprise_close(reprise_guest *guest, int fd);
-REPRISE_API int reprise_dup(reprise_guest *guest, int fd);
+REPRISE_API int reprise_open(reprise_guest* guest, const char* path, int flags, uint32_t mode);
+REPRISE_API int reprise_close(reprise_guest* guest, int fd);
+REPRISE_API int reprise_dup(reprise_guest* guest, int fd);
 /* Return the number of bytes; 0 at the end of the file. */
-REPRISE_API ptrdiff_t reprise_read(reprise_guest *guest, int fd, void *into, size_t size);
-REPRISE_API ptrdiff_t reprise_pread(reprise_guest *guest, int fd, void *into, size_t size, int64_t offset);
-REPRISE_API ptrdiff_t reprise_write(reprise_guest *guest, int fd, const void *from, size_t size);
-REPRISE_API ptrdiff_t reprise_pwrite(reprise_guest *guest, int fd, const void *from, size_t size,
+REPRISE_API ptrdiff_t reprise_read(reprise_guest* guest, int fd, void* into, size_t size);
+REPRISE_API ptrdiff_t reprise_pread(reprise_guest* guest, int fd, void* into, size_t size, int64_t offset);
+REPRISE_API ptrdiff_t reprise_write(reprise_guest* guest, int fd, const void* from, size_t size);
+REPRISE_API ptrdiff_t reprise_pwrite(reprise_guest* guest, int fd, const void* from, size_t size,
                                      int64_t offset);
-REPRISE_API int64_t reprise_seek(reprise_guest *guest, int fd, int64_t offset, int whence);
-REPRISE_API int reprise_ftruncate(reprise_guest *guest, int fd, int64_t size);
-REPRISE_API int reprise_fallocate(reprise_guest *guest, int fd, int mode, int64_t offset, int64_t length);
-REPRISE_API int reprise_fsync(reprise_guest *guest, int fd);
-REPRISE_API int reprise_fstat(reprise_guest *guest, int fd, reprise_attributes *attributes);
+REPRISE_API int64_t reprise_seek(reprise_guest* guest, int fd, int64_t offset, int whence);
+REPRISE_API int reprise_ftruncate(reprise_guest* guest, int fd, int64_t size);
+REPRISE_API int reprise_fallocate(reprise_guest* guest, int fd, int mode, int64_t offset, int64_t length);
+REPRISE_API int reprise_fsync(reprise_guest* guest, int fd);
+REPRISE_API int reprise_fstat(reprise_guest* guest, int fd, reprise_attributes* attributes);
 /* `operation` is LOCK_SH, LOCK_EX or LOCK_UN; the lock is not waited for: -EWOULDBLOCK. */
-REPRISE_API int reprise_flock(reprise_guest *guest, int fd, int operation);
+REPRISE_API int reprise_flock(reprise_guest* guest, int fd, int operation);
 /* A stream on the file: fclose it before the guest goes. `mode` as of fopen; null and errno on failure. */
-REPRISE_API FILE *reprise_fopen(reprise_guest *guest, const char *path, const char *mode);
+REPRISE_API FILE* reprise_fopen(reprise_guest* guest, const char* path, const char* mode);
 
-REPRISE_API int reprise_stat(reprise_guest *guest, const char *path, reprise_attributes *attributes);
-REPRISE_API int reprise_lstat(reprise_guest *guest, const char *path, reprise_attributes *attributes);
-REPRISE_API int reprise_access(reprise_guest *guest, const char *path, int wanted);
-REPRISE_API int reprise_mkdir(reprise_guest *guest, const char *path, uint32_t mode);
-REPRISE_API int reprise_rmdir(reprise_guest *guest, const char *path);
-REPRISE_API int reprise_unlink(reprise_guest *guest, const char *path);
-REPRISE_API int reprise_rename(reprise_guest *guest, const char *from, const char *to);
-REPRISE_API int reprise_link(reprise_guest *guest, const char *from, const char *to);
-REPRISE_API int reprise_symlink(reprise_guest *guest, const char *target, const char *path);
+REPRISE_API int reprise_stat(reprise_guest* guest, const char* path, reprise_attributes* attributes);
+REPRISE_API int reprise_lstat(reprise_guest* guest, const char* path, reprise_attributes* attributes);
+REPRISE_API int reprise_access(reprise_guest* guest, const char* path, int wanted);
+REPRISE_API int reprise_mkdir(reprise_guest* guest, const char* path, uint32_t mode);
+REPRISE_API int reprise_rmdir(reprise_guest* guest, const char* path);
+REPRISE_API int reprise_unlink(reprise_guest* guest, const char* path);
+REPRISE_API int reprise_rename(reprise_guest* guest, const char* from, const char* to);
+REPRISE_API int reprise_link(reprise_guest* guest, const char* from, const char* to);
+REPRISE_API int reprise_symlink(reprise_guest* guest, const char* target, const char* path);
 /* Like snprintf. */
-REPRISE_API int64_t reprise_readlink(reprise_guest *guest, const char *path, char *target, size_t size);
-REPRISE_API int reprise_truncate(reprise_guest *guest, const char *path, int64_t size);
-REPRISE_API int reprise_chmod(reprise_guest *guest, const char *path, uint32_t mode);
-REPRISE_API int reprise_chown(reprise_guest *guest, const char *path, uint32_t uid, uint32_t gid);
+REPRISE_API int64_t reprise_readlink(reprise_guest* guest, const char* path, char* target, size_t size);
+REPRISE_API int reprise_truncate(reprise_guest* guest, const char* path, int64_t size);
+REPRISE_API int reprise_chmod(reprise_guest* guest, const char* path, uint32_t mode);
+REPRISE_API int reprise_chown(reprise_guest* guest, const char* path, uint32_t uid, uint32_t gid);
 /* Access and modification, UTIME_NOW and UTIME_OMIT of <sys/stat.h> among nsec; null: now. */
-REPRISE_API int reprise_utimens(reprise_guest *guest, const char *path, const reprise_time times[2]);
-REPRISE_API int reprise_chdir(reprise_guest *guest, const char *path);
+REPRISE_API int reprise_utimens(reprise_guest* guest, const char* path, const reprise_time times[2]);
+REPRISE_API int reprise_chdir(reprise_guest* guest, const char* path);
 /* Like snprintf. */
-REPRISE_API int64_t reprise_getcwd(reprise_guest *guest, char *path, size_t size);
+REPRISE_API int64_t reprise_getcwd(reprise_guest* guest, char* path, size_t size);
 
 /* The name lasts for the call; `type` is DT_... of <dirent.h>. Not zero stops, and is returned. */
-typedef int (*reprise_entry_callback)(void *context, const char *name, uint64_t inode, int type);
+typedef int (*reprise_entry_callback)(void* context, const char* name, uint64_t inode, int type);
 /* All entries but "." and "..", sorted by name, as they were at one moment. */
-REPRISE_API int reprise_list(reprise_guest *guest, const char *path, reprise_entry_callback callback,
-                             void *context);
+REPRISE_API int reprise_list(reprise_guest* guest, const char* path, reprise_entry_callback callback,
+                             void* context);
 /* The whole file. Returns its length and writes at most `size` bytes of it: ask with 0 how many there are. */
-REPRISE_API int64_t reprise_read_file(reprise_guest *guest, const char *path, void *into, size_t size);
+REPRISE_API int64_t reprise_read_file(reprise_guest* guest, const char* path, void* into, size_t size);
 /* Makes the file, or replaces what it holds. */
-REPRISE_API int reprise_write_file(reprise_guest *guest, const char *path, const void *from, size_t size,
+REPRISE_API int reprise_write_file(reprise_guest* guest, const char* path, const void* from, size_t size,
                                    uint32_t mode);
 
 #ifdef __cplusplus
