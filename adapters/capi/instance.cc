@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <cstring>
-#include <filesystem>
 #include <map>
 #include <mutex>
 
@@ -9,6 +8,7 @@
 #include "adapters/capi/objects.h"
 #include "adapters/capi/options.h"
 #include "adapters/capi/reprise.h"
+#include "base/host_stream.h"
 #include "base/log.h"
 #include "instance/branches.h"
 
@@ -28,8 +28,7 @@ constexpr uint32_t kFarewell_ms = 5'000;
 class Stores {
  public:
   Result<std::shared_ptr<store::Store>> open(const std::string& path, Random& random) {
-    std::error_code ignored;
-    std::string key = std::filesystem::weakly_canonical(std::filesystem::absolute(path, ignored), ignored);
+    std::string key = canonical_host_path(path);
     std::lock_guard lock(mutex_);
     std::erase_if(open_, [](auto& entry) { return entry.second.expired(); });
     if (auto store = open_[key].lock()) return store;

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <span>
 
+#include "base/host_stream.h"
 #include "tools/cli/command.h"
 
 namespace reprise::cli {
@@ -217,11 +218,8 @@ void add_live_options(Command& command, LiveOptions& options) {
 }
 
 Status check_apart(const Target& target, const std::string& mountpoint) {
-  std::error_code ignored;
-  auto canonical = [&](const std::string& path) {
-    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, ignored), ignored);
-  };
-  auto store = canonical(target.store), mount = canonical(mountpoint);
+  const std::filesystem::path store = canonical_host_path(target.store),
+                              mount = canonical_host_path(mountpoint);
   auto lies_in = [](const std::filesystem::path& inner, const std::filesystem::path& outer) {
     return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
   };
