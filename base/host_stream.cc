@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <cstdlib>
-#include <filesystem>
 #include <utility>
 
 #include "base/check.h"
@@ -144,11 +143,6 @@ Status StagedFile::publish() {
   TRY(directory_->rename(temporary_, name_));
   published_ = true;
   return directory_->sync();
-}
-
-std::string canonical_host_path(const std::string& path) {
-  std::error_code ignored;  // then it stays as far as it came
-  return std::filesystem::weakly_canonical(std::filesystem::absolute(path, ignored), ignored);
 }
 
 }  // namespace reprise

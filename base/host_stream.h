@@ -63,8 +63,4 @@ class StagedFile final : public ByteSink {
   bool published_ = false;
 };
 
-// The one name that all paths to a place have: absolute, without symlinks, "." and "..", as far as it is
-// there.
-std::string canonical_host_path(const std::string& path);
-
 }  // namespace reprise

@@ -8,7 +8,7 @@
 #include "adapters/capi/objects.h"
 #include "adapters/capi/options.h"
 #include "adapters/capi/reprise.h"
-#include "base/host_stream.h"
+#include "base/host_tree.h"
 #include "base/log.h"
 #include "instance/branches.h"
 

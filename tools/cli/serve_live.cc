@@ -12,7 +12,7 @@
 #include <fstream>
 #include <span>
 
-#include "base/host_stream.h"
+#include "base/host_tree.h"
 #include "tools/cli/command.h"
 
 namespace reprise::cli {
