@@ -14,7 +14,7 @@ using reprise::InstanceOptions;
 
 // What would be an interpreter that runs a script.
 static bool run_script(Guest guest, bool good) {
-  guest.write_file("/report", good ? "done\n" : "half d");
+  guest.write_file("/report", good ? "done" : "half d");
   return good;
 }
 

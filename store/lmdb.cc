@@ -1,5 +1,6 @@
 #include "store/lmdb.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <cerrno>
@@ -114,7 +115,10 @@ Result<int> Lmdb::open_environment(unsigned flags, size_t map_bytes) {
   if (int code = mdb_env_create(&env_)) return failed(code, "open");
   if (int code = mdb_env_set_maxdbs(env_, kMaxTables)) return failed(code, "open");
   if (int code = mdb_env_set_mapsize(env_, map_bytes)) return failed(code, "open");
-  return mdb_env_open(env_, path_.c_str(), MDB_NOSUBDIR | MDB_NOTLS | flags, 0644);
+  int code = mdb_env_open(env_, path_.c_str(), MDB_NOSUBDIR | MDB_NOTLS | flags, 0644);
+  // Not for the programs that this process starts; of the lock file LMDB sees to that itself.
+  if (mdb_filehandle_t fd = -1; code == 0 && mdb_env_get_fd(env_, &fd) == 0) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return code;
 }
 
 Status Lmdb::prepare(Access access, size_t map_bytes) {

@@ -64,7 +64,8 @@ int64_t on_descriptor(const reprise_guest* handle, const char* call, int fd, con
 // Bytes that a host lends; a null pointer is no bytes.
 int check_buffer(const char* call, const void* bytes, size_t size) {
   if (bytes != nullptr || size == 0) return 0;
-  return refuse(EINVAL, fmt::format("{}: expected room for {} bytes, found a null pointer", call, size));
+  return refuse(EINVAL,
+                fmt::format("{}: expected where {} bytes are, or go, found a null pointer", call, size));
 }
 ByteSpan room(void* into, size_t size) {
   return {static_cast<std::byte*>(into), size};
@@ -147,7 +148,6 @@ int reprise_guest_attach(reprise_instance* instance, const reprise_guest_options
   constexpr const char* kCall = "reprise_guest_attach";
   return guarded(kCall, [&]() -> int {
     if (guest == nullptr) return refuse_null(kCall, "where to put the handle");
-    *guest = nullptr;
     reprise_guest_options given = REPRISE_GUEST_OPTIONS_INIT;
     if (options != nullptr) {
       if (int wrong = take_options(given, options, kCall); wrong != 0) return wrong;

@@ -175,7 +175,6 @@ int reprise_instance_open(const char* store, const reprise_instance_options* opt
   constexpr const char* kCall = "reprise_instance_open";
   return guarded(kCall, [&]() -> int {
     if (instance == nullptr) return refuse_null(kCall, "where to put the handle");
-    *instance = nullptr;
     if (forked) return refuse_handle(EPERM, kCall, "library");
     set_log_once();
     if (store != nullptr && *store == '\0')
@@ -270,8 +269,10 @@ int reprise_fork(reprise_instance* handle, const char* name, reprise_instance** 
   constexpr const char* kCall = "reprise_fork";
   return with(handle, kCall, [&](Instance& parent) -> int {
     if (child == nullptr) return refuse_null(kCall, "where to put the handle");
-    *child = nullptr;
     if (name == nullptr) return refuse_null(kCall, "a name");
+    if (parent.options.store_path.empty())
+      return refuse(ENOTSUP,
+                    fmt::format("{}: a volume in memory has one branch, which cannot be forked", kCall));
     if (parent.options.store == nullptr)
       return refuse(ENOTSUP, fmt::format("{}: expected a store that was there when it was opened, found one "
                                          "that a follower has just made: close it and open it again",

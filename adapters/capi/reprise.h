@@ -33,7 +33,8 @@
  * Callbacks run in the calling thread with no lock held, unless said otherwise. An instance on disk writes
  * and follows with threads of its own; one in memory that neither listens nor follows has none.
  *
- * fork(2). The child may not use what the parent has made (-EPERM), and need not give it back.
+ * fork(2). The child may not use what the parent has made (-EPERM), and need not give it back. As long as it
+ * lives and has not exec'ed, the branches that were open are not free for others, whatever the parent closes.
  *
  * Bytes and paths. Paths are bytes of the instance's own tree, at most 4,095 of them, never of the host's,
  * but where "on the host" is said. Structures begin with their size, so that later versions can make them
@@ -97,8 +98,9 @@ typedef struct reprise_instance_options {
 } reprise_instance_options;
 #define REPRISE_INSTANCE_OPTIONS_INIT {sizeof(reprise_instance_options)}
 
-/* Opens the store at `store` on the host, which is made if it is not there; null: in memory, gone with the
- * instance. Options may be null. A new follower returns when it has the leader's state. */
+/* Opens the store at `store` on the host, which is made, with its parents, if it is not there; null: in
+ * memory, gone with the instance. Options may be null. A new follower returns when it has the leader's state.
+ */
 REPRISE_API int reprise_instance_open(const char* store, const reprise_instance_options* options,
                                       reprise_instance** instance);
 /* Ends sessions, leaves a checkpoint, gives the branch back. -EBUSY while it has guests, or while another
@@ -225,7 +227,8 @@ REPRISE_API int reprise_chdir(reprise_guest* guest, const char* path);
 /* Like snprintf. */
 REPRISE_API int64_t reprise_getcwd(reprise_guest* guest, char* path, size_t size);
 
-/* The name lasts for the call; `type` is DT_... of <dirent.h>. Not zero stops, and is returned. */
+/* The name lasts for the call; `type` is DT_... of <dirent.h>. Not zero stops, and is returned; a positive
+ * one cannot be taken for an error of the call. */
 typedef int (*reprise_entry_callback)(void* context, const char* name, uint64_t inode, int type);
 /* All entries but "." and "..", sorted by name, as they were at one moment. */
 REPRISE_API int reprise_list(reprise_guest* guest, const char* path, reprise_entry_callback callback,

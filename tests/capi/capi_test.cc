@@ -131,6 +131,8 @@ TEST_F(Capi, InMemoryItNeedsNoDiskAndNoThreads) {
   Guest(a).write_file("/only", "in a");
   EXPECT_EQ(error_of([&] { Guest(b).read_file("/only"); }), ENOENT);
   EXPECT_EQ(error_of([&] { a.fork("branch"); }), ENOTSUP);
+  EXPECT_STREQ(reprise_last_error(),
+               "reprise_fork: a volume in memory has one branch, which cannot be forked");
   a.close();
   EXPECT_EQ(error_of([&] { a.sync(); }), EBADF);
 }
@@ -479,11 +481,13 @@ TEST_F(Capi, OptionsOfOtherVersionsAndOfNoSense) {
   options.size = 0;
   EXPECT_EQ(reprise_instance_open(nullptr, &options, &instance), -EINVAL);
   EXPECT_EQ(instance, nullptr);
-  options.durability = "forever";
-  options.size = offsetof(reprise_instance_options, durability);  // an older version ended before it
-  ASSERT_EQ(reprise_instance_open(nullptr, &options, &instance), 0);
-  EXPECT_EQ(reprise_instance_close(instance), 0);
+  options.branch = "main";
+  for (size_t size = 0; size < sizeof options; ++size) {  // half a pointer must not be followed
+    options.size = size;
+    EXPECT_EQ(reprise_instance_open(nullptr, &options, &instance), -EINVAL) << size;
+  }
   options.size = sizeof options;
+  options.durability = "forever";
   EXPECT_EQ(reprise_instance_open(nullptr, &options, &instance), -EINVAL);
   options = REPRISE_INSTANCE_OPTIONS_INIT;
   options.branch = "none";
@@ -502,6 +506,12 @@ TEST_F(Capi, OptionsOfOtherVersionsAndOfNoSense) {
   Instance good;
   reprise_guest* guest = nullptr;
   reprise_guest_options guest_options = REPRISE_GUEST_OPTIONS_INIT;
+  guest_options.label = "label";
+  for (size_t size = 0; size < sizeof guest_options; ++size) {
+    guest_options.size = size;
+    EXPECT_EQ(reprise_guest_attach(good.handle(), &guest_options, &guest), -EINVAL) << size;
+  }
+  guest_options.size = sizeof guest_options;
   guest_options.group_count = 1;
   EXPECT_EQ(reprise_guest_attach(good.handle(), &guest_options, &guest), -EINVAL);
   guest_options.group_count = 0;
@@ -560,14 +570,34 @@ TEST_F(Capi, AChildOfAForkMayNotUseWhatItsParentHas) {
     bool refused = reprise_stat(guest.handle(), "/", nullptr) == -EPERM &&
                    reprise_sync(instance.handle()) == -EPERM &&
                    reprise_position(instance.handle(), text, sizeof text) == -EPERM;
-    reprise_instance* another = nullptr;
-    refused = refused && reprise_instance_open(nullptr, nullptr, &another) == -EPERM;
+    reprise_instance* another = instance.handle();
+    refused = refused && another == instance.handle() &&
+              reprise_instance_open(nullptr, nullptr, &another) == -EPERM;
     ::_exit(refused ? 0 : 1);
   }
   int status = -1;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
   guest.write_file("/after", "x");
+}
+
+TEST_F(Capi, ProgramsThatTheHostStartsGetNoDescriptorOfTheStore) {
+  InstanceOptions options;
+  options.listen = "unix:" + path("socket");
+  Instance instance(path("s"), options);
+  Guest(instance).write_file("/f", "x");
+  instance.snapshot();
+  int found = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;  // the one that lists
+    std::string to = std::filesystem::read_symlink(entry.path(), gone);
+    int fd = std::stoi(entry.path().filename());
+    if (to.rfind(path("s"), 0) != 0 && to.rfind("socket:", 0) != 0) continue;
+    int flags = ::fcntl(fd, F_GETFD);
+    EXPECT_TRUE(flags >= 0 && (flags & FD_CLOEXEC) != 0) << to;
+    ++found;
+  }
+  EXPECT_GT(found, 2);
 }
 
 TEST_F(Capi, CallbacksMayCallBackAndStop) {

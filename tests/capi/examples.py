@@ -19,4 +19,4 @@ def expect(command, output):
 expect([minimal_c], "17 bytes: hello from 0.1.0\n"
        "as it should be: reprise_open /no/such/file: No such file or directory (ENOENT)\n")
 with tempfile.TemporaryDirectory() as folder:
-    expect([minimal_cpp, folder], "hello: hi\nreport: done\n\n")
+    expect([minimal_cpp, folder], "hello: hi\nreport: done\n")

@@ -140,7 +140,14 @@ class Overlay(EndToEnd):
         self.assertIn("expected the file as it was recorded", failed[0]["why"])
         leader.sh("echo new > lib/deep/note")
         self.assertEqual(leader.sh("cat lib/deep/note"), "new\n")
+        leader.sh("echo after > zzz")
         leader.end()
+        # What cannot be shown of one file keeps nothing back of the others.
+        patch = execute([self.program, "diff", self.work / "S", "--patch"])
+        self.assertEqual(patch.status, 3, patch)
+        self.assertIn("+after\n", patch.out)
+        self.assertRegex(patch.out, r"(?m)^# M +lib/deep/note: .*cannot be had")
+        self.assertIn("lib/deep/note: its bytes cannot be had any more", patch.err)
 
     def test_many_over_one_directory_each_with_its_own(self):
         one = self.guest(self.work / "A", "--from", self.site)

@@ -110,8 +110,8 @@ Status hold(const OpenTarget& open, const Paths& paths) {
 
 Result<int> refuse(const std::vector<snapshot::Conflict>& conflicts, const Options& options) {
   for (const snapshot::Conflict& conflict : conflicts) fmt::print("{}: {}\n", conflict.path, conflict.why);
-  complain(
-      fmt::format("{} places were changed on both sides; {} is as it was", conflicts.size(), options.onto));
+  complain(fmt::format("{} of the places were changed on both sides; nothing was written to {}",
+                       conflicts.size(), options.onto));
   return kNo;
 }
 

@@ -138,12 +138,16 @@ Result<int> diff(const Options& options) {
   // A patch names files only.
   std::vector<PathChange> changes =
       compare(before.head, after.head, {.one_volume = one_volume, .list_moved = options.patch});
+  std::optional<Error> unreadable;  // the first whose bytes are not to be had; the others are shown
   if (options.stat) {
     print_stat(changes, before, after);
   } else {
     for (const PathChange& change : changes) {
       if (options.patch) {
-        TRY(print_patch(change, before, after));
+        Status printed = print_patch(change, before, after);
+        if (!printed)
+          fmt::print("# {} {}: {}\n", letters(change), names_of(change), printed.error().message());
+        if (!printed && !unreadable) unreadable = printed.error();
       } else if (options.json) {
         print_json(change);
       } else {
@@ -151,6 +155,7 @@ Result<int> diff(const Options& options) {
       }
     }
   }
+  if (unreadable) return std::unexpected(*unreadable);
   return changes.empty() ? kDone : kNo;
 }
 

@@ -123,8 +123,8 @@ Status OverlayRun::end(const Target& target) {
     added += change.added();
     deleted += change.deleted();
   }
-  complain(fmt::format("{} is as it was; {} added, {} deleted, {} changed in the overlay {}", directory_,
-                       added, deleted, changes.size() - added - deleted, shown));
+  complain(fmt::format("nothing was written to {}; {} added, {} deleted, {} changed in the overlay {}",
+                       directory_, added, deleted, changes.size() - added - deleted, shown));
   for (size_t i = 0; i < std::min(changes.size(), kShownMax); i++)
     fmt::print(stderr, "{}\n", line_of(changes[i]));
   if (changes.size() > kShownMax) fmt::print(stderr, "… and {} more\n", changes.size() - kShownMax);
