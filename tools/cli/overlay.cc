@@ -47,14 +47,16 @@ Result<std::string> claim_name(const std::string& directory) {
   }
 }
 
-void take_away(const std::string& store) {
-  if (auto removed = store::Store::remove_unused(store); !removed) {
-    complain(removed.error().message());
-    return;
-  }
+Status remove_overlay(const std::string& store) {
+  TRY(store::Store::remove_unused(store));
   ::rmdir((store + "/mnt").c_str());
   if (::rmdir(store.c_str()) != 0 && errno != ENOTEMPTY)
-    complain(Error::from_errno(errno, store + ": cannot remove").message());
+    return std::unexpected(Error::from_errno(errno, store + ": cannot remove"));
+  return {};
+}
+
+void take_away(const std::string& store) {
+  if (Status removed = remove_overlay(store); !removed) complain(removed.error().message());
 }
 
 }  // namespace
@@ -158,11 +160,7 @@ Status discard_overlay(const std::string& store) {
                     fmt::format("{}: expected no live instance, found one: {}", store, holder->describe()));
     }
   }
-  TRY(store::Store::remove_unused(store));
-  ::rmdir((store + "/mnt").c_str());
-  if (::rmdir(store.c_str()) != 0 && errno != ENOTEMPTY)
-    return std::unexpected(Error::from_errno(errno, store + ": cannot remove"));
-  return {};
+  return remove_overlay(store);
 }
 
 }  // namespace reprise::cli
