@@ -282,18 +282,21 @@ double read_at_once(size_t threads, size_t count, const std::function<void(size_
 }
 
 // Beside each row: one thread alone, and how many times as much two get done. copy_4k is what the machine can
-// do.
+// do. apart: each thread reads its half of one file, or array; together: both read all of it.
 void register_readers() {
   register_rows(
-      "readers", {"stat_of_head", "read_4k_of_head", "copy_4k", "stat_of_view"}, 1, [](Rows& found) {
-        constexpr size_t kFiles = 3000, kReads = 300'000;
+      "readers",
+      {"stat_of_head", "stat_of_view", "read_4k/apart", "copy_4k/apart", "read_4k/together",
+       "copy_4k/together"},
+      1, [](Rows& found) {
+        constexpr size_t kFiles = 3000, kReads = 300'000, kHalf = 128;  // pages
         Ours ours;
         Layout layout = layout_of(kFiles, 30);
         for (const std::string& directory : layout.directories) ours.mkdir(directory);
         for (const std::string& file : layout.files) ours.create(file);
         Bytes page(kPage, std::byte{'x'});
         int fd = ours.open("file");
-        for (size_t i = 0; i < 256; i++) ours.pwrite(fd, page, i * kPage);
+        for (size_t i = 0; i < 2 * kHalf; i++) ours.pwrite(fd, page, i * kPage);
         ours.close(fd);
         fs::View view = ours.filesystem().view();
         auto row = [&](const char* name, const std::function<void(size_t)>& reads) {
@@ -312,18 +315,25 @@ void register_readers() {
           fs::Guest guest(ours.filesystem());
           for (size_t i = 0; i < kReads; i++) CHECK(guest.stat(layout.files[(thread * 1500 + i) % kFiles]));
         });
-        row("read_4k_of_head", [&](size_t thread) {
+        auto read_file = [&](size_t thread, size_t pages) {
           fs::Guest guest(ours.filesystem());
           Bytes into(kPage);
           int mine = *guest.open("file", O_RDONLY);
           for (size_t i = 0; i < kReads; i++)
-            CHECK(guest.pread(mine, into, static_cast<int64_t>((thread * 128 + i) % 256 * kPage)) == kPage);
-        });
-        Memory memory(256 * kPage);
-        row("copy_4k", [&](size_t thread) {
+            CHECK(guest.pread(mine, into,
+                              static_cast<int64_t>((thread * kHalf + i % pages) % (2 * kHalf) * kPage)) ==
+                  kPage);
+        };
+        Memory memory(2 * kHalf * kPage);
+        auto copy_array = [&](size_t thread, size_t pages) {
           Bytes into(kPage);
-          for (size_t i = 0; i < kReads; i++) memory.pread(into, (thread * 128 + i) % 256 * kPage);
-        });
+          for (size_t i = 0; i < kReads; i++)
+            memory.pread(into, (thread * kHalf + i % pages) % (2 * kHalf) * kPage);
+        };
+        row("read_4k/apart", [&](size_t thread) { read_file(thread, kHalf); });
+        row("copy_4k/apart", [&](size_t thread) { copy_array(thread, kHalf); });
+        row("read_4k/together", [&](size_t thread) { read_file(thread, 2 * kHalf); });
+        row("copy_4k/together", [&](size_t thread) { copy_array(thread, 2 * kHalf); });
         row("stat_of_view", [&](size_t thread) {
           for (size_t i = 0; i < kReads; i++) {
             std::string_view path = layout.files[(thread * 1500 + i) % kFiles];
