@@ -380,11 +380,20 @@ Status FileJournal::rotate_if_all_before(LogIndex index) {
   return status;
 }
 
-Status FileJournal::drop_files(const std::vector<uint64_t>& sequences) {
-  // Oldest first and one by one: a crash leaves an unbroken run of segments.
-  for (uint64_t sequence : sequences) {
-    TRY(directory_->unlink(segment_name(sequence)));
-    TRY(directory_->sync());
+// Oldest first and one by one: a crash leaves an unbroken run of segments. So what could not be removed is
+// the first to be tried the next time; and behind a sync that failed nothing more is removed, since nobody
+// knows which of the files a crash would bring back.
+Status FileJournal::drop_files() {
+  while (!to_drop_.empty()) {
+    Status removed = directory_->unlink(segment_name(to_drop_.front()));
+    if (!removed && removed.error().code() != Code::kNotFound) return removed;
+    if (Status synced = directory_->sync(); !synced) {
+      Error error(Code::kIo, synced.error().message(), synced.error().sys_errno());
+      Lock lock(mutex_);
+      fail_with(error);
+      return std::unexpected(std::move(error));
+    }
+    to_drop_.pop_front();
   }
   return {};
 }
@@ -395,21 +404,20 @@ Result<LogIndex> FileJournal::trim(LogIndex index) {
   // On a full disk the last segment stays: dropping those before it is what makes space.
   Status rotated = rotate_if_all_before(index);
   if (!rotated && rotated.error().code() != Code::kNoSpace) return std::unexpected(rotated.error());
-  std::vector<uint64_t> dropped;
   LogIndex first;
   {
     Lock lock(mutex_);
     settled_.wait(lock, [&] { return !replacing_; });
     if (failure_) return std::unexpected(*failure_);
     while (segments_.size() > 1 && segments_[1].first_index <= index) {
-      dropped.push_back(segments_.front().sequence);
+      to_drop_.push_back(segments_.front().sequence);
       segments_.erase(segments_.begin());
     }
     first_ = segments_.front().first_index;
     while (tail_.first() < first_) tail_.pop_front();
     first = first_;
   }
-  TRY(drop_files(dropped));
+  TRY(drop_files());
   return first;
 }
 
@@ -420,7 +428,6 @@ Status FileJournal::end_segment() {
 
 Status FileJournal::restart_at(LogIndex next, const Vector& covered) {
   std::lock_guard one_at_a_time(trim_mutex_);
-  std::vector<uint64_t> dropped;
   {
     Lock lock(mutex_);
     // Both at once: waiting for the one lets the other go on.
@@ -436,13 +443,13 @@ Status FileJournal::restart_at(LogIndex next, const Vector& covered) {
     header.previous = 0;
     header.restart = true;
     header.covered = covered;
-    for (const Segment& segment : segments_) dropped.push_back(segment.sequence);
     uint64_t bytes_before = tail_.bytes_before(tail_.end());
     if (Status status = begin_segment(std::move(header)); !status) {
       if (status.error().code() != Code::kNoSpace) fail_with(status.error());
       return status;
     }
-    segments_.erase(segments_.begin(), segments_.end() - 1);
+    for (; segments_.size() > 1; segments_.erase(segments_.begin()))
+      to_drop_.push_back(segments_.front().sequence);
     segments_.back().points.front().bytes_before = bytes_before;
     tail_ = Tail(next, covered, bytes_before);
     written_vector_ = covered;
@@ -453,7 +460,7 @@ Status FileJournal::restart_at(LogIndex next, const Vector& covered) {
     note_outcome({});
     settled_.notify_all();
   }
-  return drop_files(dropped);
+  return drop_files();
 }
 
 Status FileJournal::close() {

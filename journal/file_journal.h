@@ -9,6 +9,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -78,7 +79,7 @@ class FileJournal final : public TailedJournal {
   SegmentHeader next_header() const;
   Status seal_and_begin();  // with mutex_ held and the writer idle
   Status rotate_if_all_before(LogIndex index);
-  Status drop_files(const std::vector<uint64_t>& sequences);
+  Status drop_files();
 
   // The compressing thread.
   void wake_compressor();  // with mutex_ held: there may be something for it
@@ -101,6 +102,7 @@ class FileJournal final : public TailedJournal {
   std::condition_variable work_;     // for the writer
   std::condition_variable settled_;  // for everybody who waits for the writer
   std::mutex trim_mutex_;            // one trim or restart at a time; before mutex_
+  std::deque<uint64_t> to_drop_;     // files that are no part of the log any more; guarded by trim_mutex_
   std::vector<Segment> segments_;    // ascending, the last is being written
   LogIndex written_ = 0, durable_ = 0, sync_wanted_ = 0;
   std::atomic<uint64_t> pending_bytes_{0};  // appended, not written; changed with mutex_ held

@@ -26,7 +26,18 @@ namespace reprise::test {
 using Files = std::map<std::string, Bytes>;  // by name
 
 struct DiskEvent {
-  enum Kind { kMark, kCreate, kWrite, kResize, kSync, kFailedSync, kRename, kUnlink, kSyncDirectory };
+  enum Kind {
+    kMark,
+    kCreate,
+    kWrite,
+    kResize,
+    kSync,
+    kFailedSync,
+    kRename,
+    kUnlink,
+    kSyncDirectory,
+    kFailedSyncDirectory
+  };
   Kind kind;
   size_t inode = 0;      // of a file; what a mark says
   uint64_t offset = 0;   // of a write; the size; what a mark says
@@ -78,10 +89,20 @@ class CrashDisk {
     std::lock_guard lock(mutex_);
     sync_fault_ = {.left = n, .sys_errno = sys_errno};
   }
+  // Likewise of directories; a later sync writes what this one did not.
+  void fail_directory_sync(size_t n, int sys_errno) {
+    std::lock_guard lock(mutex_);
+    directory_sync_fault_ = {.left = n, .sys_errno = sys_errno};
+  }
+  // The n-th removal, likewise, which has no effect.
+  void fail_unlink(size_t n, int sys_errno) {
+    std::lock_guard lock(mutex_);
+    unlink_fault_ = {.left = n, .sys_errno = sys_errno};
+  }
   // No further call fails.
   void heal() {
     std::lock_guard lock(mutex_);
-    write_fault_ = sync_fault_ = {};
+    write_fault_ = sync_fault_ = directory_sync_fault_ = unlink_fault_ = {};
     space_ = kPlenty;
   }
   bool fault_happened() const {
@@ -137,7 +158,7 @@ class CrashDisk {
   size_t last_event_ = SIZE_MAX;
   bool dead_ = false;
   uint64_t space_ = kPlenty;
-  Fault write_fault_, sync_fault_;
+  Fault write_fault_, sync_fault_, directory_sync_fault_, unlink_fault_;
   int faults_ = 0;
 };
 
@@ -248,6 +269,7 @@ class CrashDirectory final : public Directory {
     TRY(disk_->alive(join(name)));
     auto at = disk_->entries_.find(std::string(name));
     if (at == disk_->entries_.end()) return std::unexpected(Error::from_errno(ENOENT, join(name)));
+    if (disk_->unlink_fault_.due()) return disk_->refuse(join(name), disk_->unlink_fault_.sys_errno);
     if (disk_->space_ != CrashDisk::kPlenty) disk_->space_ += disk_->inodes_[at->second].size();
     disk_->trace_.push_back({.kind = DiskEvent::kUnlink, .inode = at->second, .name = std::string(name)});
     disk_->entries_.erase(at);
@@ -262,7 +284,9 @@ class CrashDirectory final : public Directory {
   Status sync() override {
     std::lock_guard lock(disk_->mutex_);
     TRY(disk_->alive(path_));
-    disk_->trace_.push_back({.kind = DiskEvent::kSyncDirectory});
+    bool fails = disk_->directory_sync_fault_.due();
+    disk_->trace_.push_back({.kind = fails ? DiskEvent::kFailedSyncDirectory : DiskEvent::kSyncDirectory});
+    if (fails) return disk_->refuse(path_, disk_->directory_sync_fault_.sys_errno);
     return {};
   }
   const std::string& path() const override { return path_; }
@@ -348,6 +372,7 @@ class Platters {
   void make(const DiskEvent& event) {
     switch (event.kind) {
       case DiskEvent::kMark:
+      case DiskEvent::kFailedSyncDirectory:
         return;
       case DiskEvent::kWrite:
       case DiskEvent::kResize:

@@ -344,6 +344,26 @@ class Crash : public testing::TestWithParam<Plan> {
     if (std::getenv("REPRISE_COUNT_CRASHES") != nullptr)
       fmt::print("{}: {} crash points, {} refused\n", GetParam().name, crashes.states, crashes.refusals);
   }
+
+  // Power fails at any moment of runs of which the n-th sync, and nothing else, failed.
+  void visit_after(const std::function<void(CrashDisk&, size_t n)>& fail, size_t least) {
+    Crashes crashes(97);
+    bool failed = true;
+    for (size_t n = 0; failed && crashes.violations < 5; ++n) {
+      Program program(GetParam());
+      fail(*program.disk, n);
+      Status status = program.run(20, 0);
+      failed = program.disk->fault_happened();
+      // A copy that cannot be made is nobody's loss.
+      if (!GetParam().compresses) {
+        ASSERT_EQ(status.has_value(), !failed) << n;
+      }
+      program.disk->heal();
+      ASSERT_TRUE(program.run(4, 0)) << n;
+      crashes.visit(program, 0, false, fmt::format("sync {} failed", n));
+    }
+    expect_seen(crashes, least);
+  }
 };
 
 INSTANTIATE_TEST_SUITE_P(Modes, Crash,
@@ -397,22 +417,11 @@ TEST_P(Crash, PowerFailsAfterAKillAtEveryEvent) {
 
 // After a failed sync the kernel calls pages clean that never reached the disk.
 TEST_P(Crash, PowerFailsAfterASyncFailed) {
-  Crashes crashes(97);
-  bool failed = true;
-  for (size_t n = 0; failed && crashes.violations < 5; ++n) {
-    Program program(GetParam());
-    program.disk->fail_sync(n, EIO);
-    Status status = program.run(20, 0);
-    failed = program.disk->fault_happened();
-    // A copy that cannot be made is nobody's loss.
-    if (!GetParam().compresses) {
-      ASSERT_EQ(status.has_value(), !failed) << n;
-    }
-    program.disk->heal();
-    ASSERT_TRUE(program.run(4, 0)) << n;
-    crashes.visit(program, 0, false, fmt::format("sync {} failed", n));
-  }
-  expect_seen(crashes, 5000);
+  visit_after([](CrashDisk& disk, size_t n) { disk.fail_sync(n, EIO); }, 5000);
+}
+
+TEST_P(Crash, PowerFailsAfterASyncOfTheDirectoryFailed) {
+  visit_after([](CrashDisk& disk, size_t n) { disk.fail_directory_sync(n, EIO); }, 2000);
 }
 
 }  // namespace
