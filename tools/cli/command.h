@@ -53,6 +53,8 @@ class Command {
   void exclude_each_other(const std::vector<std::string>& names);
   void footer(const std::string& text);
   void does(Body body);
+  // Adds the command that prints what there is, in describe.cc.
+  void describes_all();
 
  private:
   CLI::App& app_;

@@ -72,6 +72,7 @@ int main(int argc, char** argv) {
                     add_join, add_discard,  add_branches, add_apply}) {
     add(top);
   }
+  top.describes_all();
   auto is_asked_for = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
   if (argc == 1) {
     complain("expected a command; `reprise --help` lists those there are");
