@@ -451,10 +451,14 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
   std::string what = text_of(question, "ask");
   if (what == "wait-for") return wait_for(question, stopping);
   if (what == "stat") {
-    replay::Moment moment = TRY(instance_->settle());
+    auto moment = instance_->settle();
     Json json = statistics();
-    json["position"] = TRY(instance_->token_of(moment));
-    json["digest"] = moment.position.digest.to_string();
+    if (!moment) {  // what the journal has refused has no position
+      if (json.contains("failure")) return json;
+      return std::unexpected(moment.error());
+    }
+    json["position"] = TRY(instance_->token_of(*moment));
+    json["digest"] = moment->position.digest.to_string();
     return json;
   }
   if (what == "watch") return watch(stopping, say);

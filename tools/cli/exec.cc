@@ -24,7 +24,7 @@ struct Mount {
 Result<Mount> find_mount(const Target& target) {
   if (!target.position.empty() || !target.path.empty())
     return fail(Code::kInvalidArgument, fmt::format("{}: expected STORE[:BRANCH]", target.store));
-  OpenTarget open = TRY(open_target(target));
+  OpenTarget open = TRY(open_target_to_ask(target));
   if (!open.live) {
     return fail(Code::kNotFound,
                 fmt::format("{}: branch {} is not live: nothing runs in it (`reprise run` starts something)",

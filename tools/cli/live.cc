@@ -176,6 +176,13 @@ Result<nlohmann::json> stat_stopped(const OpenTarget& open) {
   return json;
 }
 
+Result<nlohmann::json> stat_live(const OpenTarget& open) {
+  auto answer = ask_live(open, {{"ask", "stat"}});
+  if (answer || answer.error().code() != Code::kPermission) return answer;
+  complain(fmt::format("{}; what it has not written yet is not shown", answer.error().message()));
+  return stat_stopped(open);
+}
+
 void print_flat(const nlohmann::json& json, const std::string& prefix) {
   for (auto& [key, value] : json.items()) {
     std::string name = prefix.empty() ? key : prefix + "." + key;
@@ -188,9 +195,8 @@ void print_flat(const nlohmann::json& json, const std::string& prefix) {
 }
 
 Result<int> stat(const Options& options) {
-  OpenTarget open = TRY(open_target(Target::parse(options.what)));
-  bool asked = open.live && open.may_ask;
-  nlohmann::json json = asked ? TRY(ask_live(open, {{"ask", "stat"}})) : TRY(stat_stopped(open));
+  OpenTarget open = TRY(open_target_to_ask(Target::parse(options.what)));
+  nlohmann::json json = open.live ? TRY(stat_live(open)) : TRY(stat_stopped(open));
   json["store"] = open.target.store;
   if (open.live) json["live"] = {{"pid", open.live->pid}, {"command", open.live->command}};
   json["snapshots"] = TRY(open.store->catalogue().snapshots()).size();

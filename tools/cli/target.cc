@@ -54,7 +54,9 @@ Status Target::check_branch() const {
   return std::unexpected(refused.error().with_context(store));
 }
 
-Result<OpenTarget> open_target(const Target& target, store::Access access) {
+namespace {
+
+Result<OpenTarget> open_unwritten(const Target& target, store::Access access) {
   TRY(target.check_branch());
   OpenTarget open{.target = target};
   open.store = TRY(store::Store::open(target.store, access));
@@ -66,6 +68,17 @@ Result<OpenTarget> open_target(const Target& target, store::Access access) {
     return fail(Code::kNotFound, fmt::format("{}: there is no branch {}", target.store, target.branch));
   }
   open.live = TRY(open.store->lock_holder(target.branch));
+  return open;
+}
+
+}  // namespace
+
+Result<OpenTarget> open_target_to_ask(const Target& target) {
+  return open_unwritten(target, store::Access::kRead);
+}
+
+Result<OpenTarget> open_target(const Target& target, store::Access access) {
+  OpenTarget open = TRY(open_unwritten(target, access));
   if (!open.live) return open;
   auto written = ask_live(open, {{"ask", "sync"}});
   if (written) return open;

@@ -42,6 +42,9 @@ struct OpenTarget {
 // To read, the store need not be writable, and a live instance that this user may not ask is not asked: then
 // there is what it has written by itself.
 Result<OpenTarget> open_target(const Target& target, store::Access access = store::Access::kRead);
+// For who asks the live instance alone: it writes nothing first, so that it can be asked whatever its disk
+// does.
+Result<OpenTarget> open_target_to_ask(const Target& target);
 // The branch must be nobody's.
 Status refuse_live(const OpenTarget& target, std::string_view why);
 // Asks the live instance of the target.
