@@ -244,13 +244,6 @@ int reprise_fstat(reprise_guest* handle, int fd, reprise_attributes* attributes)
     return 0;
   });
 }
-int reprise_flock(reprise_guest* handle, int fd, int operation) {
-  return static_cast<int>(on_descriptor(handle, "reprise_flock", fd, [&](fs::Guest& guest) {
-    // Waiting would keep the guest from its own thread: there is nobody who could interrupt it.
-    return guest.flock(fd, operation | LOCK_NB);
-  }));
-}
-
 // --- paths
 
 int reprise_stat(reprise_guest* handle, const char* path, reprise_attributes* attributes) {

@@ -79,6 +79,16 @@ class Handles {
     return Use(slot->object.get(), &slot->state);
   }
 
+  // 0, EBADF or EPERM; at this moment, of which nothing is held.
+  int check(const void* handle) {
+    auto number = reinterpret_cast<uint64_t>(handle);
+    if (forked.load(std::memory_order_relaxed)) return EPERM;
+    Slot* slot = find((number >> kKindBits) & ((uint64_t{1} << kSlotBits) - 1));
+    uint64_t generation = number >> (kKindBits + kSlotBits);
+    if (slot == nullptr || number % (1 << kKindBits) != kKind || generation % 2 == 0) return EBADF;
+    return slot->state.load(std::memory_order_relaxed) >> kUsersBits == generation ? 0 : EBADF;
+  }
+
   // Takes it away from everybody; EBUSY while somebody uses it.
   int remove(const void* handle, std::unique_ptr<T>& object) {
     uint64_t at = 0;

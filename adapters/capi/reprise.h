@@ -96,7 +96,8 @@ typedef struct reprise_instance_options {
       token; /* null, or what both ends of a connection must know: 16 to 4,096 bytes. Needed where others
                 than this machine's programs can connect. It is never sent; nothing is encrypted */
 } reprise_instance_options;
-#define REPRISE_INSTANCE_OPTIONS_INIT {sizeof(reprise_instance_options)}
+#define REPRISE_INSTANCE_OPTIONS_INIT \
+  {sizeof(reprise_instance_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, NULL}
 
 /* Opens the store at `store` on the host, which is made, with its parents, if it is not there; null: in
  * memory, gone with the instance. Options may be null. A new follower returns when it has the leader's state.
@@ -202,8 +203,24 @@ REPRISE_API int reprise_ftruncate(reprise_guest* guest, int fd, int64_t size);
 REPRISE_API int reprise_fallocate(reprise_guest* guest, int fd, int mode, int64_t offset, int64_t length);
 REPRISE_API int reprise_fsync(reprise_guest* guest, int fd);
 REPRISE_API int reprise_fstat(reprise_guest* guest, int fd, reprise_attributes* attributes);
-/* `operation` is LOCK_SH, LOCK_EX or LOCK_UN; the lock is not waited for: -EWOULDBLOCK. */
-REPRISE_API int reprise_flock(reprise_guest* guest, int fd, int operation);
+
+/* Locks are advisory, and hold among the guests of one instance. `operation` is LOCK_SH, LOCK_EX or LOCK_UN
+ * of <sys/file.h>. Who has to wait does so for timeout_ms at most (0: not at all, -EWOULDBLOCK; else
+ * -ETIMEDOUT); REPRISE_FOREVER: until it has the lock, or another thread has called reprise_guest_interrupt
+ * (-EINTR). Whoever waits with a limit does so beside a thread that looks at the clock. */
+#define REPRISE_FOREVER UINT32_MAX
+/* Of the whole file, held by the open file: as flock. */
+REPRISE_API int reprise_flock(reprise_guest* guest, int fd, int operation, uint32_t timeout_ms);
+/* Of `length` bytes from `offset` (0: to the end, wherever that will be), held by the guest: as fcntl's
+ * F_SETLK, and like those gone when the guest closes any descriptor of the file. -EDEADLK. */
+REPRISE_API int reprise_lock(reprise_guest* guest, int fd, int operation, int64_t offset, int64_t length,
+                             uint32_t timeout_ms);
+/* 0: reprise_lock would not have to wait. 1: it would, for the guest with `pid` (may be null). */
+REPRISE_API int reprise_test_lock(reprise_guest* guest, int fd, int operation, int64_t offset, int64_t length,
+                                  int32_t* pid);
+/* A call of another thread with this guest that waits for a lock ends, with -EINTR; if none does, nothing
+ * happens. The one call of a guest that is not refused while another thread is in one. */
+REPRISE_API int reprise_guest_interrupt(reprise_guest* guest);
 /* A stream on the file: fclose it before the guest goes. `mode` as of fopen; null and errno on failure. */
 REPRISE_API FILE* reprise_fopen(reprise_guest* guest, const char* path, const char* mode);
 

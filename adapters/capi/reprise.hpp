@@ -223,6 +223,13 @@ class Guest {
     return detail::check(reprise_seek(handle_, fd, offset, whence));
   }
   void fsync(int fd) { detail::check(reprise_fsync(handle_, fd)); }
+  // LOCK_SH, LOCK_EX, LOCK_UN; waits without a limit unless told otherwise.
+  void flock(int fd, int operation, uint32_t timeout_ms = REPRISE_FOREVER) {
+    detail::check(reprise_flock(handle_, fd, operation, timeout_ms));
+  }
+  void lock(int fd, int operation, int64_t offset, int64_t length, uint32_t timeout_ms = REPRISE_FOREVER) {
+    detail::check(reprise_lock(handle_, fd, operation, offset, length, timeout_ms));
+  }
 
   reprise_attributes stat(const std::string& path) const {
     reprise_attributes attributes;

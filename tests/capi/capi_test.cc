@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "reprise.hpp"
+#include "tests/capi/host.h"
 
 namespace {
 
@@ -27,28 +28,8 @@ using namespace std::chrono_literals;
 using reprise::Guest;
 using reprise::Instance;
 using reprise::InstanceOptions;
-
-class Capi : public testing::Test {
- protected:
-  Capi() {
-    char name[] = "/tmp/reprise-capi-XXXXXX";
-    folder_ = ::mkdtemp(name);
-  }
-  ~Capi() override { std::filesystem::remove_all(folder_); }
-  std::string path(const std::string& name) const { return folder_ + "/" + name; }
-
- private:
-  std::string folder_;
-};
-
-int error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const reprise::Error& error) {
-    return error.code();
-  }
-  return 0;
-}
+using reprise::host::Capi;
+using reprise::host::error_of;
 
 int free_port() {
   sockaddr_in address{};
@@ -158,10 +139,10 @@ TEST_F(Capi, FilesAsTheSystemHasThem) {
   EXPECT_EQ(std::string(bytes, 2), "ab");
   EXPECT_EQ(reprise_fallocate(g, fd, 0, 0, 8192), 0);
   EXPECT_EQ(reprise_ftruncate(g, fd, 5000), 0);
-  EXPECT_EQ(reprise_flock(g, fd, LOCK_EX), 0);
+  EXPECT_EQ(reprise_flock(g, fd, LOCK_EX, 0), 0);
   Guest other(instance);
   int held = other.open("/d/f", O_RDONLY);
-  EXPECT_EQ(reprise_flock(other.handle(), held, LOCK_SH), -EWOULDBLOCK);
+  EXPECT_EQ(reprise_flock(other.handle(), held, LOCK_SH, 0), -EWOULDBLOCK);
   EXPECT_EQ(reprise_fsync(g, fd), 0);
   int twin = reprise_dup(g, fd);
   ASSERT_GT(twin, fd);
@@ -333,7 +314,10 @@ std::vector<std::function<int64_t(reprise_guest*)>> calls_of_guest() {
       [](auto* g) { return reprise_fallocate(g, 0, 0, 0, 1); },
       [](auto* g) { return reprise_fsync(g, 0); },
       [](auto* g) { return reprise_fstat(g, 0, &attributes); },
-      [](auto* g) { return reprise_flock(g, 0, LOCK_SH); },
+      [](auto* g) { return reprise_flock(g, 0, LOCK_SH, 0); },
+      [](auto* g) { return reprise_lock(g, 0, LOCK_SH, 0, 0, 0); },
+      [](auto* g) { return reprise_test_lock(g, 0, LOCK_SH, 0, 0, nullptr); },
+      [](auto* g) { return reprise_guest_interrupt(g); },
       [](auto* g) { return reprise_stat(g, "/f", &attributes); },
       [](auto* g) { return reprise_lstat(g, "/f", &attributes); },
       [](auto* g) { return reprise_access(g, "/f", R_OK); },
