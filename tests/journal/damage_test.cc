@@ -2,57 +2,15 @@
 // them gets a prefix of what was written or a clear error, and takes no more memory than the file can account
 // for.
 #include <gtest/gtest.h>
-#include <malloc.h>
-
-#include <cstdlib>
-#include <new>
 
 #include "journal/compressed_segment.h"
 #include "journal/recovery.h"
 #include "journal/segments_cursor.h"
 #include "journal/verify.h"
+#include "tests/journal/allocations.h"
 #include "tests/journal/batches.h"
 #include "tests/journal/fake_world.h"
 #include "tests/journal/mend_segment.h"
-
-namespace {
-
-// Of this thread.
-thread_local size_t live_bytes = 0, peak_bytes = 0;
-
-void* count_new(size_t bytes) {
-  void* at = std::malloc(bytes == 0 ? 1 : bytes);
-  if (at == nullptr) std::abort();
-  live_bytes += malloc_usable_size(at);
-  peak_bytes = std::max(peak_bytes, live_bytes);
-  return at;
-}
-
-void count_delete(void* at) noexcept {
-  if (at != nullptr) live_bytes -= malloc_usable_size(at);
-  std::free(at);
-}
-
-}  // namespace
-
-void* operator new(size_t bytes) {
-  return count_new(bytes);
-}
-void* operator new[](size_t bytes) {
-  return count_new(bytes);
-}
-void operator delete(void* at) noexcept {
-  count_delete(at);
-}
-void operator delete[](void* at) noexcept {
-  count_delete(at);
-}
-void operator delete(void* at, size_t) noexcept {
-  count_delete(at);
-}
-void operator delete[](void* at, size_t) noexcept {
-  count_delete(at);
-}
 
 namespace reprise::journal {
 namespace {
@@ -236,10 +194,11 @@ constexpr size_t kFewMegabytes = 3 << 20;
 // What `use` took at its peak, besides what there was.
 template <class Use>
 size_t peak_of(Use&& use) {
-  size_t before = live_bytes;
-  peak_bytes = live_bytes;
+  test::Allocations& ours = test::allocations();
+  size_t before = ours.live_bytes;
+  ours.peak_bytes = before;
   use();
-  return peak_bytes - before;
+  return ours.peak_bytes - before;
 }
 
 Bytes small_segment() {

@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "tests/journal/allocations.h"
 #include "tests/journal/batches.h"
 #include "tests/journal/fake_world.h"
 
@@ -452,6 +453,36 @@ TEST_F(RecorderTest, WhatIsGatheredIsBoundedThoughTheJournalIsBusy) {
   }
   disk->stands_still = false;
   disk->stands_still.notify_all();
+  recorder.reset();
+  EXPECT_TRUE(journal->close());
+}
+
+// Names and file bytes go into memory that batches before have given back; encoding, hashing and writing,
+// which may allocate, are other threads' work.
+TEST_F(RecorderTest, RecordingAllocatesNothingOnceItIsUnderWay) {
+  auto journal = *Journal::open(std::make_unique<FakeDirectory>(FakeDisk::create()), kIdentity,
+                                {.segment_bytes = 4 << 20}, clock_, random_, 0, nullptr);
+  auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
+  const Bytes block(4096);
+  const std::string name(200, 'n');
+  size_t allocated = 0;
+  constexpr int kBursts = 60, kUnderWay = 20, kCalls = 40;  // about three batches a burst
+  for (int burst = 0; burst < kBursts; ++burst) {
+    size_t before = test::allocations().count;
+    for (int i = 0; i < kCalls; ++i) {
+      ASSERT_TRUE(recorder->reserve(5000));
+      recorder->record(fs::Unlink{.parent = kRootInode, .name = name, .inode = {5}, .time = {}}, "a guest");
+      recorder->record(fs::Write{.inode = {9}, .data = block, .time = {}}, "a guest");
+      ASSERT_TRUE(recorder->end_call());
+    }
+    if (burst >= kUnderWay) allocated += test::allocations().count - before;
+    std::thread([&] {  // the journal's thread comes by itself, but when is its business
+      auto index = recorder->flush();
+      EXPECT_TRUE(journal->sync(*index));
+    })
+        .join();
+  }
+  EXPECT_EQ(allocated, 0u) << "in " << (kBursts - kUnderWay) * kCalls << " calls";
   recorder.reset();
   EXPECT_TRUE(journal->close());
 }
