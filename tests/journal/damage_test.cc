@@ -3,6 +3,8 @@
 // for.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "journal/compressed_segment.h"
 #include "journal/recovery.h"
 #include "journal/segments_cursor.h"
@@ -110,8 +112,15 @@ class Damaged : public testing::TestWithParam<Form> {
     original_ = write_segment(directory, GetParam());
   }
 
+  ~Damaged() override {
+    RecordProperty("tried", static_cast<int>(tried_));
+    if (std::getenv("REPRISE_COUNT_CRASHES") != nullptr)
+      fmt::print("{}: {} damaged segments\n", GetParam().name, tried_);
+  }
+
   // All who read it, and who opens it. `changed`: no byte of it may go unnoticed by who looks at all.
   void try_bytes(const Bytes& bytes, bool changed, const std::string& what) {
+    ++tried_;
     auto disk = disk_->copy();
     disk->files.at(kFirst)->bytes = bytes;
     FakeDirectory directory(disk);
@@ -136,6 +145,7 @@ class Damaged : public testing::TestWithParam<Form> {
 
   std::shared_ptr<FakeDisk> disk_ = FakeDisk::create();
   Bytes original_;
+  size_t tried_ = 0;
 };
 
 INSTANTIATE_TEST_SUITE_P(Forms, Damaged,

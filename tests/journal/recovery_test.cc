@@ -273,12 +273,18 @@ TEST(Recovery, ADamagedCloseInTheMiddleIsNotATornTail) {
     ASSERT_TRUE(journal->append(make_batch(kOriginA, 2)));
     ASSERT_TRUE(journal->close());
   }
-  for (uint64_t at = close_at; at < close_at + kSummaryFrameBytes; ++at) {
-    auto damaged = disk->copy();
-    damaged->files.at(kFirst)->bytes[at] ^= std::byte{2};
-    auto journal = open_on(damaged, 0);
-    ASSERT_FALSE(journal) << at;
-    EXPECT_EQ(journal.error().code(), Code::kCorrupt);
+  // Also where nothing behind it calls anything durable that the close did not.
+  const size_t size = disk->files.at(kFirst)->bytes.size();
+  for (size_t left : {size, size - kSummaryFrameBytes}) {
+    for (uint64_t at = close_at; at < close_at + kSummaryFrameBytes; ++at) {
+      auto damaged = disk->copy();
+      Bytes& bytes = damaged->files.at(kFirst)->bytes;
+      bytes.resize(left);
+      bytes[at] ^= std::byte{2};
+      auto journal = open_on(damaged, 0);
+      ASSERT_FALSE(journal) << at;
+      EXPECT_EQ(journal.error().code(), Code::kCorrupt);
+    }
   }
 }
 
