@@ -144,6 +144,33 @@ TEST_F(InstanceTest, MarksOfWhatWasLostAreDropped) {
   EXPECT_FALSE(store->catalogue().mark("main", "second")->has_value());
 }
 
+TEST_F(InstanceTest, AMarkThatIsNotWhereTheCatalogueSaysIsFound) {
+  auto store = create_store("s");
+  {
+    auto instance = open(store);
+    ASSERT_TRUE(instance->mark("first", ""));
+    write(*instance, "/file", "text");
+    ASSERT_TRUE(instance->mark("second", ""));
+    ASSERT_TRUE(instance->close());
+  }
+  auto directory = *store->journal_directory("main");
+  auto report = *journal::verify_journal(*directory, {store->volume(), "main"}, 0);
+  EXPECT_EQ(*check_marks(*store, "main", report), std::vector<std::string>{});
+  auto mark = **store->catalogue().mark("main", "second");
+  for (LogIndex index : {mark.log_index - 1, report.last + 1}) {
+    store::MarkRecord misplaced = mark;
+    misplaced.log_index = index;
+    ASSERT_TRUE(store->catalogue().put_mark(misplaced));
+    auto wrong = *check_marks(*store, "main", report);
+    ASSERT_EQ(wrong.size(), 1u) << index;
+    EXPECT_NE(wrong[0].find("second at log index " + std::to_string(index)), std::string::npos) << wrong[0];
+  }
+  // One that was trimmed away, or came with a snapshot, cannot be looked at.
+  mark.log_index = 0;
+  ASSERT_TRUE(store->catalogue().put_mark(mark));
+  EXPECT_EQ(*check_marks(*store, "main", report), std::vector<std::string>{});
+}
+
 TEST_F(InstanceTest, MarksArePositionsThatCanBeReadAgain) {
   auto store = create_store("s");
   auto instance = open(store);

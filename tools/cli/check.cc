@@ -78,7 +78,12 @@ Result<int> verify(const Options& options) {
   if (auto lost = instance::missing_beginning(branch, report.first, report.begins_anew)) {
     problems.push_back(lost->message());
   }
-  if (damaged) problems.push_back(report.problem->message());
+  if (damaged) {
+    problems.push_back(report.problem->message());
+  } else {
+    for (std::string& wrong : TRY(instance::check_marks(*open.store, open.target.branch, report)))
+      problems.push_back(std::move(wrong));
+  }
   uint64_t snapshots = TRY(verify_snapshots(*open.store, open.target.branch, problems));
   if (options.json) {
     nlohmann::json json = {{"segments", report.segments},   {"batches", report.batches},
