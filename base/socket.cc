@@ -50,7 +50,7 @@ Result<Endpoint> parse_tcp(std::string_view text, std::string_view rest) {
 Result<Endpoint> Endpoint::parse(std::string_view text) {
   if (text.starts_with(kTcpPrefix)) return parse_tcp(text, text.substr(kTcpPrefix.size()));
   if (!text.starts_with(kUnixPrefix)) {
-    return fail(Code::kUnsupported,
+    return fail(Code::kInvalidArgument,
                 fmt::format("endpoint \"{}\": expected unix:PATH or tcp:HOST:PORT", printable(text)));
   }
   Endpoint out{.kind = Kind::kUnix, .path = std::string(text.substr(kUnixPrefix.size()))};

@@ -138,6 +138,9 @@ Result<Descriptor> listen_on(const Address& address, const std::string& name) {
 // One attempt; kUnreachable and kTimeout are worth another.
 Result<std::unique_ptr<Stream>> connect_to(const Address& address, const std::string& name,
                                            uint32_t timeout_ms) {
+  auto nobody = [&] {
+    return std::unexpected(Error(Code::kUnreachable, name + ": nobody listens there", ECONNREFUSED));
+  };
   Descriptor fd = TRY(open_socket(address, name));
   int error = ::connect(fd.get(), address.get(), address.size) == 0 ? 0 : errno;
   if (error == EINPROGRESS || error == EINTR) {
@@ -148,15 +151,15 @@ Result<std::unique_ptr<Stream>> connect_to(const Address& address, const std::st
       return socket_failed(name, "connect");
   }
   if (error != 0) {
-    if (error == ECONNREFUSED) return fail(Code::kUnreachable, name + ": nobody listens there");
+    if (error == ECONNREFUSED) return nobody();
     bool away = error == EHOSTUNREACH || error == ENETUNREACH || error == ETIMEDOUT || error == ECONNRESET;
     Error why = Error::from_errno(error, name + ": cannot connect");
-    return away ? fail(Code::kUnreachable, why.message()) : std::unexpected(std::move(why));
+    return std::unexpected(away ? Error(Code::kUnreachable, why.message(), error) : std::move(why));
   }
   Address local = local_address(fd.get());
   // A port that nobody listens on may be given to the very socket that tries to reach it, which then talks to
   // itself.
-  if (local == peer_address(fd.get())) return fail(Code::kUnreachable, name + ": nobody listens there");
+  if (local == peer_address(fd.get())) return nobody();
   send_at_once(fd.get());
   bool is_local = address.is_loopback() && local.is_loopback();
   return std::make_unique<SocketStream>(std::move(fd), name, is_local);

@@ -143,7 +143,7 @@ Result<std::unique_ptr<Stream>> connect_unix(const Endpoint& endpoint, uint32_t 
       return std::make_unique<SocketStream>(std::move(fd), name, true);
     }
     if (errno == ENOENT || errno == ECONNREFUSED)
-      return fail(Code::kUnreachable, name + ": nobody listens there");
+      return std::unexpected(Error(Code::kUnreachable, name + ": nobody listens there", ECONNREFUSED));
     if (errno != EAGAIN && errno != EINTR) return socket_failed(name, "connect");
     if (std::chrono::steady_clock::now() >= deadline)
       return fail(Code::kTimeout, fmt::format("{}: did not accept within {} ms", name, timeout_ms));

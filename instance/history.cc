@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "instance/branches.h"
+#include "instance/name.h"
 #include "instance/snapshots.h"
 
 namespace reprise::instance {
@@ -50,7 +51,7 @@ Result<LogIndex> index_at_time(store::Store& store, std::string_view branch, Tim
     found = logged->index;
   }
   if (found == 0)
-    return fail(Code::kNotFound, fmt::format("{}: the journal does not reach back that far", store.path()));
+    return fail(Code::kNotFound, fmt::format("{}: the journal does not reach back that far", name_of(store)));
   return found;
 }
 
@@ -90,7 +91,7 @@ Result<LogIndex> index_of_position(store::Store& store, std::string_view branch,
   // The journal has been trimmed up to a snapshot that is of that state.
   if (same_tree) return *same_tree;
   return fail(Code::kNotFound, fmt::format("{}: branch {} was never at that position, or it has been trimmed",
-                                           store.path(), branch));
+                                           name_of(store), branch));
 }
 
 }  // namespace
@@ -141,13 +142,13 @@ Result<std::optional<LogIndex>> resolve_position(store::Store& store, std::strin
   if (mark && mark->log_index == 0) {
     return fail(Code::kNotFound,
                 fmt::format("{}: branch {} passed the mark \"{}\" before the oldest state it has",
-                            store.path(), branch, position));
+                            name_of(store), branch, position));
   }
   if (mark) return mark->log_index;
   return fail(Code::kNotFound,
               fmt::format("{}: branch {} has no mark \"{}\" (a position is a log index, a mark, a token, "
                           "a time such as {{10m}}, or head)",
-                          store.path(), branch, printable(position)));
+                          name_of(store), branch, printable(position)));
 }
 
 Result<std::string> token_of(store::Store& store, std::string_view branch, const State& state) {
@@ -184,7 +185,7 @@ Result<State> state_at(store::Store& store, std::string_view branch, std::option
       return fail(
           Code::kGap,
           fmt::format("{}: branch {} cannot be shown as it was {}: its journal begins at batch {}{}",
-                      store.path(), branch, until ? fmt::format("after batch {}", *until) : "at its end",
+                      name_of(store), branch, until ? fmt::format("after batch {}", *until) : "at its end",
                       oldest, TRY(oldest_state(store, branch))));
     }
     if (!opened) return std::unexpected(base.unreadable.value_or(opened.error()));
@@ -195,7 +196,7 @@ Result<State> state_at(store::Store& store, std::string_view branch, std::option
     state.torn_tail = history.cursor().torn_tail();
   }
   if (until && state.log_index < *until) {
-    return fail(Code::kNotFound, fmt::format("{}: branch {} has no batch {}; its last is {}", store.path(),
+    return fail(Code::kNotFound, fmt::format("{}: branch {} has no batch {}; its last is {}", name_of(store),
                                              branch, *until, state.log_index));
   }
   state.head.settle();

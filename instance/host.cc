@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "instance/flush.h"
+#include "instance/name.h"
 #include "instance/watch.h"
 #include "store/host_source.h"
 
@@ -198,7 +199,7 @@ Host::~Host() {
 Status Host::take_back_tail(const std::function<bool()>& cancelled) {
   const uint32_t timeout_ms = options_.await_followers_ms;
   if (!options_.listen || timeout_ms == 0 || !instance_->may_take_back()) return {};
-  log_warning("{}: {}; waiting up to {:.1f} s for followers that may have more", options_.store_path,
+  log_warning("{}: {}; waiting up to {:.1f} s for followers that may have more", name_of(options_.store_path),
               instance_->was_promoted() ? "was a follower" : "was not closed cleanly",
               static_cast<double>(timeout_ms) / 1000);
   // A leader of its own: those who come now come again when guests are let in.
@@ -209,7 +210,7 @@ Status Host::take_back_tail(const std::function<bool()>& cancelled) {
   leader->stop();
   taken_back_ = instance_->journal().last() - before;
   if (*taken_back_ > 0) {
-    log_warning("{}: took back {} batches that followers had and this disk {}", options_.store_path,
+    log_warning("{}: took back {} batches that followers had and this disk {}", name_of(options_.store_path),
                 *taken_back_, instance_->was_promoted() ? "had not" : "had lost");
   }
   return {};
@@ -249,8 +250,8 @@ Status Host::set_limits() {
   limits.inodes = options_.volume_inodes.value_or(limits.inodes);
   if (limits == before) return {};
   if (auto set = filesystem.set_limits(limits, options_.label); !set) {
-    return std::unexpected(Error::from_errno(static_cast<int>(set.error()),
-                                             options_.store_path + ": cannot set the volume's limits"));
+    return std::unexpected(Error::from_errno(
+        static_cast<int>(set.error()), name_of(options_.store_path) + ": cannot set the volume's limits"));
   }
   return {};
 }
@@ -302,7 +303,8 @@ Status Host::meet_leader(const std::function<bool()>& cancelled) {
   auto met = follower_->wait_connected(kGreeting_ms, cancelled);
   if (!met && met.error().code() == Code::kCancelled) return met;
   TRY(check_not_detached());
-  if (!met) log_warning("{}; beginning with what {} has", met.error().message(), options_.store_path);
+  if (!met)
+    log_warning("{}; beginning with what {} has", met.error().message(), name_of(options_.store_path));
   return {};
 }
 
@@ -391,7 +393,7 @@ Result<Json> Host::wait_for(const Json& question, const std::atomic<bool>& stopp
 Result<Json> Host::flush_peers(const Json& question, const std::atomic<bool>& stopping) {
   if (leader_ == nullptr) {
     return fail(Code::kNotFound,
-                fmt::format("{}: nobody can follow it: it does not listen", options_.store_path));
+                fmt::format("{}: nobody can follow it: it does not listen", name_of(options_.store_path)));
   }
   if (flush_) TRY(flush_());
   replay::Moment moment = TRY(instance_->settle());
@@ -415,9 +417,9 @@ Result<Json> Host::flush_peers(const Json& question, const std::atomic<bool>& st
 
 Result<Json> Host::promote() {
   if (!instance_->follower()) {
-    return fail(
-        Code::kInvalidArgument,
-        fmt::format("{}: expected a follower to promote, found one that writes", options_.store_path));
+    return fail(Code::kInvalidArgument,
+                fmt::format("{}: expected a follower to promote, found one that writes",
+                            name_of(options_.store_path)));
   }
   if (!may_promote_) {
     return fail(
@@ -506,6 +508,11 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
   if (what == "collect") return collected_json(TRY(instance_->collect(share_of(question))));
   return fail(Code::kUnsupported,
               fmt::format("asked for \"{}\", which this instance does not know", printable(what)));
+}
+
+Result<Json> Host::ask(const Json& question, const std::atomic<bool>& stopping) {
+  return answer(question, stopping,
+                [](const Json&) { return fail(Code::kUnsupported, "only a connection is told parts"); });
 }
 
 void Host::say_farewell(uint32_t timeout_ms) {

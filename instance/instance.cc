@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "instance/history.h"
 #include "instance/marks.h"
+#include "instance/name.h"
 #include "instance/snapshots.h"
 
 namespace reprise::instance {
@@ -203,8 +204,8 @@ Status Instance::begin_writing() {
   now.atime_change = now.mtime_change = fs::SetAttributesRequest::TimeChange::kNow;
   auto done = filesystem_->set_attributes(fs::Caller{}, kRootInode, now);
   if (!done)
-    return fail(Code::kIo,
-                fmt::format("{}: cannot begin the volume: {}", store_->path(), fs::errno_text(done.error())));
+    return fail(Code::kIo, fmt::format("{}: cannot begin the volume: {}", name_of(*store_),
+                                       fs::errno_text(done.error())));
   // On the disk: from here on a missing journal is noticed.
   TRY(sync());
   return store_->catalogue().raise_durable_hint(options_.branch, journal_->durable());
@@ -310,10 +311,10 @@ Status Instance::change(std::string_view label, uint64_t bytes, const std::funct
   auto refused = [&](fs::Errno why) -> Status {
     if (auto known = failure()) return std::unexpected(*known);
     return std::unexpected(
-        Error::from_errno(static_cast<int>(why), fmt::format("{}: cannot be changed", store_->path())));
+        Error::from_errno(static_cast<int>(why), fmt::format("{}: cannot be changed", name_of(*store_))));
   };
   if (recorder_ == nullptr || filesystem_->read_only())
-    return fail(Code::kReadOnly, fmt::format("{}: this instance is read-only", store_->path()));
+    return fail(Code::kReadOnly, fmt::format("{}: this instance is read-only", name_of(*store_)));
   if (auto room = recorder_->reserve(bytes); !room) return refused(room.error());
   Status made;
   fs::Outcome<void> recorded;
@@ -405,8 +406,8 @@ std::optional<Error> Instance::failure() const {
 
 Status Instance::adopt_volume(VolumeId volume) {
   if (store_ != nullptr) {
-    return fail(Code::kWrongVolume,
-                fmt::format("{}: this store holds volume {}", store_->path(), store_->volume().to_string()));
+    return fail(Code::kWrongVolume, fmt::format("{}: this store holds volume {}", name_of(*store_),
+                                                store_->volume().to_string()));
   }
   if (new_store_path_.empty()) {
     store_ = store::Store::in_memory(volume);
@@ -654,14 +655,14 @@ Result<bool> Instance::drop_snapshot(uint64_t id) {
   for (const store::SnapshotRecord& record : TRY(own_snapshots()))
     if (record.id == id) return instance::drop_snapshot(*store_, record, journal_->first());
   return fail(Code::kNotFound,
-              fmt::format("{}: branch {} has no snapshot {}", store_->path(), options_.branch, id));
+              fmt::format("{}: branch {} has no snapshot {}", name_of(*store_), options_.branch, id));
 }
 
 Result<Trimmed> Instance::trim() {
   std::lock_guard keeping(keeping_);
   auto record = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
   if (!record)
-    return fail(Code::kNotFound, fmt::format("{}: no snapshot to trim the journal to", store_->path()));
+    return fail(Code::kNotFound, fmt::format("{}: no snapshot to trim the journal to", name_of(*store_)));
   return Trimmed{TRY(trim_before(record->log_index + 1)), record->id};
 }
 

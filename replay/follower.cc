@@ -113,8 +113,7 @@ bool Follower::follow(Stream& stream) {
   }
   if (!stream.is_local() && !options_.session.token) {
     note_failure(Error(Code::kInvalidArgument,
-                       fmt::format("{}: lies on another machine: expected a token that its instances know "
-                                   "(--token-file)",
+                       fmt::format("{}: lies on another machine: expected a token that its instances know",
                                    endpoint_.to_string())));
     std::lock_guard lock(mutex_);
     stream_ = nullptr;
@@ -233,8 +232,12 @@ Status Follower::wait_for_state(uint32_t timeout_ms, const Cancelled& cancelled,
     return fail(status_.last_error ? status_.last_error->code() : Code::kDetached,
                 endpoint_.to_string() + ": detached" + why);
   if (in_time) return fail(Code::kCancelled, endpoint_.to_string() + ": following was stopped");
-  return fail(Code::kTimeout,
-              fmt::format("{}: {} within {} ms{}", endpoint_.to_string(), what, timeout_ms, why));
+  // If nobody was there, that is what is wrong, and not that it took long.
+  bool away = status_.last_error && status_.last_error->code() == Code::kUnreachable;
+  return std::unexpected(
+      Error(away ? Code::kUnreachable : Code::kTimeout,
+            fmt::format("{}: {} within {} ms{}", endpoint_.to_string(), what, timeout_ms, why),
+            away ? status_.last_error->sys_errno() : 0));
 }
 
 Status Follower::wait_connected(uint32_t timeout_ms, const Cancelled& cancelled) {

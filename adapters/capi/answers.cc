@@ -75,7 +75,8 @@ int refuse(fs::Errno error, const char* call, std::string_view path) {
 int refuse_handle(int error, const char* call, const char* kind) {
   switch (error) {
     case EBUSY:
-      return refuse(error, fmt::format("{}: the {} is used by another thread in this moment", call, kind));
+      return refuse(error, fmt::format("{}: the {} is used by another thread in this moment, or being closed",
+                                       call, kind));
     case EPERM:
       return refuse(error,
                     fmt::format("{}: this process was forked off the one that has the {}", call, kind));

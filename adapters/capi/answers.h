@@ -5,6 +5,7 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "base/error.h"
 #include "fs/errno.h"
@@ -20,13 +21,16 @@ int refuse(fs::Errno error, const char* call, std::string_view path = {});
 // Of a handle: `call` got it, `kind` is what it should have been.
 int refuse_handle(int error, const char* call, const char* kind);
 
-// Runs a call. Memory that there is not becomes -ENOMEM; nothing else is thrown by what is called.
+// Runs a call. Memory that there is not becomes -ENOMEM, a thread that the system refuses its errno; nothing
+// else is thrown by what is called.
 template <class Call>
 auto guarded(const char* name, const Call& call) noexcept -> decltype(call()) {
   try {
     return call();
   } catch (const std::bad_alloc&) {
     return refuse(ENOMEM, std::string(name) + ": no memory");
+  } catch (const std::system_error& error) {
+    return refuse(error.code().value(), std::string(name) + ": " + error.what());
   }
 }
 

@@ -3,8 +3,7 @@
 #include <cstring>
 #include <vector>
 
-#include "adapters/capi/answers.h"
-#include "adapters/capi/objects.h"
+#include "adapters/capi/calls.h"
 #include "adapters/capi/options.h"
 #include "adapters/capi/reprise.h"
 
@@ -16,10 +15,6 @@ Guests& guests() {
 }
 
 namespace {
-
-int refuse_null(const char* call, const char* what) {
-  return refuse(EINVAL, fmt::format("{}: expected {}, found a null pointer", call, what));
-}
 
 // What a call found, as its return value.
 template <class T>
@@ -167,7 +162,8 @@ int reprise_guest_detach(reprise_guest* handle) {
   constexpr const char* kCall = "reprise_guest_detach";
   return guarded(kCall, [&]() -> int {
     std::unique_ptr<Guest> guest;
-    if (int error = guests().remove(handle, guest); error != 0) return refuse_handle(error, kCall, "guest");
+    if (int error = guests().remove(handle, guest, [](const Guest&) { return false; }); error != 0)
+      return refuse_handle(error, kCall, "guest");
     return 0;
   });
 }

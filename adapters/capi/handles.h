@@ -10,9 +10,11 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -63,62 +65,78 @@ class Handles {
     return reinterpret_cast<void*>((generation << kSlotBits | at) << kKindBits | kKind);
   }
 
-  // EBADF, EPERM; EBUSY if somebody uses it and `alone` says that nobody may.
+  // EBADF, EPERM; EBUSY if it is being removed, or somebody uses it and `alone` says that nobody may.
   Use use(const void* handle, bool alone) {
-    auto number = reinterpret_cast<uint64_t>(handle);
     if (forked.load(std::memory_order_relaxed)) return Use(EPERM);
-    Slot* slot = find((number >> kKindBits) & ((uint64_t{1} << kSlotBits) - 1));
-    uint64_t generation = number >> (kKindBits + kSlotBits);
-    if (slot == nullptr || number % (1 << kKindBits) != kKind || generation % 2 == 0) return Use(EBADF);
+    Slot* slot = slot_of(handle);
+    if (slot == nullptr) return Use(EBADF);
+    uint64_t generation = generation_of(handle);
     uint64_t state = slot->state.load(std::memory_order_relaxed);
     do {
       if (state >> kUsersBits != generation) return Use(EBADF);
-      bool used = (state & kUsersMask) != 0;
-      if ((used && alone) || (state & kUsersMask) == kUsersMask) return Use(EBUSY);
+      uint64_t users = state & kUsersMask;
+      if ((state & kRemoving) != 0 || (users != 0 && alone) || users == kUsersMask) return Use(EBUSY);
     } while (!slot->state.compare_exchange_weak(state, state + 1, std::memory_order_acquire));
     return Use(slot->object.get(), &slot->state);
   }
 
   // 0, EBADF or EPERM; at this moment, of which nothing is held.
   int check(const void* handle) {
-    auto number = reinterpret_cast<uint64_t>(handle);
     if (forked.load(std::memory_order_relaxed)) return EPERM;
-    Slot* slot = find((number >> kKindBits) & ((uint64_t{1} << kSlotBits) - 1));
-    uint64_t generation = number >> (kKindBits + kSlotBits);
-    if (slot == nullptr || number % (1 << kKindBits) != kKind || generation % 2 == 0) return EBADF;
-    return slot->state.load(std::memory_order_relaxed) >> kUsersBits == generation ? 0 : EBADF;
+    Slot* slot = slot_of(handle);
+    if (slot == nullptr) return EBADF;
+    return slot->state.load(std::memory_order_relaxed) >> kUsersBits == generation_of(handle) ? 0 : EBADF;
   }
 
-  // Takes it away from everybody; EBUSY while somebody uses it.
-  int remove(const void* handle, std::unique_ptr<T>& object) {
-    uint64_t at = 0;
-    {
-      Use used = use(handle, true);
-      if (used.error != 0) return used.error;
-      at = (reinterpret_cast<uint64_t>(handle) >> kKindBits) & ((uint64_t{1} << kSlotBits) - 1);
+  // Takes it away from everybody. New users are refused from now on; those there are are waited for as long
+  // as `waits`, given the object, says so. EBUSY if it does not any more, and all is as before.
+  template <class Waits>
+  int remove(const void* handle, std::unique_ptr<T>& object, const Waits& waits) {
+    if (forked.load(std::memory_order_relaxed)) return EPERM;
+    Slot* slot = slot_of(handle);
+    if (slot == nullptr) return EBADF;
+    const uint64_t generation = generation_of(handle);
+    uint64_t state = slot->state.load(std::memory_order_relaxed);
+    do {
+      if (state >> kUsersBits != generation) return EBADF;
+      if ((state & kRemoving) != 0) return EBUSY;
+    } while (!slot->state.compare_exchange_weak(state, state | kRemoving, std::memory_order_acq_rel));
+    while ((slot->state.load(std::memory_order_acquire) & kUsersMask) != 0) {
+      if (!waits(*slot->object)) {
+        slot->state.fetch_and(~kRemoving, std::memory_order_acq_rel);
+        return EBUSY;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    Slot& slot = *find(at);
-    uint64_t generation = reinterpret_cast<uint64_t>(handle) >> (kKindBits + kSlotBits);
-    uint64_t unused = generation << kUsersBits;
-    if (!slot.state.compare_exchange_strong(unused, (generation + 1) << kUsersBits,
-                                            std::memory_order_acq_rel)) {
-      return unused >> kUsersBits == generation ? EBUSY : EBADF;
-    }
-    object = std::move(slot.object);
+    object = std::move(slot->object);
+    slot->state.store((generation + 1) << kUsersBits, std::memory_order_release);
     std::lock_guard lock(mutex_);
-    free_.push_back(at);
+    free_.push_back(slot_number_of(handle));
     return 0;
   }
 
  private:
-  static constexpr uint64_t kUsersMask = (uint64_t{1} << kUsersBits) - 1;
+  static constexpr uint64_t kRemoving = uint64_t{1} << (kUsersBits - 1);
+  static constexpr uint64_t kUsersMask = kRemoving - 1;
   static constexpr uint64_t kChunk = 1024;
 
   struct Slot {
-    std::atomic<uint64_t> state{0};  // generation, odd while there is an object; then users
+    std::atomic<uint64_t> state{0};  // generation, odd while there is an object; kRemoving; users
     std::unique_ptr<T> object;
   };
 
+  static uint64_t generation_of(const void* handle) {
+    return reinterpret_cast<uint64_t>(handle) >> (kKindBits + kSlotBits);
+  }
+  static uint64_t slot_number_of(const void* handle) {
+    return (reinterpret_cast<uint64_t>(handle) >> kKindBits) & ((uint64_t{1} << kSlotBits) - 1);
+  }
+  // Null for what cannot be a handle of this kind.
+  Slot* slot_of(const void* handle) {
+    bool may_be =
+        reinterpret_cast<uint64_t>(handle) % (1 << kKindBits) == kKind && generation_of(handle) % 2 == 1;
+    return may_be ? find(slot_number_of(handle)) : nullptr;
+  }
   Slot* find(uint64_t at) {
     std::array<Slot, kChunk>* chunk = chunks_[at / kChunk].load(std::memory_order_acquire);
     return chunk != nullptr ? &(*chunk)[at % kChunk] : nullptr;

@@ -1,16 +1,17 @@
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <mutex>
 
-#include "adapters/capi/answers.h"
-#include "adapters/capi/objects.h"
+#include "adapters/capi/calls.h"
 #include "adapters/capi/options.h"
 #include "adapters/capi/reprise.h"
 #include "base/host_tree.h"
 #include "base/log.h"
 #include "instance/branches.h"
+#include "instance/history.h"
 
 namespace reprise::capi {
 
@@ -19,10 +20,21 @@ Instances& instances() {
   return all;
 }
 
+Result<fs::View> tree_at(Instance& instance, const char* position) {
+  if (position == nullptr) return TRY(instance->pin()).view;
+  if (instance->store() == nullptr || instance->store()->path().empty())
+    return fail(Code::kUnsupported, "a volume in memory has no state but the present one: expected null");
+  TRY(instance->sync());
+  auto until = TRY(instance::resolve_position(*instance->store(), instance->branch(), position,
+                                              instance.options.instance.clock));
+  return TRY(instance::state_at(*instance->store(), instance->branch(), until)).head.view();
+}
+
 namespace {
 
 constexpr uint32_t kContact_ms = 10'000;
 constexpr uint32_t kFarewell_ms = 5'000;
+constexpr std::chrono::seconds kOthers{5};  // whose calls are under way when it is closed
 
 // The stores that this process has open: each once, whatever has branches of it.
 class Stores {
@@ -52,10 +64,6 @@ class Stores {
 Stores& stores() {
   static auto& stores = *new Stores;
   return stores;
-}
-
-std::string text_or(const char* text, const char* otherwise) {
-  return text != nullptr ? text : otherwise;
 }
 
 Result<journal::Durability> durability_of(const std::string& name) {
@@ -118,22 +126,10 @@ int give(Result<std::unique_ptr<Instance>> opened, reprise_instance** instance, 
   return 0;
 }
 
-int refuse_null(const char* call, const char* what) {
-  return refuse(EINVAL, fmt::format("{}: expected {}, found a null pointer", call, what));
-}
-
-// Runs `body` with the instance that the handle names.
-template <class Body>
-auto with(const reprise_instance* handle, const char* call, const Body& body) noexcept {
-  return guarded(call, [&]() -> decltype(body(std::declval<Instance&>())) {
-    auto used = instances().use(handle, false);
-    if (used.error != 0) return refuse_handle(used.error, call, "instance");
-    return body(*used);
-  });
-}
-
-int done(const Status& status) {
-  return status ? 0 : refuse(status.error());
+// As the control socket is asked; what waits ends when the instance is closed.
+int ask(Instance& instance, const instance::Json& question) {
+  auto answer = instance.host->ask(question, instance.closing);
+  return answer ? 0 : refuse(answer.error());
 }
 
 // Silent, unless the host wants to know.
@@ -193,9 +189,16 @@ int reprise_instance_close(reprise_instance* handle) {
   constexpr const char* kCall = "reprise_instance_close";
   return guarded(kCall, [&]() -> int {
     std::unique_ptr<Instance> instance;
-    int error = instances().remove(handle, instance);
-    if (error == EBUSY)
-      return refuse(error, fmt::format("{}: the instance has guests, or another thread uses it", kCall));
+    uint32_t attached = 0;
+    const auto begin = std::chrono::steady_clock::now();
+    int error = instances().remove(handle, instance, [&](Instance& used) {
+      attached = used.attached;
+      bool waits = attached == 0 && std::chrono::steady_clock::now() - begin < kOthers;
+      used.closing = waits;
+      return waits;
+    });
+    if (error == EBUSY && attached != 0)
+      return refuse(error, fmt::format("{}: the instance has {} guests or watches", kCall, attached));
     if (error != 0) return refuse_handle(error, kCall, "instance");
     instance->host->say_farewell(kFarewell_ms);
     return done(instance->host->close());
@@ -217,8 +220,7 @@ int reprise_mark(reprise_instance* handle, const char* name) {
 int reprise_wait_for_mark(reprise_instance* handle, const char* name, uint32_t timeout_ms) {
   return with(handle, "reprise_wait_for_mark", [&](Instance& instance) -> int {
     if (name == nullptr) return refuse_null("reprise_wait_for_mark", "a name");
-    auto passed = instance->wait_for_mark(name, timeout_ms);
-    return passed ? 0 : refuse(passed.error());
+    return ask(instance, {{"ask", "wait-for"}, {"mark", name}, {"timeout_ms", timeout_ms}});
   });
 }
 
@@ -234,10 +236,16 @@ int64_t reprise_position(reprise_instance* handle, char* text, size_t size) {
 
 int reprise_wait_for(reprise_instance* handle, const char* position, uint32_t timeout_ms) {
   return with(handle, "reprise_wait_for", [&](Instance& instance) -> int {
-    if (position == nullptr) return refuse_null("reprise_wait_for", "a position");
-    auto wanted = journal::Position::parse_token(position);
-    if (!wanted) return refuse(wanted.error());
-    return done(instance->wait_for(wanted->vector, timeout_ms));
+    if (position == nullptr || *position == 0) return refuse_null("reprise_wait_for", "a position");
+    return ask(instance, {{"ask", "wait-for"}, {"position", position}, {"timeout_ms", timeout_ms}});
+  });
+}
+
+int reprise_flush(reprise_instance* handle, uint32_t peers, int synced, uint32_t timeout_ms) {
+  return with(handle, "reprise_flush", [&](Instance& instance) -> int {
+    instance::Json question = {{"ask", "flush"}, {"synced", synced != 0}, {"timeout_ms", timeout_ms}};
+    if (peers != 0) question["count"] = peers;
+    return ask(instance, question);
   });
 }
 

@@ -22,14 +22,29 @@ namespace {
 // not be taken for one who uses the guest.
 class Waits {
  public:
-  std::stop_source begin(const void* guest) {
-    std::lock_guard lock(mutex_);
-    return waits_[guest] = std::stop_source();
+  static Waits& all() {
+    static auto& all = *new Waits;
+    return all;
   }
-  void end(const void* guest) {
-    std::lock_guard lock(mutex_);
-    waits_.erase(guest);
-  }
+  // One wait, for as long as this lives.
+  class One {
+   public:
+    explicit One(const void* guest) : guest_(guest) {
+      std::lock_guard lock(all().mutex_);
+      all().waits_[guest] = source_;
+    }
+    ~One() {
+      std::lock_guard lock(all().mutex_);
+      all().waits_.erase(guest_);
+    }
+    One(const One&) = delete;
+    One& operator=(const One&) = delete;
+    const std::stop_source& source() const { return source_; }
+
+   private:
+    const void* guest_;
+    std::stop_source source_;
+  };
   void interrupt(const void* guest) {
     std::stop_source wait(std::nostopstate);
     {
@@ -43,11 +58,6 @@ class Waits {
   std::mutex mutex_;
   std::unordered_map<const void*, std::stop_source> waits_;
 };
-
-Waits& waits() {
-  static auto& all = *new Waits;
-  return all;
-}
 
 // Ends a wait when its time is over. The thread that it takes is there only while somebody really waits.
 class Alarm {
@@ -82,10 +92,9 @@ int take_lock(const reprise_guest* handle, const char* call, int fd, uint32_t ti
     fs::Outcome<void> taken = take(used->guest, false, std::stop_token());
     bool must_wait = !taken && static_cast<int>(taken.error()) == EWOULDBLOCK && timeout_ms != 0;
     if (taken || !must_wait) return taken ? 0 : refuse(taken.error(), call, of);
-    std::stop_source wait = waits().begin(handle);
-    Alarm alarm(wait, timeout_ms);
-    taken = take(used->guest, true, wait.get_token());
-    waits().end(handle);
+    Waits::One wait(handle);
+    Alarm alarm(wait.source(), timeout_ms);
+    taken = take(used->guest, true, wait.source().get_token());
     if (taken) return 0;
     if (static_cast<int>(taken.error()) == EINTR && alarm.rang())
       return refuse(ETIMEDOUT,
@@ -154,7 +163,7 @@ int reprise_guest_interrupt(reprise_guest* handle) {
   constexpr const char* kCall = "reprise_guest_interrupt";
   return guarded(kCall, [&]() -> int {
     if (int error = guests().check(handle); error != 0) return refuse_handle(error, kCall, "guest");
-    waits().interrupt(handle);
+    Waits::all().interrupt(handle);
     return 0;
   });
 }

@@ -17,13 +17,13 @@
  * happened then but what the function names. reprise_last_error() says it in words. Beyond what POSIX has
  * for a call of its name:
  *   -EBADF     a handle that is null, was given back, or is of another kind
- *   -EBUSY     a guest that another thread is using; an instance that has guests; a branch that is live
- *   -EINVAL    an argument that makes no sense, null where it must not be
- *   -EPERM     this process was forked off the one that made the handle
- * and for what reaches outside memory -EBADMSG (damaged), -ENOTSUP (a version or feature this build does not
- * know), -EIO, -ENOSPC, -ETIMEDOUT, -EHOSTUNREACH (nobody answers there), -ENOTCONN (cut off by the peer),
- * -EXDEV (a peer of another volume), -ESTALE (what is needed of the journal was dropped), -EROFS (a follower,
- * or an instance whose disk failed).
+ *   -EBUSY     a guest that another thread is using; an instance that has guests, or is being closed; a
+ * branch that is live -EINVAL    an argument that makes no sense, null where it must not be -EAGAIN    and
+ * the like, where the system gives no more threads or memory -EPERM     this process was forked off the one
+ * that made the handle and for what reaches outside memory -EBADMSG (damaged), -ENOTSUP (a version or feature
+ * this build does not know), -EIO, -ENOSPC, -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH (nobody is there),
+ * -ENOTCONN (cut off), -EXDEV (a peer of another volume), -ESTALE (what is needed of the journal was
+ * dropped), -EROFS (a follower, or an instance whose disk failed).
  *
  * Handles are names of things, not addresses: one that is wrong in any way is refused. Each belongs to whom
  * it was given, until given back; what is left at the end of the process ends as in a crash: what was synced
@@ -63,6 +63,7 @@ extern "C" {
 
 typedef struct reprise_instance reprise_instance;
 typedef struct reprise_guest reprise_guest;
+typedef struct reprise_watch reprise_watch;
 
 /* "0.1.0". A constant. */
 REPRISE_API const char* reprise_version(void);
@@ -104,9 +105,10 @@ typedef struct reprise_instance_options {
  */
 REPRISE_API int reprise_instance_open(const char* store, const reprise_instance_options* options,
                                       reprise_instance** instance);
-/* Ends sessions, leaves a checkpoint, gives the branch back. -EBUSY while it has guests, or while another
- * thread is in a call with it; else the handle is gone whatever is returned: an error tells that something
- * of the end could not be written. */
+/* Ends sessions, leaves a checkpoint, gives the branch back. -EBUSY while it has guests or watches. Other
+ * threads' calls with it are refused from its beginning on; those that wait are ended (-ECANCELED), those
+ * under way are waited for 5 seconds, then it is -EBUSY and all is as before. Else the handle is gone
+ * whatever is returned: an error tells that something of the end could not be written. */
 REPRISE_API int reprise_instance_close(reprise_instance* instance);
 
 /* What has been done so far is on the disk when it returns. */
@@ -121,6 +123,10 @@ REPRISE_API int reprise_wait_for_mark(reprise_instance* instance, const char* na
 REPRISE_API int64_t reprise_position(reprise_instance* instance, char* text, size_t size);
 /* Returns when everything before that position is applied here. */
 REPRISE_API int reprise_wait_for(reprise_instance* instance, const char* position, uint32_t timeout_ms);
+/* Returns when followers have everything that has been done so far: `peers` of them, whichever (0: all that
+ * are connected now), on their disks if `synced`. -ENOENT if nobody is there or it does not listen, -ENOTCONN
+ * if one of them has gone for good. */
+REPRISE_API int reprise_flush(reprise_instance* instance, uint32_t peers, int synced, uint32_t timeout_ms);
 /* Keeps the tree of this moment in the store, durably. Label null: none. Returns its number. */
 REPRISE_API int64_t reprise_snapshot(reprise_instance* instance, const char* label);
 /* What `reprise stat --json` shows: JSON. Like snprintf. */
@@ -147,6 +153,86 @@ REPRISE_API int64_t reprise_join(reprise_instance* parent, const char* name,
                                  reprise_conflict_callback callback, void* context);
 /* Takes the branch away, which must be closed, with all that was done on it. */
 REPRISE_API int reprise_discard(reprise_instance* parent, const char* name);
+
+/* --- what changes, and what differs -------------------------------------------------------------------- */
+
+enum {
+  REPRISE_CREATED = 1,
+  REPRISE_CHANGED =
+      2, /* its bytes (`content`), or mode, owner, times or xattrs (`attributes`), or it was replaced */
+  REPRISE_REMOVED = 3,
+  REPRISE_RENAMED = 4, /* `from` is what it was called; what lies below came along. May have changed, too */
+  REPRISE_OVERRUN = 5  /* of a watch that could not keep up: anything may have changed before what follows */
+};
+/* The strings last for the call; paths are from the root, with a leading '/'. */
+typedef struct reprise_change {
+  int kind;
+  const char* path;
+  const char* from; /* null but for REPRISE_RENAMED */
+  int content;
+  int attributes;
+} reprise_change;
+typedef void (*reprise_change_callback)(void* context, const reprise_change* change);
+
+/* Watches the whole tree from this moment on, whoever changes it: guests here, or a leader that is followed.
+ * A watch belongs to one thread at a time, and holds the instance as a guest does. It costs the memory of one
+ * name for each file, and writers nothing. */
+REPRISE_API int reprise_watch_begin(reprise_instance* instance, reprise_watch** watch);
+/* Tells what has changed since the last call, of each path but once, and returns how much. Waits for the
+ * first of it, timeout_ms at most, then it is 0. */
+REPRISE_API int64_t reprise_watch_next(reprise_watch* watch, uint32_t timeout_ms,
+                                       reprise_change_callback callback, void* context);
+/* For a host that sleeps in poll(2) or an event loop: a descriptor that can be read when there may be
+ * something to tell. Then take a step: reprise_watch_next with a timeout of 0, which also makes it quiet
+ * again. Poll it, do not read or close it; it goes with the watch. The first call makes it, and a thread that
+ * rings it. */
+REPRISE_API int reprise_watch_descriptor(reprise_watch* watch);
+REPRISE_API int reprise_watch_end(reprise_watch* watch);
+
+/* What leads from one state to another, sorted by path; returns how much. A position is null (now), a mark, a
+ * log index, what reprise_position gives, or "{10m}" (ten minutes ago), of the instance's branch; a volume in
+ * memory has only now. Of instances of one volume renames are seen, and owners and times compared. Callback
+ * may be null. */
+REPRISE_API int64_t reprise_diff(reprise_instance* before, const char* before_position,
+                                 reprise_instance* after, const char* after_position,
+                                 reprise_change_callback callback, void* context);
+
+/* --- files of the host, in and out ---------------------------------------------------------------------- */
+
+typedef struct reprise_import_options {
+  size_t size;
+  const char* into;     /* a directory of the instance, made if it is missing; null: the root */
+  const char* label;    /* null: the instance's */
+  int over;             /* not zero: over files that are there, else -EEXIST */
+  int set_ids;          /* not zero: keep setuid and setgid bits, */
+  int devices;          /* device nodes, */
+  int all_xattrs;       /* security.* and trusted.* */
+  uint64_t max_entries; /* names, and bytes that take room, at the most; 0: 2,000,000 and 16 GiB; UINT64_MAX:
+                           any */
+  uint64_t max_bytes;
+} reprise_import_options;
+#define REPRISE_IMPORT_OPTIONS_INIT {sizeof(reprise_import_options), NULL, NULL, 0, 0, 0, 0, 0, 0}
+
+/* Brings the files of a directory, a ZIP or a tar (packed or not) of the host into the instance: guests and
+ * followers see none of it or all. Returns how many names. -EBUSY, with nothing done, if somebody changed the
+ * tree meanwhile; -EBADMSG for what is damaged or means harm. Options may be null. */
+REPRISE_API int64_t reprise_import(reprise_instance* instance, const char* from,
+                                   const reprise_import_options* options);
+
+typedef struct reprise_export_options {
+  size_t size;
+  const char* position; /* null: now; as of reprise_diff */
+  const char* from;     /* a directory of the instance; null: the root */
+  int over;   /* not zero: into a directory with files in it, which stay where nothing takes their place */
+  int owners; /* not zero: of a directory: set owners and groups, as root */
+  int set_ids, devices, all_xattrs;
+} reprise_export_options;
+#define REPRISE_EXPORT_OPTIONS_INIT {sizeof(reprise_export_options), NULL, NULL, 0, 0, 0, 0, 0}
+
+/* Puts a state into a directory of the host, empty or not there yet, or into a ZIP or a tar, if that is what
+ * the name ends in. It appears whole or not at all. Returns how many entries. Options may be null. */
+REPRISE_API int64_t reprise_export(reprise_instance* instance, const char* to,
+                                   const reprise_export_options* options);
 
 /* --- guests --------------------------------------------------------------------------------------------- */
 

@@ -83,6 +83,36 @@ struct InstanceOptions {
   std::chrono::milliseconds contact_timeout{0}, await_followers{0};
 };
 
+struct Change {
+  int kind = 0;  // REPRISE_CREATED, …
+  std::string path, from;
+  bool content = false, attributes = false;
+};
+
+namespace detail {
+
+inline void gather_change(void* context, const reprise_change* change) {
+  static_cast<Gathered<Change>*>(context)->add(change->kind, change->path,
+                                               change->from != nullptr ? change->from : "",
+                                               change->content != 0, change->attributes != 0);
+}
+inline const char* or_null(const std::string& text) {
+  return text.empty() ? nullptr : text.c_str();
+}
+
+}  // namespace detail
+
+struct ImportOptions {
+  std::string into, label;
+  bool over = false, set_ids = false, devices = false, all_xattrs = false;
+  uint64_t max_entries = 0, max_bytes = 0;
+};
+
+struct ExportOptions {
+  std::string position, from;
+  bool over = false, owners = false, set_ids = false, devices = false, all_xattrs = false;
+};
+
 struct Conflict {
   std::string path, what;
 };
@@ -120,6 +150,32 @@ class Instance {
   }
   void wait_for(const std::string& position, std::chrono::milliseconds timeout) {
     detail::check(reprise_wait_for(handle_, position.c_str(), static_cast<uint32_t>(timeout.count())));
+  }
+  void flush(std::chrono::milliseconds timeout, uint32_t peers = 0, bool synced = false) {
+    detail::check(reprise_flush(handle_, peers, synced ? 1 : 0, static_cast<uint32_t>(timeout.count())));
+  }
+  int64_t import_from(const std::string& from, const ImportOptions& options = {}) {
+    reprise_import_options given = REPRISE_IMPORT_OPTIONS_INIT;
+    given.into = detail::or_null(options.into);
+    given.label = detail::or_null(options.label);
+    given.over = options.over ? 1 : 0;
+    given.set_ids = options.set_ids ? 1 : 0;
+    given.devices = options.devices ? 1 : 0;
+    given.all_xattrs = options.all_xattrs ? 1 : 0;
+    given.max_entries = options.max_entries;
+    given.max_bytes = options.max_bytes;
+    return detail::check(reprise_import(handle_, from.c_str(), &given));
+  }
+  int64_t export_to(const std::string& to, const ExportOptions& options = {}) const {
+    reprise_export_options given = REPRISE_EXPORT_OPTIONS_INIT;
+    given.position = detail::or_null(options.position);
+    given.from = detail::or_null(options.from);
+    given.over = options.over ? 1 : 0;
+    given.owners = options.owners ? 1 : 0;
+    given.set_ids = options.set_ids ? 1 : 0;
+    given.devices = options.devices ? 1 : 0;
+    given.all_xattrs = options.all_xattrs ? 1 : 0;
+    return detail::check(reprise_export(handle_, to.c_str(), &given));
   }
   int64_t snapshot(const std::string& label = {}) {
     return detail::check(reprise_snapshot(handle_, label.empty() ? nullptr : label.c_str()));
@@ -167,6 +223,42 @@ class Instance {
 
   reprise_instance* handle_ = nullptr;
 };
+
+// What changes in an instance, from the moment this is made.
+class Watch {
+ public:
+  explicit Watch(const Instance& instance) {
+    detail::check(reprise_watch_begin(instance.handle(), &handle_));
+  }
+  Watch(Watch&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Watch& operator=(Watch&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Watch() {
+    if (handle_ != nullptr) reprise_watch_end(handle_);
+  }
+  reprise_watch* handle() const { return handle_; }
+
+  std::vector<Change> next(std::chrono::milliseconds timeout = std::chrono::milliseconds(0)) {
+    detail::Gathered<Change> changes;
+    return changes.take(
+        reprise_watch_next(handle_, static_cast<uint32_t>(timeout.count()), detail::gather_change, &changes));
+  }
+  int descriptor() { return static_cast<int>(detail::check(reprise_watch_descriptor(handle_))); }
+
+ private:
+  reprise_watch* handle_ = nullptr;
+};
+
+// What leads from one state to another; a position that is empty is now.
+inline std::vector<Change> diff(const Instance& before, const Instance& after,
+                                const std::string& before_position = {},
+                                const std::string& after_position = {}) {
+  detail::Gathered<Change> changes;
+  return changes.take(reprise_diff(before.handle(), detail::or_null(before_position), after.handle(),
+                                   detail::or_null(after_position), detail::gather_change, &changes));
+}
 
 struct GuestOptions {
   std::string label;

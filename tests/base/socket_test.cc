@@ -62,8 +62,8 @@ TEST(Endpoint, ReadsWhatPeopleWrite) {
   EXPECT_EQ(Endpoint::parse("unix:/tmp/s.sock")->path, "/tmp/s.sock");
   EXPECT_EQ(Endpoint::parse("unix:relative")->to_string(), "unix:relative");
   EXPECT_EQ(Endpoint::parse("unix:").error().code(), Code::kInvalidArgument);
-  EXPECT_EQ(Endpoint::parse("").error().code(), Code::kUnsupported);
-  EXPECT_EQ(Endpoint::parse("udp:localhost:1").error().code(), Code::kUnsupported);
+  EXPECT_EQ(Endpoint::parse("").error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(Endpoint::parse("udp:localhost:1").error().code(), Code::kInvalidArgument);
   for (const char* good : {"tcp:localhost:1", "tcp:127.0.0.1:65535", "tcp:[::1]:80", "tcp:[fe80::1%eth0]:80"})
     EXPECT_EQ(Endpoint::parse(good)->to_string(), good);
   EXPECT_EQ(Endpoint::parse("tcp:[::1]:80")->host, "::1");

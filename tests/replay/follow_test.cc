@@ -178,7 +178,7 @@ TEST_P(Follow, WaitsForALeaderAndComesBackWhenItReturns) {
   auto follower = follow(member);
   Status none = follower->wait_connected(50);
   ASSERT_FALSE(none);
-  EXPECT_EQ(none.error().code(), Code::kTimeout);
+  EXPECT_EQ(none.error().code(), Code::kUnreachable);
   EXPECT_NE(none.error().message().find("nobody listens there"), std::string::npos) << none.error().message();
   auto leader = lead();
   ASSERT_TRUE(follower->wait_caught_up(kPatienceMs));

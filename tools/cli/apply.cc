@@ -9,7 +9,7 @@
 #include "instance/overlay.h"
 #include "snapshot/apply_changes.h"
 #include "tools/cli/command.h"
-#include "tools/cli/compare.h"
+#include "tools/cli/difference.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {
@@ -24,9 +24,9 @@ struct Options {
 using Paths = std::vector<snapshot::ChangedPath>;
 
 // A name that was renamed is one that went and one that came.
-Paths each_path(const std::vector<PathChange>& changes) {
+Paths each_path(const std::vector<PathDifference>& changes) {
   Paths paths;
-  for (const PathChange& change : changes) {
+  for (const PathDifference& change : changes) {
     std::optional<InodeId> before, after;
     if (change.before) before = change.before->inode;
     if (change.after) after = change.after->inode;
@@ -122,7 +122,7 @@ struct Sides {
 Result<Sides> sides_of(const OpenTarget& open, const Options& options) {
   fs::Head base = TRY(instance::overlay_base(*open.store));
   instance::State state = TRY(open.state());
-  Paths paths = each_path(compare(base, state.head, {.one_volume = true, .list_moved = true}));
+  Paths paths = each_path(instance::compare(base, state.head, {.one_volume = true, .list_moved = true}));
   const store::BaseDirectory directory = TRY(instance::overlay_directory(*open.store));
   paths = TRY(chosen(std::move(paths), options.paths, directory.path));
   return Sides{std::move(base), std::move(state.head), std::move(paths)};

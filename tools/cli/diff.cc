@@ -5,7 +5,7 @@
 
 #include "instance/overlay.h"
 #include "tools/cli/command.h"
-#include "tools/cli/compare.h"
+#include "tools/cli/difference.h"
 #include "tools/cli/outside.h"
 #include "tools/cli/patch.h"
 #include "tools/cli/target.h"
@@ -35,7 +35,7 @@ Result<Side> open_side(const std::string& what) {
   return Side{.head = std::move(state.head), .volume = open.store->volume()};
 }
 
-void print_json(const PathChange& change) {
+void print_json(const PathDifference& change) {
   nlohmann::json json = {{"change", letters(change)}, {"path", printable(change.path)}};
   if (change.renamed()) json["old_path"] = printable(change.old_path);
   auto side = [](const fs::Attributes& a) {
@@ -50,9 +50,9 @@ uint64_t size_of(const std::optional<fs::Attributes>& attributes) {
   return attributes && !attributes->is_directory() ? attributes->size : 0;
 }
 
-void print_stat(const std::vector<PathChange>& changes, const Side& before, const Side& after) {
+void print_stat(const std::vector<PathDifference>& changes, const Side& before, const Side& after) {
   uint64_t added = 0, deleted = 0, changed = 0, bytes = 0;
-  for (const PathChange& change : changes) {
+  for (const PathDifference& change : changes) {
     uint64_t differ = 0;
     if (change.content && change.before && change.after && !change.type_changed()) {
       fs::for_each_changed_range(before.head, change.before->inode, after.head, change.after->inode,
@@ -101,7 +101,7 @@ Result<Bytes> bytes_of(const fs::Tree& tree, const std::optional<fs::Attributes>
   return bytes;
 }
 
-Status print_patch(const PathChange& change, const Side& before, const Side& after) {
+Status print_patch(const PathDifference& change, const Side& before, const Side& after) {
   uint32_t old_mode = patch_mode(change.before), new_mode = patch_mode(change.after);
   std::string text;
   if (old_mode != 0 || new_mode != 0) {
@@ -136,13 +136,13 @@ Result<int> diff(const Options& options) {
   Side after = TRY(open_side(of_overlay ? options.before : options.after));
   bool one_volume = before.volume && before.volume == after.volume;
   // A patch names files only.
-  std::vector<PathChange> changes =
-      compare(before.head, after.head, {.one_volume = one_volume, .list_moved = options.patch});
+  std::vector<PathDifference> changes =
+      instance::compare(before.head, after.head, {.one_volume = one_volume, .list_moved = options.patch});
   std::optional<Error> unreadable;  // the first whose bytes are not to be had; the others are shown
   if (options.stat) {
     print_stat(changes, before, after);
   } else {
-    for (const PathChange& change : changes) {
+    for (const PathDifference& change : changes) {
       if (options.patch) {
         Status printed = print_patch(change, before, after);
         if (!printed)

@@ -10,7 +10,7 @@
 #include "base/host_tree.h"
 #include "instance/overlay.h"
 #include "tools/cli/command.h"
-#include "tools/cli/compare.h"
+#include "tools/cli/difference.h"
 
 namespace reprise::cli {
 namespace {
@@ -107,12 +107,12 @@ void OverlayRun::forget() {
 }
 
 Status OverlayRun::end(const Target& target) {
-  std::vector<PathChange> changes;
+  std::vector<PathDifference> changes;
   {
     OpenTarget open = TRY(open_target(target));
     fs::Head base = TRY(instance::overlay_base(*open.store));
     instance::State state = TRY(open.state());
-    changes = compare(base, state.head, {.one_volume = true, .list_moved = false});
+    changes = instance::compare(base, state.head, {.one_volume = true, .list_moved = false});
   }
   if (changes.empty() && own_name_) {
     complain(fmt::format("nothing changed in {}", directory_));
@@ -121,7 +121,7 @@ Status OverlayRun::end(const Target& target) {
   }
   const std::string shown = target.branch == "main" ? store_ : store_ + ":" + target.branch;
   size_t added = 0, deleted = 0;
-  for (const PathChange& change : changes) {
+  for (const PathDifference& change : changes) {
     added += change.added();
     deleted += change.deleted();
   }

@@ -1,6 +1,4 @@
-#include "tools/cli/compare.h"
-
-#include <fmt/format.h>
+#include "instance/compare.h"
 
 #include <algorithm>
 #include <map>
@@ -10,7 +8,7 @@
 #include "base/check.h"
 #include "fs/diff.h"
 
-namespace reprise::cli {
+namespace reprise::instance {
 namespace {
 
 struct Entry {
@@ -35,7 +33,7 @@ class Comparison {
   Comparison(const fs::Tree& before, const fs::Tree& after, const CompareOptions& options)
       : before_(before), after_(after), options_(options) {}
 
-  std::vector<PathChange> run() {
+  std::vector<PathDifference> run() {
     rest_.push_back({"", kRootInode, kRootInode});
     while (!rest_.empty()) {
       Pair pair = std::move(rest_.back());
@@ -52,7 +50,7 @@ class Comparison {
       changes_.push_back(
           {.path = entry.path, .old_path = {}, .before = {}, .after = *after_.stat(entry.inode)});
     }
-    std::ranges::sort(changes_, [](const PathChange& a, const PathChange& b) {
+    std::ranges::sort(changes_, [](const PathDifference& a, const PathDifference& b) {
       return a.path != b.path ? a.path < b.path : a.deleted() && !b.deleted();
     });
     return std::move(changes_);
@@ -108,7 +106,7 @@ class Comparison {
 
   // A name that both have, but not what is below it; `old_path` if it was moved.
   void compare_entry(const std::string& path, const std::string& old_path, InodeId before, InodeId after) {
-    PathChange change{
+    PathDifference change{
         .path = path, .old_path = old_path, .before = *before_.stat(before), .after = *after_.stat(after)};
     const fs::Attributes &a = *change.before, &b = *change.after;
     bool same_type = !change.type_changed();
@@ -193,38 +191,14 @@ class Comparison {
   const CompareOptions& options_;
   std::vector<Pair> rest_;
   std::vector<Entry> deleted_, added_;
-  std::vector<PathChange> changes_;
+  std::vector<PathDifference> changes_;
 };
-
-std::string shown_path(const std::string& path, const std::optional<fs::Attributes>& attributes) {
-  return printable(path) + (attributes && attributes->is_directory() ? "/" : "");
-}
 
 }  // namespace
 
-std::string letters(const PathChange& change) {
-  if (change.added()) return "A";
-  if (change.deleted()) return "D";
-  if (change.type_changed()) return "T";
-  std::string text;
-  if (change.renamed()) text += 'R';
-  if (change.content) text += 'M';
-  if (change.attributes) text += 'P';
-  return text;
-}
-
-std::string names_of(const PathChange& change) {
-  std::string path = shown_path(change.path, change.after ? change.after : change.before);
-  return change.renamed() ? shown_path(change.old_path, change.before) + " -> " + path : path;
-}
-
-std::string line_of(const PathChange& change) {
-  return fmt::format("{:<3} {}", letters(change), names_of(change));
-}
-
-std::vector<PathChange> compare(const fs::Tree& before, const fs::Tree& after,
-                                const CompareOptions& options) {
+std::vector<PathDifference> compare(const fs::Tree& before, const fs::Tree& after,
+                                    const CompareOptions& options) {
   return Comparison(before, after, options).run();
 }
 
-}  // namespace reprise::cli
+}  // namespace reprise::instance

@@ -1,4 +1,4 @@
-// Two trees compared by their paths: for `diff`.
+// Two trees compared by their paths: what `diff` shows. Pure; any thread.
 #pragma once
 
 #include <optional>
@@ -7,10 +7,10 @@
 
 #include "fs/tree.h"
 
-namespace reprise::cli {
+namespace reprise::instance {
 
 // One path that differs.
-struct PathChange {
+struct PathDifference {
   std::string path;      // without a leading '/'; in the newer tree, or in the older one if it is gone
   std::string old_path;  // what it was called before, if it was renamed
   std::optional<fs::Attributes> before, after;
@@ -23,12 +23,6 @@ struct PathChange {
   bool type_changed() const { return before && after && (before->mode & S_IFMT) != (after->mode & S_IFMT); }
 };
 
-// One letter for each thing that changed: A added, D deleted, T another type, R renamed, M bytes, P
-// permissions, owner, times or extended attributes.
-std::string letters(const PathChange& change);
-std::string names_of(const PathChange& change);  // "path", "dir/", "old -> new"; printable
-std::string line_of(const PathChange& change);   // both, as `diff` shows them
-
 struct CompareOptions {
   bool one_volume = false;  // both are versions of it
   bool list_moved = false;  // also what has only come along with a directory that was renamed
@@ -37,6 +31,7 @@ struct CompareOptions {
 // By path. Two versions of one volume have inode ids in common, so that renames are seen, and owners and
 // times mean the same; otherwise types, permissions, targets and bytes are compared, as the content digest
 // has them. Everything below a directory that came or went is listed.
-std::vector<PathChange> compare(const fs::Tree& before, const fs::Tree& after, const CompareOptions& options);
+std::vector<PathDifference> compare(const fs::Tree& before, const fs::Tree& after,
+                                    const CompareOptions& options);
 
-}  // namespace reprise::cli
+}  // namespace reprise::instance
