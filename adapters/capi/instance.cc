@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -34,7 +33,7 @@ namespace {
 
 constexpr uint32_t kContact_ms = 10'000;
 constexpr uint32_t kFarewell_ms = 5'000;
-constexpr std::chrono::seconds kOthers{5};  // whose calls are under way when it is closed
+constexpr uint64_t kOthers_ns = 5'000'000'000;  // whose calls are under way when it is closed
 
 // The stores that this process has open: each once, whatever has branches of it.
 class Stores {
@@ -190,10 +189,10 @@ int reprise_instance_close(reprise_instance* handle) {
   return guarded(kCall, [&]() -> int {
     std::unique_ptr<Instance> instance;
     uint32_t attached = 0;
-    const auto begin = std::chrono::steady_clock::now();
+    const uint64_t begin_ns = system_clock().monotonic_ns();
     int error = instances().remove(handle, instance, [&](Instance& used) {
       attached = used.attached;
-      bool waits = attached == 0 && std::chrono::steady_clock::now() - begin < kOthers;
+      bool waits = attached == 0 && system_clock().monotonic_ns() - begin_ns < kOthers_ns;
       used.closing = waits;
       return waits;
     });
