@@ -185,7 +185,7 @@ REPRISE_API int64_t reprise_watch_next(reprise_watch* watch, uint32_t timeout_ms
 /* For a host that sleeps in poll(2) or an event loop: a descriptor that can be read when there may be
  * something to tell. Then take a step: reprise_watch_next with a timeout of 0, which also makes it quiet
  * again. Poll it, do not read or close it; it goes with the watch. The first call makes it, and a thread that
- * rings it. */
+ * rings it; from then on what each call of a guest changes is recorded by itself, as it is for a follower. */
 REPRISE_API int reprise_watch_descriptor(reprise_watch* watch);
 REPRISE_API int reprise_watch_end(reprise_watch* watch);
 

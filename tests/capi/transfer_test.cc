@@ -115,6 +115,11 @@ TEST_F(Transfer, WhatCannotBeIsRefusedAndChangesNothing) {
   small.max_entries = 0;
   small.label = std::string(256, 'x');
   EXPECT_EQ(error_of([&] { site.import_from(path("from"), small); }), EINVAL);
+  for (const char* outside : {"..", "/../x", "d/../../x"}) {
+    ImportOptions options;
+    options.into = outside;
+    EXPECT_NE(error_of([&] { site.import_from(path("from"), options); }), 0) << outside;
+  }
   EXPECT_EQ(error_of([&] { site.export_to("/dev/null/none"); }), ENOTDIR);
   EXPECT_EQ(guest.list("/").size(), 0u);
 
