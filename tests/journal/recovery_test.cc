@@ -174,6 +174,24 @@ TEST(Recovery, AFrameOfAnotherSegmentIsNoFrameHere) {
   }
 }
 
+// What a writer says was on the disk was there before it wrote that: its own batch was not.
+TEST(Recovery, AFrameThatCallsItselfDurableIsNone) {
+  FakeDirectory directory(FakeDisk::create());
+  auto writer = *SegmentWriter::create(directory, {.volume = kIdentity.volume,
+                                                   .id = fake_random.next_id<SegmentId>(),
+                                                   .branch = kIdentity.branch,
+                                                   .sequence = 1,
+                                                   .first_index = 1});
+  writer->add(make_batch(kOriginA, 1), 0);
+  writer->add(make_batch(kOriginA, 2), 2);
+  ASSERT_TRUE(writer->flush());
+  auto reader = *SegmentReader::open(*directory.open(kFirst, OpenMode::kRead));
+  EXPECT_TRUE(reader->next());
+  auto second = reader->next();
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().message().find("calls itself durable"), std::string::npos);
+}
+
 TEST(Recovery, DamageInASealedSegmentIsAnErrorForWhoeverReadsIt) {
   auto disk = FakeDisk::create();
   {
