@@ -233,6 +233,21 @@ TEST(Trim, EndsForGoodWhereASyncFailed) {
   EXPECT_EQ(journal->failure()->sys_errno(), ENOSPC);
 }
 
+// What a clean close says is true of a disk that has lost everything that was not synced.
+TEST(Close, IsOnTheDiskWhenItReturns) {
+  auto disk = std::make_shared<CrashDisk>();
+  auto journal = *open_on(disk, 0);
+  ASSERT_TRUE(Work(*journal, kBatches).status);
+  ASSERT_TRUE(journal->close());
+  test::Platters platters({});
+  for (const test::DiskEvent& event : disk->trace()) platters.advance(event);
+  auto left = platters.survivors([](size_t) { return test::Fate{.kind = test::Fate::kLost}; });
+  Recovery recovery;
+  ASSERT_TRUE(open_on(std::make_shared<CrashDisk>(left), kBatches, &recovery));
+  EXPECT_TRUE(recovery.clean_close);
+  EXPECT_EQ(recovery.last, kBatches);
+}
+
 TEST(FullDisk, ClosingSaysWhatIsNotOnTheDisk) {
   auto disk = std::make_shared<CrashDisk>();
   auto journal = *open_on(disk, 0);

@@ -174,6 +174,34 @@ TEST(Recovery, AFrameOfAnotherSegmentIsNoFrameHere) {
   }
 }
 
+// All of it is right but for the number: a batch is missing before it, or it comes a second time.
+TEST(Recovery, AFrameOfAnotherLogIndexIsNone) {
+  for (LogIndex index : {1, 3}) {
+    FakeDirectory directory(FakeDisk::create());
+    SegmentId id = fake_random.next_id<SegmentId>();
+    SegmentState state;
+    {
+      auto writer = *SegmentWriter::create(directory, {.volume = kIdentity.volume,
+                                                       .id = id,
+                                                       .branch = kIdentity.branch,
+                                                       .sequence = 1,
+                                                       .first_index = 1});
+      writer->add(make_batch(kOriginA, 1), 0);
+      ASSERT_TRUE(writer->flush());
+      state = writer->state();
+    }
+    state.next_index = index;
+    SegmentWriter writer(*directory.open(kFirst, OpenMode::kReadWrite), id, state);
+    writer.add(make_batch(kOriginA, 2), 0);
+    ASSERT_TRUE(writer.flush());
+    auto reader = *SegmentReader::open(*directory.open(kFirst, OpenMode::kRead));
+    EXPECT_TRUE(reader->next());
+    auto second = reader->next();
+    ASSERT_FALSE(second) << index;
+    EXPECT_NE(second.error().message().find("another log index"), std::string::npos);
+  }
+}
+
 // What a writer says was on the disk was there before it wrote that: its own batch was not.
 TEST(Recovery, AFrameThatCallsItselfDurableIsNone) {
   FakeDirectory directory(FakeDisk::create());

@@ -254,6 +254,33 @@ TEST(Repair, DestroysNothingOfACompressedOneWhereverPowerFails) {
   expect_nothing_destroyed(damaged);
 }
 
+// Where a peer must begin is looked up in it.
+TEST(Verify, AHeaderWithAnotherVectorIsFound) {
+  for (Lsn covered : {1, 2, 3}) {
+    FakeDirectory directory(FakeDisk::create());
+    SegmentHeader header{.volume = kIdentity.volume,
+                         .id = fake_random.next_id<SegmentId>(),
+                         .branch = kIdentity.branch,
+                         .sequence = 1,
+                         .first_index = 1};
+    auto writer = *SegmentWriter::create(directory, header);
+    for (Lsn lsn : {1, 2}) writer->add(make_batch(kOriginA, lsn), 0);
+    ASSERT_TRUE(writer->add_summary(FrameKind::kSeal, 2));
+    header.id = fake_random.next_id<SegmentId>();
+    header.sequence = 2;
+    header.first_index = 3;
+    header.previous = writer->state().summary.chain;
+    header.covered.set(kOriginA, covered);
+    ASSERT_TRUE(SegmentWriter::create(directory, header));
+    auto report = verify_journal(directory, kIdentity, 0);
+    ASSERT_TRUE(report);
+    EXPECT_EQ(report->problem.has_value(), covered != 2) << covered;
+    if (report->problem) {
+      EXPECT_NE(report->problem->message().find("vector"), std::string::npos);
+    }
+  }
+}
+
 // Its seal was made a close: opening refuses it, so whoever looks must see it too.
 TEST(Verify, ASegmentThatAnotherFollowsEndsWithASeal) {
   auto disk = FakeDisk::create();
