@@ -2,6 +2,7 @@
 // reprise_last_error() has for it. Threads: the words are each thread's own.
 #pragma once
 
+#include <exception>
 #include <new>
 #include <string>
 #include <string_view>
@@ -22,7 +23,7 @@ int refuse(fs::Errno error, const char* call, std::string_view path = {});
 int refuse_handle(int error, const char* call, const char* kind);
 
 // Runs a call. Memory that there is not becomes -ENOMEM, a thread that the system refuses its errno; nothing
-// else is thrown by what is called.
+// else should be thrown by what is called.
 template <class Call>
 auto guarded(const char* name, const Call& call) noexcept -> decltype(call()) {
   try {
@@ -31,6 +32,8 @@ auto guarded(const char* name, const Call& call) noexcept -> decltype(call()) {
     return refuse(ENOMEM, std::string(name) + ": no memory");
   } catch (const std::system_error& error) {
     return refuse(error.code().value(), std::string(name) + ": " + error.what());
+  } catch (const std::exception& error) {  // of a library; it must not end the host
+    return refuse(EIO, std::string(name) + ": " + error.what());
   }
 }
 

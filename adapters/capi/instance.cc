@@ -258,7 +258,10 @@ int64_t reprise_snapshot(reprise_instance* handle, const char* label) {
 
 int64_t reprise_statistics(reprise_instance* handle, char* text, size_t size) {
   return with(handle, "reprise_statistics", [&](Instance& instance) -> int64_t {
-    return put_text(instance.host->statistics().dump(), text, size);
+    // Bytes of names that are no UTF-8 become U+FFFD.
+    std::string json =
+        instance.host->statistics().dump(-1, ' ', false, instance::Json::error_handler_t::replace);
+    return put_text(json, text, size);
   });
 }
 

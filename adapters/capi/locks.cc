@@ -62,7 +62,7 @@ class Waits {
 // Ends a wait when its time is over. The thread that it takes is there only while somebody really waits.
 class Alarm {
  public:
-  Alarm(std::stop_source wait, uint32_t timeout_ms) {
+  Alarm(const std::stop_source& wait, uint32_t timeout_ms) {
     if (timeout_ms == REPRISE_FOREVER) return;
     thread_ = std::jthread([this, wait, timeout_ms](const std::stop_token& over) mutable {
       std::mutex mutex;
