@@ -10,6 +10,7 @@
 #include "tests/journal/batches.h"
 #include "tests/journal/crash_disk.h"
 #include "tests/journal/fake_world.h"
+#include "tests/journal/mend_segment.h"
 
 namespace reprise::journal {
 namespace {
@@ -252,6 +253,28 @@ TEST(Repair, DestroysNothingOfACompressedOneWhereverPowerFails) {
   Bytes& bytes = damaged.at("0000000002.seg");
   bytes[bytes.size() / 2] ^= std::byte{1};
   expect_nothing_destroyed(damaged);
+}
+
+// Its checksums are right: only who decodes it sees that it is none.
+TEST(Verify, ABatchThatCannotBeReadIsFound) {
+  auto disk = FakeDisk::create();
+  FakeDirectory directory(disk);
+  SegmentHeader header{.volume = kIdentity.volume,
+                       .id = fake_random.next_id<SegmentId>(),
+                       .branch = kIdentity.branch,
+                       .sequence = 1,
+                       .first_index = 1};
+  auto writer = *SegmentWriter::create(directory, header);
+  uint64_t message_at = writer->state().offset + kFrameHeaderBytes;
+  writer->add(make_batch(kOriginA, 1), 0);
+  ASSERT_TRUE(writer->flush());
+  Bytes& bytes = disk->files.at("0000000001.seg")->bytes;
+  store_value(bytes.data() + message_at, uint64_t{0});  // how long the message is
+  test::mend_segment(bytes);
+  auto report = verify_journal(directory, kIdentity, 0);
+  ASSERT_TRUE(report);
+  EXPECT_TRUE(report->problem);
+  EXPECT_EQ(report->batches, 0u);
 }
 
 // Where a peer must begin is looked up in it.
