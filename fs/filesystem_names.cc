@@ -148,7 +148,10 @@ Outcome<Attributes> Filesystem::make_unlinked(const Caller& caller, InodeId pare
 Outcome<Attributes> Filesystem::link(const Caller& caller, InodeId inode, InodeId new_parent,
                                      std::string_view new_name, Hold hold) {
   Call call(*this, caller);
-  TRY(call.begin(new_name.size() + unrecorded_bytes(inode)));
+  if (auto begun = call.begin(new_name.size() + unrecorded_bytes(inode)); !begun) {
+    if (name_exists(new_parent, new_name)) return errno_of(EEXIST);  // as where names are made
+    return std::unexpected(begun.error());
+  }
   Found file = TRY(find_handle(inode));
   Found directory = TRY(find_directory(caller, new_parent, X_OK));
   TRY(check_free(caller, directory, new_name));

@@ -167,7 +167,7 @@ class Guest {
   Outcome<size_t> write_at(OpenFile& file, ByteView data, uint64_t* position);
   Outcome<void> sync_if_asked(const OpenFile& file);
   Outcome<void> set(int fd, const SetAttributesRequest& request);
-  Outcome<Attributes> find_with_xattrs(PathAt path, std::string_view name, int flags);
+  Outcome<Attributes> find_with_xattrs(PathAt path, int flags);
   Outcome<void> set(PathAt path, int flags, const SetAttributesRequest& request);
 
   // fs/guest_locks.cc

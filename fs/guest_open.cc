@@ -103,6 +103,8 @@ Outcome<void> Guest::check_open(const Attributes& found, int flags, bool created
   int wanted = (flags & O_ACCMODE) == O_WRONLY ? 0 : R_OK;
   if (opens_for_writing(flags)) wanted |= W_OK;
   TRY(filesystem_.access(caller(), found.inode, wanted));
+  const bool owns = options_.trusted || options_.uid == 0 || options_.uid == found.uid;
+  if ((flags & O_NOATIME) != 0 && !owns) return errno_of(EPERM);
   if (!found.is_directory() && !found.is_regular()) return errno_of(ENXIO);
   return {};
 }

@@ -51,6 +51,10 @@ Outcome<RenameMode> rename_mode(unsigned flags) {
   }
 }
 
+Outcome<void> check_flags(int flags, int known) {
+  return (flags & ~known) == 0 ? Outcome<void>{} : errno_of(EINVAL);
+}
+
 // An inode that a path led to and that is gone by now.
 template <class T>
 Outcome<T> no_longer_there(Outcome<T> outcome) {
@@ -82,6 +86,7 @@ Outcome<Attributes> Guest::find(PathAt path, int flags) {
 }
 
 Outcome<Attributes> Guest::stat(PathAt path, int flags) {
+  TRY(check_flags(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT));
   return find(path, flags);
 }
 
@@ -142,6 +147,7 @@ Outcome<void> Guest::symlink(std::string_view target, PathAt path) {
 }
 
 Outcome<void> Guest::link(PathAt old_path, PathAt new_path, int flags) {
+  TRY(check_flags(flags, AT_SYMLINK_FOLLOW | AT_EMPTY_PATH));
   bool follow = (flags & AT_SYMLINK_FOLLOW) != 0;
   Attributes found = TRY(find(old_path, (flags & AT_EMPTY_PATH) | (follow ? 0 : AT_SYMLINK_NOFOLLOW)));
   return make(new_path, false, [&](const Caller& who, const Place& place) {
@@ -218,6 +224,7 @@ Outcome<void> Guest::chmod(PathAt path, uint32_t mode) {
 }
 
 Outcome<void> Guest::chown(PathAt path, uint32_t uid, uint32_t gid, int flags) {
+  TRY(check_flags(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
   return set(path, flags, owner_request(uid, gid));
 }
 
@@ -227,6 +234,7 @@ Outcome<void> Guest::fchown(int fd, uint32_t uid, uint32_t gid) {
 
 Outcome<void> Guest::utimens(PathAt path, const timespec* times, int flags) {
   if (omits_both(times)) return {};  // not even the path is looked at
+  TRY(check_flags(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
   return set(path, flags, times_request(times));
 }
 
@@ -235,9 +243,8 @@ Outcome<void> Guest::futimens(int fd, const timespec* times) {
   return set(fd, times_request(times));
 }
 
-// The name is looked at before the path. By descriptor, it must be more than a place.
-Outcome<Attributes> Guest::find_with_xattrs(PathAt path, std::string_view name, int flags) {
-  TRY(check_xattr_name(name));
+// By descriptor, it must be more than a place.
+Outcome<Attributes> Guest::find_with_xattrs(PathAt path, int flags) {
   if (path.path.empty() && path.directory != AT_FDCWD) {
     OpenFile* opened = TRY(file(path.directory));
     if ((opened->flags & O_PATH) != 0) return errno_of(EBADF);
@@ -246,23 +253,27 @@ Outcome<Attributes> Guest::find_with_xattrs(PathAt path, std::string_view name, 
 }
 
 Outcome<Bytes> Guest::get_xattr(PathAt path, std::string_view name, int flags) {
-  Attributes found = TRY(find_with_xattrs(path, name, flags));
+  TRY(check_xattr_name(name));  // before the path
+  Attributes found = TRY(find_with_xattrs(path, flags));
   return no_longer_there(filesystem_.get_xattr(caller(), found.inode, name));
 }
 
 Outcome<std::string> Guest::list_xattrs(PathAt path, int flags) {
-  Attributes found = TRY(find(path, flags));
+  Attributes found = TRY(find_with_xattrs(path, flags));
   return no_longer_there(filesystem_.list_xattrs(caller(), found.inode));
 }
 
 Outcome<void> Guest::set_xattr(PathAt path, std::string_view name, ByteView value, XattrMode mode,
                                int flags) {
-  Attributes found = TRY(find_with_xattrs(path, name, flags));
+  TRY(check_xattr_name(name));
+  if (value.size() > kXattrValueMax) return errno_of(E2BIG);
+  Attributes found = TRY(find_with_xattrs(path, flags));
   return no_longer_there(filesystem_.set_xattr(caller(), found.inode, name, value, mode));
 }
 
 Outcome<void> Guest::remove_xattr(PathAt path, std::string_view name, int flags) {
-  Attributes found = TRY(find_with_xattrs(path, name, flags));
+  TRY(check_xattr_name(name));
+  Attributes found = TRY(find_with_xattrs(path, flags));
   return no_longer_there(filesystem_.remove_xattr(caller(), found.inode, name));
 }
 
