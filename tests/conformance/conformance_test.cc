@@ -17,12 +17,28 @@ std::string complaint_of(fs::Recorded& world) {
   return {};
 }
 
+std::string recorded_by(fs::Recorded& world) {
+  return std::to_string(world.sink.operations.size()) + " operations, digest " +
+         world.filesystem.digest().to_string();
+}
+
+// After every call, but for trees that are large and tests that make thousands of calls: those are looked at
+// in the end (complaint_of).
+std::string unsound_in(fs::Recorded& world) {
+  constexpr uint64_t kInodesMax = 300;
+  if (world.filesystem.usage().inodes > kInodesMax) return {};
+  return world.broken_law();
+}
+
 class InProcess final : public Subject {
  public:
   std::unique_ptr<Calls> calls(const Credentials& who) override {
     return posix::guest_calls(world_.filesystem, who);
   }
+  std::string unsound() override { return unsound_in(world_); }
   std::string complaint() override { return complaint_of(world_); }
+  std::string recorded() override { return recorded_by(world_); }
+  void make_read_only() override { world_.filesystem.set_read_only(true); }
 
  private:
   fs::Recorded world_;
@@ -34,6 +50,7 @@ class OfTheKernel final : public Subject {
   std::unique_ptr<Calls> calls(const Credentials& who) override { return root_.calls(who); }
   // Its clock moves on only every few milliseconds.
   void tick() override { ::usleep(12'000); }
+  void make_read_only() override { root_.make_read_only(); }
 
  private:
   posix::KernelRoot root_;
@@ -50,10 +67,13 @@ class Fuse final : public Subject {
   ~Fuse() override { stop(); }
 
   std::unique_ptr<Calls> calls(const Credentials& who) override { return root_->calls(who); }
+  std::string unsound() override { return unsound_in(world_); }
   std::string complaint() override {
     stop();
     return complaint_of(world_);
   }
+  std::string recorded() override { return recorded_by(world_); }
+  void make_read_only() override { root_->make_read_only(); }
   // The kernel forgets files a moment after they have gone.
   void tick() override { ::usleep(2'000); }
 
@@ -77,20 +97,6 @@ class Fuse final : public Subject {
 };
 
 }  // namespace
-
-std::string name_of(Which which) {
-  switch (which) {
-    case Which::kInProcess:
-      return "InProcess";
-    case Which::kFuse:
-      return "Fuse";
-    case Which::kTmpfs:
-      return "Tmpfs";
-    case Which::kExt4:
-      return "Ext4";
-  }
-  return "?";
-}
 
 std::unique_ptr<Subject> make_subject(Which which, std::string& refusal) {
   if (which == Which::kInProcess) return std::make_unique<InProcess>();
@@ -118,6 +124,23 @@ Calls& Conformance::as(const Credentials& who) {
   auto& calls = callers_[who];
   if (calls == nullptr) calls = subject_->calls(who);
   return *calls;
+}
+
+void Conformance::expect_sound(std::string_view call) {
+  if (subject_ == nullptr) return;
+  if (std::string wrong = subject_->unsound(); !wrong.empty())
+    ADD_FAILURE() << "after " << call << ": " << wrong;
+}
+
+const posix::Waiver* Conformance::waiver_of(std::string_view row) const {
+  return posix::waiver_of(GetParam(), testing::UnitTest::GetInstance()->current_test_suite()->name(), row);
+}
+
+std::vector<Which> filesystems_for(const std::string& suite, Which oracle) {
+  std::vector<Which> all{Which::kInProcess};
+  if (::geteuid() == 0) all.insert(all.end(), {Which::kFuse, oracle});
+  std::erase_if(all, [&](Which which) { return posix::waiver_of(which, suite) != nullptr; });
+  return all;
 }
 
 std::string names_in(Calls& who, const std::string& path) {

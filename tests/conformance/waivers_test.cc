@@ -1,40 +1,60 @@
-// What is not run where, and why. Everything else is run on all of them. Named as the test sources are, so
-// that it is built with them.
+// That the list of waivers (tests/posix/waivers.cc) says no more than it must: each is of a suite and a row
+// that there are.
+#include "tests/posix/waivers.h"
+
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
+#include <set>
 
-#include "tests/conformance/conformance.h"
+#include "tests/conformance/table.h"
 
 namespace reprise::conformance {
 namespace {
 
-struct Waiver {
-  Which which;
-  const char* suite;
-  const char* reason;
-};
+const testing::TestSuite* suite_named(std::string_view name) {
+  const testing::UnitTest& all = *testing::UnitTest::GetInstance();
+  for (int i = 0; i < all.total_test_suite_count(); ++i)
+    if (all.GetTestSuite(i)->name() == name) return all.GetTestSuite(i);
+  return nullptr;
+}
 
-constexpr std::array kWaivers{
-    Waiver{Which::kFuse, "Shifts", "the kernel's FUSE client passes on no collapsing and inserting"},
-    Waiver{Which::kFuse, "Acls", "refused, since nothing would enforce them (docs/fuse.md)"},
-    Waiver{Which::kTmpfs, "Acls", "the kernel evaluates them and changes the mode; ours are passed through"},
-    Waiver{Which::kInProcess, "Fifos", "guests in process have no pipes: opening a FIFO is ENXIO"},
-};
+// Whether all its tests there are part of this run.
+bool runs_whole(const testing::TestSuite& suite, Which which) {
+  bool any = false;
+  for (int i = 0; i < suite.total_test_count(); ++i) {
+    const testing::TestInfo& test = *suite.GetTestInfo(i);
+    if (!std::string_view(test.name()).ends_with("/" + name_of(which))) continue;
+    if (!test.should_run() || !test.result()->Passed() || test.result()->Skipped()) return false;
+    any = true;
+  }
+  return any;
+}
 
-bool waived(Which which, const std::string& suite) {
-  for (const Waiver& one : kWaivers)
-    if (one.which == which && suite == one.suite) return true;
-  return false;
+class EachIsUsed final : public testing::Environment {
+ public:
+  void TearDown() override {
+    for (const posix::Waiver& waiver : posix::waivers()) {
+      const testing::TestSuite* suite = suite_named(waiver.suite);
+      if (waiver.row.empty() || suite == nullptr || !runs_whole(*suite, waiver.which)) continue;
+      EXPECT_TRUE(House::waivers_used().contains(&waiver))
+          << waiver.suite << " has no row " << waiver.row << " on " << name_of(waiver.which);
+    }
+  }
+};
+const testing::Environment* const kEachIsUsed = testing::AddGlobalTestEnvironment(new EachIsUsed);
+
+TEST(Waivers, AreOfSuitesThatThereAreAndHaveReasons) {
+  for (const posix::Waiver& waiver : posix::waivers()) {
+    EXPECT_FALSE(waiver.reason.empty()) << waiver.suite << " " << waiver.row;
+    EXPECT_EQ(waiver.row.empty(), waiver.instead.empty()) << waiver.suite << " " << waiver.row;
+    // Who is not root has what is waived for the guests in process nowhere.
+    if (::geteuid() != 0) continue;
+    EXPECT_NE(suite_named(waiver.suite), nullptr) << "no suite " << waiver.suite;
+  }
+  for (const posix::Silence& silence : posix::silences()) EXPECT_FALSE(silence.reason.empty());
+  for (const posix::Excuse& excuse : posix::excuses()) EXPECT_FALSE(excuse.reason.empty());
 }
 
 }  // namespace
-
-std::vector<Which> filesystems_for(const std::string& suite, Which oracle) {
-  std::vector<Which> all{Which::kInProcess};
-  if (::geteuid() == 0) all.insert(all.end(), {Which::kFuse, oracle});
-  std::erase_if(all, [&](Which which) { return waived(which, suite); });
-  return all;
-}
-
 }  // namespace reprise::conformance

@@ -5,6 +5,7 @@
 
 #include <thread>
 
+#include "fs/block_pool.h"
 #include "fs/guest.h"
 #include "fs/node_pool.h"
 #include "tests/fs/recording.h"
@@ -27,7 +28,7 @@ void with_small_stack(const Run& run) {
 
 size_t bytes_in_use() {
   struct mallinfo2 info = mallinfo2();
-  return info.uordblks + info.hblkhd + pooled_node_bytes();
+  return info.uordblks + info.hblkhd + pooled_node_bytes() + BlockPool::in_use() * kBlockSize;
 }
 
 TEST(Scale, ATreeOf100000LevelsIsMadeCheckedAndDropped) {

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -405,6 +406,15 @@ KernelRoot::~KernelRoot() {
 
 void KernelRoot::leave() {
   if (auto identity = ThreadIdentity::known().lock()) identity->leave();
+}
+
+void KernelRoot::make_read_only() {
+  leave();
+  const int options = ::fspick(filesystem_.root, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC);
+  CHECK(options >= 0);
+  CHECK(::fsconfig(options, FSCONFIG_SET_FLAG, "ro", nullptr, 0) == 0);
+  CHECK(::fsconfig(options, FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0) == 0);
+  ::close(options);
 }
 
 std::unique_ptr<Calls> KernelRoot::calls(const Credentials& who) {

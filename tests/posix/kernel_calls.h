@@ -41,6 +41,9 @@ class KernelRoot {
   // Starts in the filesystem's root with umask 0. Must go before this object.
   std::unique_ptr<Calls> calls(const Credentials& who);
 
+  // Needs that nothing is open for writing in it.
+  void make_read_only();
+
   // This thread is who and where it was before any KernelRoot, until the next call.
   static void leave();
 
