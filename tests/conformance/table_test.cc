@@ -9,17 +9,25 @@ namespace {
 
 constexpr timespec kThen[2] = {{5, 6}, {7, 8}};
 
-// Everything below a directory as root sees it, by path.
+std::string line_of(const std::string& path, const Attributes& a) {
+  char text[400];
+  snprintf(text, sizeof text, ": %lu %o %u:%u links %u size %lu a %ld.%u m %ld.%u c %ld.%u\n", a.inode.value,
+           a.mode, a.uid, a.gid, a.nlink, a.size, a.atime.sec, a.atime.nsec, a.mtime.sec, a.mtime.nsec,
+           a.ctime.sec, a.ctime.nsec);
+  return path + text;
+}
+
+// Everything below a directory as root sees it.
 void describe_below(Calls& root, const std::string& directory, std::string& into) {
-  for (const DirectoryEntry& entry : root.list(directory).value_or(std::vector<DirectoryEntry>{})) {
-    std::string path = directory + "/" + entry.name;
+  auto entries = root.list(directory);
+  EXPECT_TRUE(entries) << directory;
+  if (!entries) return;
+  for (const DirectoryEntry& entry : *entries) {
+    std::string path = (directory == "/" ? "" : directory) + "/" + entry.name;
     auto a = root.lstat(path);
+    EXPECT_TRUE(a) << path;
     if (!a) continue;
-    char text[400];
-    snprintf(text, sizeof text, "%s: %lu %o %u:%u links %u size %lu a %ld.%u m %ld.%u c %ld.%u\n",
-             path.c_str(), a->inode.value, a->mode, a->uid, a->gid, a->nlink, a->size, a->atime.sec,
-             a->atime.nsec, a->mtime.sec, a->mtime.nsec, a->ctime.sec, a->ctime.nsec);
-    into += text;
+    into += line_of(path, *a);
     if (a->is_directory()) describe_below(root, path, into);
   }
 }
@@ -28,10 +36,10 @@ std::string first_difference(const std::string& before, const std::string& after
   size_t at = static_cast<size_t>(std::ranges::mismatch(before, after).in1 - before.begin());
   size_t line = before.rfind('\n', at == 0 ? 0 : at - 1);
   line = line == std::string::npos ? 0 : line + 1;
-  auto line_of = [line](const std::string& text) {
+  auto that_line_of = [line](const std::string& text) {
     return line < text.size() ? text.substr(line, text.find('\n', line) - line) : std::string("(nothing)");
   };
-  return "\n  before: " + line_of(before) + "\n  after:  " + line_of(after);
+  return "\n  before: " + that_line_of(before) + "\n  after:  " + that_line_of(after);
 }
 
 }  // namespace
@@ -131,8 +139,8 @@ int House::open_for_row(Calls& who, const char* path, int flags) {
 }
 
 std::string House::state() {
-  std::string text;
-  describe_below(root(), "", text);
+  std::string text = line_of("/", must(root().stat("/")));
+  describe_below(root(), "/", text);
   return text;
 }
 
