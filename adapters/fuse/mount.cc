@@ -20,7 +20,7 @@ namespace {
 
 // How far the child came. What it reports to its parent is one of these with an errno.
 enum class Step : int32_t {
-  kReady,  // with the descriptor of the mounted device
+  kReady,  // with the descriptor of the mounted device, later with that of its root
   kUserNamespace,
   kIdMap,
   kMountNamespace,
@@ -150,6 +150,11 @@ class Child {
 
   [[noreturn]] void become_command() {
     if (::chdir(options_.mountpoint.c_str()) != 0) give_up(Step::kDirectory);
+    // The parent could come here by /proc only if it may trace this process. A root that its owner may not
+    // read is not handed over.
+    int root = ::open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (!send_report(channel_, {.step = Step::kReady}, root)) ::_exit(Launch::kOwnFailure);
+    if (root >= 0) ::close(root);
     for (const auto& [name, value] : options_.environment)
       ::setenv(name.c_str(), value.c_str(), 1);  // NOLINT(concurrency-mt-unsafe): forked just now
     std::vector<char*> argv;
@@ -290,9 +295,11 @@ Status Launch::start() {
   CHECK(channel_ >= 0);
   char go = 1;
   std::optional<Report> report;
-  int no_fd = -1;
+  if (::send(channel_, &go, sizeof go, MSG_NOSIGNAL) == sizeof go)
+    report = receive_report(channel_, root_fd_);
   // The channel ends when exec closes it.
-  if (::send(channel_, &go, sizeof go, MSG_NOSIGNAL) == sizeof go) report = receive_report(channel_, no_fd);
+  int no_fd = -1;
+  if (report && report->step == Step::kReady) report = receive_report(channel_, no_fd);
   ::close(std::exchange(channel_, -1));
   if (!report) return {};
   LaunchOptions options{.command = {command_}, .mountpoint = mountpoint_};
@@ -318,7 +325,14 @@ int Launch::wait() {
   return exit_status_;
 }
 
+Status Launch::sync() {
+  CHECK(pid_ < 0);
+  if (root_fd_ < 0 || ::syncfs(root_fd_) == 0) return {};
+  return std::unexpected(Error::from_errno(errno, mountpoint_ + ": cannot write back what is mapped"));
+}
+
 Launch::~Launch() {
+  if (root_fd_ >= 0) ::close(root_fd_);
   if (channel_ >= 0) ::close(channel_);  // a child that still waits takes this for the end
   if (fuse_fd_ >= 0) ::close(fuse_fd_);
   if (pid_ > 0) {

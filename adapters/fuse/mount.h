@@ -11,7 +11,8 @@
 //   status = launch->wait();    // as env(1) reports it server->stop();
 //
 // What the command leaves running when it exits keeps the namespace but not the mount: once the server stops
-// it gets ENOTCONN. The command is killed if the caller dies; it has no filesystem any more.
+// it gets ENOTCONN. What it has changed before sync() is kept, also by way of a mapping. The command is
+// killed if the caller dies; it has no filesystem any more.
 //
 // Signals: from prepare() on SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGCHLD are blocked in the calling thread
 // and in those started after; wait() passes them on to the command (a SIGINT or SIGQUIT typed at the terminal
@@ -67,6 +68,10 @@ class Launch {
   // Waits for its end. Its exit status; 128 + n after signal n; kNotFound or kNotExecutable if start() said
   // so.
   int wait();
+  // Once a command that was started has ended, while the mount is still served: writes what is in the
+  // kernel's caches only, which is what mappings have changed that are still in use. An error is what writing
+  // it came to. Does nothing where the caller may not read the root.
+  Status sync();
 
  private:
   Launch() = default;
@@ -74,6 +79,7 @@ class Launch {
   pid_t pid_ = -1;    // of the command; -1 once it has ended
   int channel_ = -1;  // to the child, until it is the command
   int fuse_fd_ = -1;
+  int root_fd_ = -1;  // of the mount, for sync(): no path leads there once the command has ended
   int exit_status_ = kOwnFailure;  // once it has ended
   std::optional<Owner> owner_;
   std::string command_, mountpoint_;

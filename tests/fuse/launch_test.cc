@@ -9,6 +9,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <algorithm>
 #include <fstream>
 #include <thread>
 
@@ -105,6 +106,29 @@ TEST(Launch, WhatOutlivesTheCommandLosesTheMount) {
   while (::access((mounted.outside() / "end").c_str(), F_OK) != 0) ::usleep(1000);
   EXPECT_NE(read_host_file(mounted.outside() / "left").find("Transport endpoint is not connected"),
             std::string::npos);
+}
+
+TEST(Launch, WhatOutlivesTheCommandKeepsWhatItHasChangedByAMapping) {
+  Mounted mounted;
+  Ran ran = mounted.run(R"sh(
+cat > $OUT/left.py <<'E'
+import mmap, os, time
+f = os.open("f", os.O_RDWR | os.O_CREAT)
+os.ftruncate(f, 1 << 20)
+mapped = mmap.mmap(f, 1 << 20)
+for at in range(0, 1 << 20, 4096): mapped[at] = 66
+open(os.environ["OUT"] + "/dirty", "w")
+while not os.path.exists(os.environ["OUT"] + "/stopped"): time.sleep(0.01)
+E
+setsid $PYTHON $OUT/left.py > /dev/null 2>&1 &
+until test -e $OUT/dirty; do sleep 0.01; done
+)sh");
+  std::ofstream stopped(mounted.outside() / "stopped");
+  ASSERT_EQ(ran.status, 0) << ran.output;
+  std::string bytes(1 << 20, '\0');
+  ASSERT_EQ(mounted.filesystem().read(mounted.inode_at("f"), 0, std::as_writable_bytes(std::span(bytes))),
+            bytes.size());
+  EXPECT_EQ(std::count(bytes.begin(), bytes.end(), 'B'), 256);
 }
 
 TEST(Launch, RootSeesAndGivesTrueOwners) {

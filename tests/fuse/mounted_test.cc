@@ -92,8 +92,11 @@ Ran Mounted::run_command(std::vector<std::string> command) {
   if (!server) return {Launch::kOwnFailure, server.error().message()};
   Status started = (*launch)->start();
   int status = (*launch)->wait();
+  Status written = started ? (*launch)->sync() : Status{};
   (*server)->stop();
-  if (!started) return {status, started.error().message()};
+  for (const Status& done : {started, written}) {
+    if (!done) return {status, done.error().message()};
+  }
   return {status, read_host_file(outside_ / "output")};
 }
 

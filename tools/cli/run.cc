@@ -102,8 +102,13 @@ Result<int> run_in_store(const Options& options, OverlayRun* overlay) {
   return serve_live(settings, std::move(mount), [&](fuse::Server&) {
     auto running = launch->start();
     int status = launch->wait();
-    if (!running) complain(running.error().message());
-    return status;
+    if (!running) {
+      complain(running.error().message());
+      return status;
+    }
+    auto written = launch->sync();
+    if (!written) complain(written.error().message());
+    return written || status != 0 ? status : fuse::Launch::kOwnFailure;
   });
 }
 

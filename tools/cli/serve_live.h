@@ -58,7 +58,7 @@ Result<int> serve_alone(const instance::HostOptions& settings,
                         const std::function<int(instance::Host&)>& body);
 
 // Has the kernel write back what is only in its caches (shared mappings). The mount is seen through the eyes
-// of a process that has it; once that is gone nothing can be dirty any more.
+// of a process that has it; if that is gone, nothing is done.
 Status sync_mount(pid_t seen_by, const std::string& path);
 
 // SIGINT, SIGTERM, SIGHUP and SIGQUIT.
