@@ -122,10 +122,10 @@ Outcome<Filesystem::Found> Filesystem::find_directory(const Caller& caller, Inod
 }
 
 StatFs Filesystem::stat_fs() {
-  constexpr uint64_t kTotal =
-      kFileSizeMax / kBlockSize;  // what a tree without limits may well be said to hold
+  constexpr uint64_t kTotal = kFileBlocksMax;  // what a tree without limits may well be said to hold
   std::shared_lock lock(mutex_);
-  const Usage used = head_.usage();
+  Usage used = head_.usage();
+  used.blocks += reservations_.total();
   const SetLimits& limits = head_.limits();
   auto left = [](uint64_t total, uint64_t taken) { return taken < total ? total - taken : 0; };
   const uint64_t blocks = limits.bytes == 0 ? kTotal : limits.bytes / kBlockSize;
@@ -180,19 +180,23 @@ Usage Filesystem::usage() {
 }
 
 void Filesystem::replay(const std::function<void(Head&)>& change) {
+  LaterFrees later_frees;
   std::unique_lock lock(mutex_);
   change(head_);
+  reservations_.clear();  // nobody else has kept them
   reap_unlinked();
 }
 
 std::optional<View> Filesystem::replay_aside(
     const std::function<bool(Head&, std::vector<InodeId>&)>& change) {
+  LaterFrees later_frees;
   std::unique_lock lock(mutex_);
   View old = head_.view();
   Head changed(old);
   std::vector<InodeId> unlinked;
   if (!change(changed, unlinked)) return std::nullopt;
   head_ = std::move(changed);
+  reservations_.clear();
   reap_unlinked();
   for (InodeId inode : unlinked) remove_or_keep(inode);
   return old;
@@ -202,6 +206,7 @@ View Filesystem::install(const View& tree) {
   std::unique_lock lock(mutex_);
   View old = head_.view();
   head_ = Head(tree);
+  reservations_.clear();  // what they were made for may be another file's by now
   auto has_no_name = [&](InodeId inode) {
     auto attributes = head_.stat(inode);
     return attributes && attributes->nlink == 0;
@@ -253,6 +258,7 @@ InodeId Filesystem::unpin_alone(InodeId inode, uint64_t count) {
     shard.spare = shard.pins.extract(found);
   }
   if (last.orphan) {
+    LaterFrees later_frees;
     std::unique_lock lock(mutex_);
     remove_or_keep(inode);
   }
@@ -278,6 +284,7 @@ bool Filesystem::keep_orphan(InodeId inode) {
 
 void Filesystem::remove_or_keep(InodeId inode) {
   if (keep_orphan(inode)) return;
+  reservations_.remove_all(inode);
   head_.remove_unlinked(inode);
   linkable_.erase(inode);
 }

@@ -30,6 +30,7 @@
 
 #include "base/clock.h"
 #include "fs/locks.h"
+#include "fs/reservations.h"
 #include "fs/sourced_file.h"
 #include "fs/tree.h"
 #include "fs/tree_lock.h"
@@ -89,7 +90,7 @@ struct StatFs {
 };
 
 enum class RenameMode { kReplace, kNoReplace, kExchange };
-enum class XattrMode { kAny, kCreate, kReplace };
+enum class XattrMode { kAny, kCreate, kReplace, kBoth };  // the flags of setxattr(2); both never succeed
 // Whether a call that finds or makes an inode also pins it for the caller, before anyone can remove it.
 enum class Hold : bool { kNo, kPin };
 
@@ -236,6 +237,8 @@ class Filesystem {
                                   const Inode& target) const;
   Outcome<Attributes> commit_made(Call& call, Outcome<Attributes> made, Hold hold);
   void record_whole_file(Call& call, const Attributes& file, InodeId parent, std::string_view name);
+  Outcome<void> truncate(Call& call, const Attributes& file, uint64_t size);
+  uint64_t part_that_fits(InodeId inode, uint64_t offset, uint64_t length) const;
   Outcome<void> copy_recorded(Call& call, const CopyRange& range);
   // fs/filesystem_sourced.cc
   struct Fetched;
@@ -257,7 +260,13 @@ class Filesystem {
   uint64_t depth_of(InodeId directory) const;
   bool has_names_below(InodeId directory, uint64_t levels) const;
   uint64_t file_size_max() const;
+  // That are neither held nor reserved.
   uint64_t free_blocks() const;
+  // How many of the range the tree does not hold, nor are reserved.
+  uint64_t missing_blocks(const Found& file, BlockRange range) const;
+  void reserve(InodeId inode, BlockRange range);
+  // After a change: what the tree holds is not reserved any more.
+  void settle_reservations(InodeId inode, BlockRange range);
   void remove_or_keep(InodeId inode);
   void reap_unlinked();
 
@@ -277,6 +286,7 @@ class Filesystem {
   std::unordered_set<InodeId> linkable_;  // of make_unlinked and not linked yet
   std::array<PinShard, 64> pins_;
   Locks locks_;
+  Reservations reservations_;
 };
 
 }  // namespace reprise::fs

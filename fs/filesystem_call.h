@@ -27,9 +27,10 @@ class Filesystem::Call {
   Outcome<void> apply(const Operation& operation);
   // The same for an inode that had so many links before the call: changes to one without are not recorded.
   Outcome<void> apply_to(uint64_t links, const Operation& operation);
-  // The same for a change of a file's bytes that takes this many new blocks at the most: ENOSPC if the volume
-  // then held more than it may, and it is as if nothing had happened.
-  Outcome<void> apply_within_limits(uint64_t links, const Operation& operation, uint64_t blocks_at_most);
+  // The same for a change of a file's bytes that takes no new blocks but in the range: ENOSPC if the volume
+  // then held or promised more than it may, and it is as if nothing had happened.
+  Outcome<void> apply_within_limits(uint64_t links, const Operation& operation, InodeId inode,
+                                    BlockRange range);
   // For what has no operation of its own on the tree.
   void record(const Operation& operation);
   // A place where a batch may close, in a call that records more than one can hold.
@@ -45,6 +46,7 @@ class Filesystem::Call {
 
   Filesystem& filesystem_;
   const Caller& caller_;
+  LaterFrees later_frees_;  // goes after the lock
   std::unique_lock<TreeLock> lock_;
   OperationSink* sink_ = nullptr;
   Timestamp now_;

@@ -146,8 +146,13 @@ Outcome<void> check_allocate(const Attributes& file, const Allocate& range) {
   return errno_of(EINVAL);
 }
 
-uint64_t blocks_touched(uint64_t offset, uint64_t length) {
-  return (offset + length - 1) / kBlockSize - offset / kBlockSize + 1;
+BlockRange blocks_touched(uint64_t offset, uint64_t length) {
+  return {.first = offset / kBlockSize, .end = (offset + length - 1) / kBlockSize + 1};
+}
+// Those of which nothing is left outside.
+BlockRange blocks_within(uint64_t offset, uint64_t length) {
+  const uint64_t first = (offset + kBlockSize - 1) / kBlockSize;
+  return {.first = first, .end = std::max(first, (offset + length) / kBlockSize)};
 }
 
 bool overlap(uint64_t a, uint64_t b, uint64_t length) {
@@ -170,14 +175,33 @@ Outcome<Attributes> Filesystem::set_attributes(const Caller& caller, InodeId ino
   TRY(check_request(caller, before, request, file_size_max()));
   SetAttributes set = resolve(caller, before, request, call.now());
   if (request.size)  // to the size there is, too: as ext4, though not all others
-    TRY(call.apply_to(before.nlink, Truncate{.inode = inode, .size = *request.size, .time = call.now()}));
+    TRY(truncate(call, before, *request.size));
   if (set.mask != 0) TRY(call.apply_to(before.nlink, set));
   auto after = head_.stat(inode);
   TRY(call.commit());
   return after;
 }
 
+Outcome<void> Filesystem::truncate(Call& call, const Attributes& file, uint64_t size) {
+  TRY(call.apply_to(file.nlink, Truncate{.inode = file.inode, .size = size, .time = call.now()}));
+  if (reservations_.empty()) return {};
+  reservations_.remove(file.inode, {.first = (size + kBlockSize - 1) / kBlockSize, .end = kFileBlocksMax});
+  settle_reservations(file.inode,
+                      {.first = 0, .end = 1});  // what was within one node may have become a block
+  return {};
+}
+
 // --- bytes
+
+// How much of a change of `length` bytes to make at once: all of it if that surely fits; where the volume is
+// nearly full, what does, or else as little as can be told apart. Parts end where blocks do.
+uint64_t Filesystem::part_that_fits(InodeId inode, uint64_t offset, uint64_t length) const {
+  const BlockRange blocks = blocks_touched(offset, length);
+  const uint64_t free = free_blocks();
+  if (free >= blocks.end - blocks.first) return length;
+  const uint64_t some = reservations_.count(inode, blocks) > 0 ? 1 : std::max<uint64_t>(free, 1);
+  return std::min(length, some * kBlockSize - offset % kBlockSize);
+}
 
 Outcome<uint64_t> Filesystem::write(const Caller& caller, InodeId inode, uint64_t offset, ByteView data,
                                     bool append, uint64_t* began) {
@@ -212,13 +236,10 @@ Outcome<uint64_t> Filesystem::write_once(const Caller& caller, InodeId inode, ui
     }
   }
   while (!data.empty()) {
-    // Where the volume is nearly full, what surely fits, or else as little as can be told apart. Parts end
-    // where blocks do.
-    const uint64_t within = offset % kBlockSize;
-    uint64_t fits = std::max<uint64_t>(free_blocks(), 1) * kBlockSize - within;
-    ByteView part = data.first(std::min<uint64_t>({data.size(), kRecordedWriteMax - within, fits}));
+    ByteView part = data.first(std::min<uint64_t>(data.size(), kRecordedWriteMax - offset % kBlockSize));
+    part = part.first(part_that_fits(inode, offset, part.size()));
     auto written = call.apply_within_limits(
-        links, Write{.inode = inode, .offset = offset, .data = part, .time = call.now()},
+        links, Write{.inode = inode, .offset = offset, .data = part, .time = call.now()}, inode,
         blocks_touched(offset, part.size()));
     if (!written && offset <= first) return std::unexpected(written.error());
     if (!written) break;
@@ -232,6 +253,9 @@ Outcome<uint64_t> Filesystem::write_once(const Caller& caller, InodeId inode, ui
 
 Outcome<void> Filesystem::allocate(const Caller& caller, InodeId inode, RangeChange change, bool keep_size,
                                    uint64_t offset, uint64_t length) {
+  // There is nothing past the largest size, however much of it is to be cleared.
+  if (change == RangeChange::kPunch && offset < kFileSizeMax)
+    length = std::min(length, kFileSizeMax - offset);
   TRY(check_range(offset, length));
   const Allocate wanted{.inode = inode,
                         .change = change,
@@ -253,12 +277,20 @@ Outcome<void> Filesystem::allocate_once(const Caller& caller, const Allocate& wa
   bool grows = change == RangeChange::kInsert || (!keep_size && change != RangeChange::kCollapse);
   uint64_t end = change == RangeChange::kInsert ? file.size + length : offset + length;
   if (grows && end > std::max(file_size_max(), file.size)) return errno_of(EFBIG);
-  const Inode& found = *head_.find(inode);
-  if (is_sourced(found.content)) {
-    TRY(allocate_sourced(call, found, range, fetched));
+  const Found found = TRY(find_handle(inode));
+  const bool promises =
+      head_.limits().bytes != 0 && (change == RangeChange::kReserve || change == RangeChange::kZero);
+  if (promises && missing_blocks(found, blocks_touched(offset, length)) > free_blocks())
+    return errno_of(ENOSPC);
+  if (is_sourced(found->content)) {
+    TRY(allocate_sourced(call, *found, range, fetched));
   } else {
-    TRY(call.apply_within_limits(file.nlink, range, 1));  // what was within one node may take a block
+    TRY(call.apply_within_limits(file.nlink, range, inode, {.first = 0, .end = 1}));
   }
+  if (promises) reserve(inode, blocks_touched(offset, length));
+  if (change == RangeChange::kPunch) reservations_.remove(inode, blocks_within(offset, length));
+  if (change == RangeChange::kCollapse || change == RangeChange::kInsert)
+    reservations_.remove(inode, {.first = offset / kBlockSize, .end = kFileBlocksMax});
   if (auto revoked = revoke(caller, inode, file, call.now())) TRY(call.apply_to(file.nlink, *revoked));
   return call.commit();
 }
@@ -278,9 +310,8 @@ Outcome<uint64_t> Filesystem::copy_range(const Caller& caller, InodeId from, uin
   if (to_offset >= size_max) return errno_of(EFBIG);
   length = std::min(length, size_max - to_offset);
   if (from == to && overlap(from_offset, to_offset, length)) return errno_of(EINVAL);
-  // Where the volume is nearly full, what surely fits, or else as little as can be told apart.
-  length = std::min(length, std::max<uint64_t>(free_blocks(), 1) * kBlockSize - to_offset % kBlockSize);
-  const uint64_t blocks = blocks_touched(to_offset, length);
+  length = part_that_fits(to, to_offset, length);
+  const BlockRange blocks = blocks_touched(to_offset, length);
   if (is_sourced(head_.find(from)->content) || is_sourced(head_.find(to)->content)) {
     call.abandon();
     return copy_by_bytes(caller, {.from = from,
@@ -291,17 +322,19 @@ Outcome<uint64_t> Filesystem::copy_range(const Caller& caller, InodeId from, uin
                                   .time = {}});
   }
   const bool by_writes = source.nlink == 0 && target.nlink > 0;
-  if (by_writes && free_blocks() < blocks) return errno_of(ENOSPC);
+  if (by_writes && free_blocks() < missing_blocks({to, head_.find(to)}, blocks)) return errno_of(ENOSPC);
   CopyRange range{.from = from,
                   .from_offset = from_offset,
                   .to = to,
                   .to_offset = to_offset,
                   .length = length,
                   .time = call.now()};
-  if (by_writes)
+  if (by_writes) {
     TRY(copy_recorded(call, range));
-  else
-    TRY(call.apply_within_limits(target.nlink, range, blocks));
+    settle_reservations(to, blocks);
+  } else {
+    TRY(call.apply_within_limits(target.nlink, range, to, blocks));
+  }
   if (auto revoked = revoke(caller, to, target, call.now())) TRY(call.apply_to(target.nlink, *revoked));
   TRY(call.commit());
   return length;

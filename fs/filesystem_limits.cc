@@ -3,21 +3,16 @@
 #include <vector>
 
 #include "base/check.h"
+#include "fs/file_content.h"
 #include "fs/filesystem.h"
 #include "fs/filesystem_call.h"
 
 namespace reprise::fs {
-namespace {
-
-constexpr uint64_t kBlocksMax = kFileSizeMax / kBlockSize;  // of a volume without a limit
-
-}  // namespace
-
 // --- bytes
 
 uint64_t Filesystem::free_blocks() const {
-  const uint64_t limit = head_.limits().bytes == 0 ? kBlocksMax : head_.limits().bytes / kBlockSize;
-  const uint64_t used = head_.usage().blocks;
+  const uint64_t limit = head_.limits().bytes == 0 ? kFileBlocksMax : head_.limits().bytes / kBlockSize;
+  const uint64_t used = head_.usage().blocks + reservations_.total();
   return used < limit ? limit - used : 0;
 }
 
@@ -28,20 +23,63 @@ uint64_t Filesystem::file_size_max() const {
 
 // How many blocks a change takes depends on which are there. Near the limit it is done and looked at, and
 // undone if it was too much: exact by construction, and the price of a view is paid only there.
-Outcome<void> Filesystem::Call::apply_within_limits(uint64_t links, const Operation& operation,
-                                                    uint64_t blocks_at_most) {
-  if (filesystem_.free_blocks() >= blocks_at_most) return apply_to(links, operation);
-  Head& head = filesystem_.head_;
-  View before = head.view();
-  const uint64_t had = head.usage().blocks, had_free = filesystem_.free_blocks();
-  TRY(head.apply(operation));
-  if (head.usage().blocks > had + had_free) {
-    head = Head(before);  // nothing has lost a name in this call
-    return errno_of(ENOSPC);
+Outcome<void> Filesystem::Call::apply_within_limits(uint64_t links, const Operation& operation, InodeId inode,
+                                                    BlockRange range) {
+  const uint64_t available = filesystem_.free_blocks() + filesystem_.reservations_.count(inode, range);
+  if (available >= range.end - range.first) {
+    TRY(apply_to(links, operation));
+  } else {
+    Head& head = filesystem_.head_;
+    View before = head.view();
+    const uint64_t had = head.usage().blocks;
+    TRY(head.apply(operation));
+    if (head.usage().blocks > had + available) {
+      head = Head(before);  // nothing has lost a name in this call
+      return errno_of(ENOSPC);
+    }
+    changed_ = true;
+    if (links > 0) record(operation);
   }
-  changed_ = true;
-  if (links > 0) record(operation);
+  filesystem_.settle_reservations(inode, range);
   return {};
+}
+
+namespace {
+
+// The parts of the range whose blocks the file has; those that a source has too.
+void for_each_held(const Inode& file, BlockRange range, const std::function<void(BlockRange)>& visit) {
+  const Node* content = file.content;
+  if (content == nullptr) return;
+  if (content->kind == NodeKind::kSmallFile) {  // counts as the first block, wherever the file ends
+    if (range.first == 0) visit({.first = 0, .end = 1});
+    return;
+  }
+  const uint64_t end = std::min(range.end, (file.size + kBlockSize - 1) / kBlockSize);
+  for (uint64_t at = range.first; at < end;) {
+    const uint64_t found = file_content::next_data(file, at * kBlockSize), data = found / kBlockSize;
+    if (found >= file.size || data >= end) break;
+    const uint64_t hole = file_content::next_hole(file, data * kBlockSize);
+    at = std::min(end, (hole + kBlockSize - 1) / kBlockSize);
+    visit({.first = data, .end = at});
+  }
+}
+
+}  // namespace
+
+uint64_t Filesystem::missing_blocks(const Found& file, BlockRange range) const {
+  uint64_t missing = range.end - range.first - reservations_.count(file.id, range);
+  for_each_held(*file, range, [&](BlockRange held) { missing -= held.end - held.first; });
+  return missing;
+}
+
+void Filesystem::reserve(InodeId inode, BlockRange range) {
+  reservations_.add(inode, range);
+  settle_reservations(inode, range);
+}
+
+void Filesystem::settle_reservations(InodeId inode, BlockRange range) {
+  if (reservations_.empty()) return;
+  for_each_held(*head_.find(inode), range, [&](BlockRange held) { reservations_.remove(inode, held); });
 }
 
 // --- inodes and names

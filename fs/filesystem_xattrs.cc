@@ -111,9 +111,11 @@ Outcome<void> Filesystem::set_xattr(const Caller& caller, InodeId inode, std::st
     else
       others += other.size() + bytes.size();
   }));
-  if (exists && mode == XattrMode::kCreate) return errno_of(EEXIST);
-  if (!exists && mode == XattrMode::kReplace) return errno_of(ENODATA);
-  if (others + name.size() + value.size() > kXattrValueMax) return errno_of(ENOSPC);
+  const bool must_be_new = mode == XattrMode::kCreate || mode == XattrMode::kBoth;
+  const bool must_exist = mode == XattrMode::kReplace || mode == XattrMode::kBoth;
+  if (exists && must_be_new) return errno_of(EEXIST);
+  if (!exists && must_exist) return errno_of(ENODATA);
+  if (others + name.size() + value.size() > kXattrsMax) return errno_of(ENOSPC);
   TRY(call.apply_to(attributes.nlink,
                     SetXattr{.inode = inode, .name = name, .value = value, .time = call.now()}));
   return call.commit();

@@ -419,7 +419,7 @@ Outcome<void> Mutation::operator()(const SetXattr& op) {
   if (op.value.size() > kXattrValueMax) return errno_of(E2BIG);
   auto old = xattrs::find(found->xattrs, op.name);
   size_t others = xattrs::total_bytes(found->xattrs) - (old ? op.name.size() + old->size() : 0);
-  if (others + op.name.size() + op.value.size() > kXattrValueMax) return errno_of(ENOSPC);
+  if (others + op.name.size() + op.value.size() > kXattrsMax) return errno_of(ENOSPC);
 
   Inode& inode = own(op.inode);
   Xattrs* changed = xattrs::with(inode.xattrs, op.name, op.value);

@@ -2,7 +2,7 @@
 
 #include <cstdlib>
 #include <new>
-#include <vector>
+#include <utility>
 
 #include "fs/node_pool.h"
 #include "fs/sourced_file.h"
@@ -73,6 +73,22 @@ void destroy(Node* node, std::vector<Node*>& dead) {
   }
 }
 
+void destroy_all(std::vector<Node*>& dead) {
+  while (!dead.empty()) {
+    Node* next = dead.back();
+    dead.pop_back();
+    destroy(next, dead);
+  }
+}
+
+// What is below a node of another kind is soon freed.
+bool has_children(const Node& node) {
+  return node.kind == NodeKind::kTableInner || node.kind == NodeKind::kDirInner ||
+         node.kind == NodeKind::kFileInner || node.kind == NodeKind::kSourced;
+}
+
+thread_local LaterFrees* later_frees = nullptr;
+
 }  // namespace
 
 // The address sanitizer is to see each node by itself.
@@ -94,12 +110,19 @@ void free_node(void* node, size_t bytes) {
 
 void release(Node* node) {
   if (node == nullptr || node->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  std::vector<Node*> dead{node};
-  while (!dead.empty()) {
-    Node* next = dead.back();
-    dead.pop_back();
-    destroy(next, dead);
+  if (later_frees != nullptr && has_children(*node)) {
+    later_frees->nodes_.push_back(node);
+    return;
   }
+  std::vector<Node*> dead{node};
+  destroy_all(dead);
+}
+
+LaterFrees::LaterFrees() : outer_(std::exchange(later_frees, this)) {}
+
+LaterFrees::~LaterFrees() {
+  later_frees = outer_;
+  destroy_all(nodes_);
 }
 
 DirLeaf* DirLeaf::create(uint16_t capacity) {

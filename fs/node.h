@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -87,6 +88,23 @@ inline T* retain(T* node) {
 }
 // One owner less. Frees what nobody owns any more, iteratively: no recursion as deep as the data.
 void release(Node* node);
+
+// While there is one, what its thread's release() finds to be nobody's and may be large is not freed, but is
+// when this goes. For whoever holds a lock: make it before the lock is taken, so that nobody waits for memory
+// to be given back. Of several the innermost counts.
+class LaterFrees {
+ public:
+  LaterFrees();
+  ~LaterFrees();
+  LaterFrees(const LaterFrees&) = delete;
+  LaterFrees& operator=(const LaterFrees&) = delete;
+
+ private:
+  friend void release(Node* node);
+
+  std::vector<Node*> nodes_;
+  LaterFrees* outer_;
+};
 
 struct Inode {
   uint32_t mode = 0;  // 0: this slot of the page is free

@@ -18,8 +18,10 @@ inline constexpr uint32_t kLinkMax =
     65000;  // names of one file; subdirectories of a directory are not counted
 inline constexpr uint64_t kFileSizeMax =
     uint64_t{1} << 44;  // bytes in one file: 16 TiB, also what a volume's limit may be
+inline constexpr uint64_t kFileBlocksMax = kFileSizeMax / kBlockSize;
 inline constexpr size_t kXattrNameMax = 255;
-inline constexpr size_t kXattrValueMax = 65536;  // bytes, all values of one inode together as well
+inline constexpr size_t kXattrValueMax = 65536;  // bytes
+inline constexpr size_t kXattrsMax = 131072;     // bytes: names and values of one inode together
 inline constexpr int kSymlinksMax = 40;          // followed in one path
 
 // Attributes of one inode at one moment. mode carries the file type (S_IFMT) and the permission bits.

@@ -97,7 +97,7 @@ bool valid(const Xattrs& all) {
     previous = entry.name;
     count++;
   }
-  return reader.at_end() && count == all.count && count > 0 && total_bytes(&all) <= kXattrValueMax;
+  return reader.at_end() && count == all.count && count > 0 && total_bytes(&all) <= kXattrsMax;
 }
 
 }  // namespace reprise::fs::xattrs

@@ -55,6 +55,9 @@ void on_setxattr(fuse_req_t request, fuse_ino_t inode, const char* name, const c
     case XATTR_REPLACE:
       mode = fs::XattrMode::kReplace;
       break;
+    case XATTR_CREATE | XATTR_REPLACE:
+      mode = fs::XattrMode::kBoth;
+      break;
     default:
       return reply_error(request, fs::Errno{EINVAL});
   }

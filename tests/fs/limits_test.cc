@@ -2,6 +2,11 @@
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
 #include <stdio.h>
+#include <unistd.h>
+
+#include <array>
+#include <random>
+#include <set>
 
 #include "fs/guest.h"
 #include "tests/fs/recording.h"
@@ -240,6 +245,142 @@ TEST_F(Limits, AreNeverExceededWhateverIsDone) {
     ASSERT_EQ(world.broken_law(), "");
   }
   EXPECT_GT(refused, 100);
+}
+
+// --- what fallocate promises
+
+TEST_F(Limits, WhatIsAllocatedCanBeWrittenWhenNothingElseCan) {
+  limit({.bytes = 10 * kBlockSize});
+  int fd = open("/f");
+  EXPECT_TRUE(guest.fallocate(fd, 0, 0, 6 * kBlockSize));
+  EXPECT_EQ(free_blocks(), 4u);
+  EXPECT_EQ(world.filesystem.usage().blocks, 0u);
+  int other = open("/g");
+  EXPECT_EQ(put(other, 0, 10 * kBlockSize), 4 * kBlockSize);
+  EXPECT_EQ(error_of_put(other, 4 * kBlockSize, 1), ENOSPC);
+  EXPECT_EQ(put(fd, 2 * kBlockSize + 100, 2 * kBlockSize), 2 * kBlockSize);
+  EXPECT_EQ(error_of_put(fd, 6 * kBlockSize, 1), ENOSPC);  // behind it
+  EXPECT_EQ(put(fd, 4 * kBlockSize, 4 * kBlockSize), 2 * kBlockSize);
+  EXPECT_EQ(put(fd, 0, kBlockSize), kBlockSize);
+  EXPECT_EQ(free_blocks(), 0u);
+  EXPECT_EQ(put(fd, kBlockSize, kBlockSize), kBlockSize);
+  EXPECT_EQ(world.filesystem.usage().blocks, 10u);
+}
+
+TEST_F(Limits, MoreThanThereIsCannotBeAllocated) {
+  limit({.bytes = 10 * kBlockSize});
+  int fd = open("/f");
+  EXPECT_EQ(error_of(guest.fallocate(fd, 0, 0, 10 * kBlockSize + 1)), ENOSPC);
+  EXPECT_EQ(guest.fstat(fd)->size, 0u);
+  EXPECT_EQ(put(fd, 0, 3 * kBlockSize), 3 * kBlockSize);
+  EXPECT_TRUE(guest.fallocate(fd, 0, 0, 10 * kBlockSize));  // what is there counts
+  EXPECT_TRUE(guest.fallocate(fd, 0, 0, 10 * kBlockSize));  // and what has been promised
+  EXPECT_EQ(free_blocks(), 0u);
+  EXPECT_EQ(error_of(guest.fallocate(fd, FALLOC_FL_KEEP_SIZE, 10 * kBlockSize, 1)), ENOSPC);
+  EXPECT_EQ(error_of(guest.fallocate(open("/g"), 0, 0, 1)), ENOSPC);
+}
+
+TEST_F(Limits, APromiseEndsWithTheRangeAndWithTheFile) {
+  limit({.bytes = 10 * kBlockSize});
+  int fd = open("/f");
+  auto allocate = [&] { return guest.fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 8 * kBlockSize); };
+  EXPECT_TRUE(allocate());
+  EXPECT_EQ(free_blocks(), 2u);
+  const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  EXPECT_TRUE(guest.fallocate(fd, punch, 100, 2 * kBlockSize));  // one of them whole
+  EXPECT_EQ(free_blocks(), 3u);
+  EXPECT_TRUE(guest.fallocate(fd, punch, 100, INT64_MAX - 100));
+  EXPECT_EQ(free_blocks(), 9u);
+  EXPECT_TRUE(allocate());
+  EXPECT_TRUE(guest.ftruncate(fd, 3 * kBlockSize - 1));
+  EXPECT_EQ(free_blocks(), 7u);
+  EXPECT_TRUE(guest.unlink("/f"));
+  EXPECT_EQ(free_blocks(), 7u);  // it is open
+  EXPECT_TRUE(guest.close(fd));
+  EXPECT_EQ(free_blocks(), 10u);
+}
+
+TEST_F(Limits, ZeroedRangesArePromised) {
+  limit({.bytes = 10 * kBlockSize});
+  int fd = open("/f");
+  EXPECT_EQ(put(fd, 0, 4 * kBlockSize), 4 * kBlockSize);
+  EXPECT_TRUE(guest.fallocate(fd, FALLOC_FL_ZERO_RANGE, kBlockSize, 5 * kBlockSize));
+  EXPECT_EQ(free_blocks(), 4u);
+  EXPECT_EQ(error_of(guest.fallocate(fd, FALLOC_FL_ZERO_RANGE, kBlockSize, 10 * kBlockSize)), ENOSPC);
+}
+
+TEST_F(Limits, AVolumeWithoutALimitHasNothingToPromise) {
+  int fd = open("/f");
+  const uint64_t free = free_blocks();
+  EXPECT_TRUE(guest.fallocate(fd, 0, 0, 1 << 30));
+  EXPECT_EQ(free_blocks(), free);
+}
+
+// Against a model that knows each block that was promised and has not been written.
+TEST_F(Limits, PromisesAreKeptWhateverIsDone) {
+  constexpr uint64_t kBlocks = 24, kFileBlocks = 16;
+  limit({.bytes = kBlocks * kBlockSize});
+  std::mt19937_64 random(11);
+  auto below = [&](uint64_t n) { return random() % n; };
+  const std::array<int, 3> files = {open("/a"), open("/b"), open("/c")};
+  std::array<std::set<uint64_t>, 3> promised;
+  auto is_held = [&](int fd, uint64_t block) {
+    auto at = static_cast<int64_t>(block * kBlockSize);
+    auto data = guest.seek(fd, at, SEEK_DATA);
+    return data && *data == at;
+  };
+  size_t kept = 0, refused = 0;
+  for (int i = 0; i < 5000; ++i) {
+    const size_t which = below(3);
+    const int fd = files[which];
+    std::set<uint64_t>& mine = promised[which];
+    const uint64_t first = below(kFileBlocks), blocks = 1 + below(4);
+    const auto offset = static_cast<int64_t>(first * kBlockSize),
+               length = static_cast<int64_t>(blocks * kBlockSize);
+    switch (below(6)) {
+      case 0:
+      case 1: {
+        auto done = guest.fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, length);
+        EXPECT_TRUE(done || done.error() == Errno{ENOSPC});
+        refused += !done;
+        for (uint64_t block = first; done && block < first + blocks; block++) mine.insert(block);
+        break;
+      }
+      case 2: {
+        size_t leading = 0;
+        while (leading < blocks && (mine.contains(first + leading) || is_held(fd, first + leading)))
+          leading++;
+        const size_t went = put(fd, offset, static_cast<size_t>(length));
+        EXPECT_GE(went, leading * kBlockSize);
+        kept += leading;
+        break;
+      }
+      case 3: {
+        EXPECT_TRUE(guest.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
+        for (uint64_t block = first; block < first + blocks; block++) mine.erase(block);
+        break;
+      }
+      case 4: {
+        EXPECT_TRUE(guest.ftruncate(fd, offset + 1));
+        mine.erase(mine.upper_bound(first), mine.end());
+        break;
+      }
+      default: {
+        int64_t from = static_cast<int64_t>(below(kFileBlocks) * kBlockSize), to = offset;
+        (void)guest.copy_file_range(files[below(3)], &from, fd, &to, static_cast<size_t>(length));
+      }
+    }
+    uint64_t reserved = 0;
+    for (size_t file = 0; file < 3; file++) {
+      std::erase_if(promised[file], [&](uint64_t block) { return is_held(files[file], block); });
+      reserved += promised[file].size();
+    }
+    const uint64_t used = world.filesystem.usage().blocks;
+    ASSERT_LE(used + reserved, kBlocks) << i;
+    ASSERT_EQ(free_blocks(), kBlocks - used - reserved) << i;
+  }
+  EXPECT_GT(kept, 500u);
+  EXPECT_GT(refused, 100u);
 }
 
 }  // namespace

@@ -253,16 +253,21 @@ TEST_F(Permission, XattrsHaveConditionsAndLimits) {
   EXPECT_EQ(set("user.a", 1, XattrMode::kReplace), ENODATA);
   EXPECT_EQ(set("user.a", 1, XattrMode::kCreate), 0);
   EXPECT_EQ(set("user.a", 1, XattrMode::kCreate), EEXIST);
+  EXPECT_EQ(set("user.a", 1, XattrMode::kBoth), EEXIST);
+  EXPECT_EQ(set("user.b", 1, XattrMode::kBoth), ENODATA);
   EXPECT_EQ(set("user.a", 0, XattrMode::kReplace), 0);
   EXPECT_EQ(set("user." + std::string(251, 'n'), 1, XattrMode::kAny), ERANGE);
   EXPECT_EQ(set("user.big", kXattrValueMax + 1, XattrMode::kAny), E2BIG);
-  EXPECT_EQ(set("user.half", kXattrValueMax / 2, XattrMode::kAny), 0);
-  EXPECT_EQ(set("user.more", kXattrValueMax / 2, XattrMode::kAny), ENOSPC);
-  EXPECT_EQ(set("user.half", kXattrValueMax / 2 + 100, XattrMode::kAny), 0);
+  EXPECT_EQ(set("user.one", kXattrValueMax, XattrMode::kAny), 0);
+  constexpr size_t kLeft = kXattrsMax - kXattrValueMax - 8 - 6 - 9;  // the names are not free
+  EXPECT_EQ(set("user.more", kLeft + 1, XattrMode::kAny), ENOSPC);
+  EXPECT_EQ(set("user.more", kLeft, XattrMode::kAny), 0);
+  EXPECT_EQ(set("user.more", kLeft + 1, XattrMode::kAny), ENOSPC);
+  EXPECT_EQ(error_of(fs.remove_xattr(kOwner, f, "user.more")), 0);
   EXPECT_EQ(fs.get_xattr(kOwner, f, "user.a")->size(), 0u);
   EXPECT_EQ(error_of(fs.remove_xattr(kOwner, f, "user.none")), ENODATA);
   EXPECT_EQ(error_of(fs.remove_xattr(kOwner, f, "user.a")), 0);
-  EXPECT_EQ(*fs.list_xattrs(kOwner, f), std::string("user.half\0", 10));
+  EXPECT_EQ(*fs.list_xattrs(kOwner, f), std::string("user.one\0", 9));
   expect_laws();
 }
 

@@ -10,6 +10,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 
 #include "base/check.h"
@@ -325,7 +326,8 @@ class KernelCalls final : public Calls {
                           XattrMode mode) override {
     enter();
     std::string key(name);
-    int flags = mode == XattrMode::kCreate ? XATTR_CREATE : mode == XattrMode::kReplace ? XATTR_REPLACE : 0;
+    constexpr std::array<int, 4> kFlags = {0, XATTR_CREATE, XATTR_REPLACE, XATTR_CREATE | XATTR_REPLACE};
+    const int flags = kFlags.at(static_cast<size_t>(mode));
     bool by_fd = path.directory != AT_FDCWD;
     return done(by_fd ? ::fsetxattr(path.directory, key.c_str(), value.data(), value.size(), flags)
                       : ::lsetxattr(text(path), key.c_str(), value.data(), value.size(), flags));
