@@ -77,6 +77,7 @@ const fs::Caller kCaller;
 
 std::vector<std::string> names() {
   std::vector<std::string> names;
+  names.reserve(kFiles);
   for (int i = 0; i < kFiles; ++i) names.push_back(fmt::format("some-file-{:05}", i));
   return names;
 }

@@ -143,7 +143,7 @@ Result<std::string> ChangesToApply::difference_from_base(const Place& place, con
 // A directory that goes has nothing in it but what goes, too.
 Result<std::string> ChangesToApply::strangers_in(const std::string& directory) {
   for (const std::string& name : TRY(host_.list(directory))) {
-    auto known = places_.find(directory + "/" + name);
+    auto known = places_.find(fmt::format("{}/{}", directory, name));
     if (known == places_.end() || known->second.changed.after)
       return fmt::format("deleted in the overlay, has {} in the directory", printable(name));
   }

@@ -23,7 +23,7 @@ class DirectoryReader {
     for (size_t i = 0; i < directories.size(); i++) {
       const std::string directory = directories[i];  // which may move as others are appended
       for (const std::string& name : TRY(host_.list(directory))) {
-        std::string path = directory.empty() ? name : directory + "/" + name;
+        std::string path = directory.empty() ? name : fmt::format("{}/{}", directory, name);
         HostEntry entry = TRY(host_.stat(path));
         TRY(bring(path, entry));
         if (S_ISDIR(entry.mode)) directories.push_back(std::move(path));

@@ -105,6 +105,7 @@ void HostSource::forget(std::string_view key) {
 std::vector<HostSource::Failure> HostSource::failures() const {
   std::lock_guard lock(mutex_);
   std::vector<Failure> all;
+  all.reserve(failures_.size());
   for (const auto& [path, why] : failures_) all.push_back({path, why});
   return all;
 }

@@ -109,7 +109,7 @@ struct Performances {
   std::string symlink() const { return shown(who.symlink(s.to, path)); }
   std::string readlink() const { return shown(who.readlink(path)); }
   std::string truncate() const {
-    auto there = who.stat(path);
+    auto there = who.stat(s.path);
     if (there && there->is_regular() && s.offset >= 0 && there->size == static_cast<uint64_t>(s.offset))
       return not_compared(NotCompared::kSameSize);
     return shown(who.truncate(s.path, s.offset));

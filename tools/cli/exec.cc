@@ -44,8 +44,8 @@ Status enter(const Options& options) {
   Mount mount = TRY(find_mount(target));
   std::error_code ignored;
   std::string store = std::filesystem::absolute(target.store, ignored).string();
-  ::setenv("REPRISE_STORE", target.branch == "main" ? store.c_str() : (store + ":" + target.branch).c_str(),
-           1);
+  if (target.branch != "main") store += ":" + target.branch;
+  ::setenv("REPRISE_STORE", store.c_str(), 1);  // NOLINT(concurrency-mt-unsafe): there is one thread
   return fuse::enter(mount.pid, mount.path);
 }
 
