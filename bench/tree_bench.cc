@@ -1,9 +1,11 @@
 // Trees of many files: what a file takes, what views, forks, differences and digests cost as trees grow.
 #include <fmt/format.h>
 #include <malloc.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <random>
 
@@ -61,15 +63,17 @@ uint64_t resident_bytes() {
   return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
+constexpr std::array<size_t, 4> kTreeSizes = {1000, 10'000, 100'000, 1'000'000};
+
 void register_growth() {
   std::vector<std::string> rows;
-  for (size_t files : {10'000, 100'000, 1'000'000}) {
+  for (size_t files : kTreeSizes) {
     for (const char* row : {"create", "view", "fork", "first_1000_writes", "next_1000_writes",
                             "diff_100_chmod", "diff_100_rename", "digest_after_1", "digest_after_1000"})
       rows.push_back(fmt::format("{}/{}", row, files));
   }
   register_rows("tree", rows, 3, [](Rows& found) {
-    for (size_t files : {10'000, 100'000, 1'000'000}) {
+    for (size_t files : kTreeSizes) {
       auto row = [&](const char* name) -> Row& { return found[fmt::format("{}/{}", name, files)]; };
       ::malloc_trim(0);
       uint64_t before = resident_bytes();
@@ -79,6 +83,11 @@ void register_growth() {
       double& per_file = row("create").counters["bytes_per_file"];
       per_file =
           std::max(per_file, static_cast<double>(resident_bytes() - before) / static_cast<double>(files));
+
+      struct rusage usage;
+      CHECK(::getrusage(RUSAGE_SELF, &usage) == 0);
+      row("create").counters["peak_MB"] =
+          static_cast<double>(usage.ru_maxrss) / 1024;  // of the process so far
 
       constexpr size_t kViews = 100'000;
       row("view").ns.push_back(timed(kViews, [&] {
