@@ -99,7 +99,7 @@ class Serve(EndToEnd):
         served = self.serve(self.a, listen=False)
         self.assertIn("live", self.refused("serve", self.a, status=3))
         self.end(served)
-        self.refused("serve", self.a, "--listen", "nowhere", status=3)
+        self.refused("serve", self.a, "--listen", "nowhere", status=2)
         self.refused("serve", self.a, "--listen", "tcp:0.0.0.0:9", status=2)
         self.refused("serve", f"{self.a}@1", status=2)
         # A signal while it waits for a first contact.
