@@ -70,7 +70,8 @@ class Launch {
   int wait();
   // Once a command that was started has ended, while the mount is still served: writes what is in the
   // kernel's caches only, which is what mappings have changed that are still in use. An error is what writing
-  // it came to. Does nothing where the caller may not read the root.
+  // it came to. Then the server has to be drained (Server::drain). Does nothing where the caller
+  // may not read the root.
   Status sync();
 
  private:
@@ -79,7 +80,7 @@ class Launch {
   pid_t pid_ = -1;    // of the command; -1 once it has ended
   int channel_ = -1;  // to the child, until it is the command
   int fuse_fd_ = -1;
-  int root_fd_ = -1;  // of the mount, for sync(): no path leads there once the command has ended
+  int root_fd_ = -1;               // of the mount, for sync(): no path leads there once the command has ended
   int exit_status_ = kOwnFailure;  // once it has ended
   std::optional<Owner> owner_;
   std::string command_, mountpoint_;

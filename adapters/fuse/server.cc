@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <linux/fuse.h>
+#include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -87,7 +88,8 @@ Server::Session::Session(fs::Filesystem& filesystem, Clock& clock, ServerOptions
       lookups_(filesystem),
       in_flight_(options_.workers, clock),
       cache_(filesystem, lookups_, marks_, in_flight_, clock),
-      holes_(filesystem, cache_) {}
+      holes_(filesystem, cache_),
+      seen_rounds_(options_.workers) {}
 
 Server::Session::~Session() {
   stop();
@@ -130,6 +132,32 @@ void Server::Session::stop() {
   session_ = nullptr;
 }
 
+// Requests are waiting to be read, or are with a worker. A worker that has looked at round_ since it was
+// raised has answered what it had read before; what is answered may let the kernel hand over more, and what
+// has just been read is not counted yet. So it takes two rounds in which nothing came.
+bool Server::Session::drain(uint64_t timeout_ms) {
+  constexpr uint64_t kPause_ns = 200'000;
+  const uint64_t end = clock_.monotonic_ns() + timeout_ms * 1'000'000;
+  uint64_t counted = counts_.total();
+  for (int quiet = 0; quiet < 2;) {
+    const uint64_t round = ++round_;
+    auto has_answered = [&](const std::atomic<uint64_t>& seen) { return seen.load() >= round; };
+    while (running_.load() == workers_.size() && !std::ranges::all_of(seen_rounds_, has_answered)) {
+      if (clock_.monotonic_ns() > end) return false;
+      for (std::thread& worker : workers_) pthread_kill(worker.native_handle(), wake_signal());
+      clock_.sleep_ns(kPause_ns);
+    }
+    if (running_.load() != workers_.size()) return true;  // the mount is gone
+    pollfd device = {.fd = fuse_session_fd(session_), .events = POLLIN, .revents = 0};
+    const bool waiting = ::poll(&device, 1, 0) > 0;
+    const uint64_t now = counts_.total();
+    quiet = waiting || now != counted ? 0 : quiet + 1;
+    counted = now;
+    if (quiet == 0 && clock_.monotonic_ns() > end) return false;
+  }
+  return true;
+}
+
 // A signal that arrives between a worker's look at the exit flag and its read is lost, so it is sent until
 // all have seen the flag.
 void Server::Session::wake_and_join() {
@@ -147,6 +175,7 @@ void Server::Session::serve(size_t worker) {
   current_slot = &slot;
   fuse_buf buffer = {};
   while (!fuse_session_exited(session_)) {
+    seen_rounds_[worker].store(round_.load());
     int received = fuse_session_receive_buf(session_, &buffer);
     if (received == -EINTR || received == -EAGAIN) continue;
     if (received <= 0) {
@@ -285,6 +314,9 @@ Result<std::unique_ptr<Server>> Server::start(fs::Filesystem& filesystem, Clock&
   return std::unique_ptr<Server>(new Server(std::move(session)));
 }
 
+bool Server::drain(uint64_t timeout_ms) {
+  return session_->drain(timeout_ms);
+}
 void Server::stop() {
   session_->stop();
 }

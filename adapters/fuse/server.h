@@ -50,6 +50,10 @@ class Server {
   // Ends all workers and closes the descriptor. Whoever still uses the mount gets ENOTCONN. Safe to call
   // again.
   void stop();
+  // Returns when all is answered that the kernel had asked when it was called, what it writes back in the
+  // background included: syncfs(2) does not wait for that everywhere. False if there was more and more for
+  // `timeout_ms`. From any thread but a worker; until stop().
+  bool drain(uint64_t timeout_ms);
   // The kernel has ended the connection: no mount is left.
   bool unmounted() const;
 

@@ -84,11 +84,15 @@ class Server::Session {
   bool add_to_lookups(const fs::Attributes& attributes);
   void serve(size_t worker);
   void wake_and_join();
+  bool drain(uint64_t timeout_ms);
 
   fuse_session* session_ = nullptr;
   std::atomic<bool> unmounted_{false};
   std::atomic<size_t> running_{0};
   std::vector<std::thread> workers_;
+  // For drain(): workers look at the one, and write into their own of the others, before each request.
+  std::atomic<uint64_t> round_{0};
+  std::vector<std::atomic<uint64_t>> seen_rounds_;
 };
 
 // Handlers by subject.

@@ -93,6 +93,7 @@ Ran Mounted::run_command(std::vector<std::string> command) {
   Status started = (*launch)->start();
   int status = (*launch)->wait();
   Status written = started ? (*launch)->sync() : Status{};
+  EXPECT_TRUE((*server)->drain(5000));
   (*server)->stop();
   for (const Status& done : {started, written}) {
     if (!done) return {status, done.error().message()};

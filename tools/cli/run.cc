@@ -99,7 +99,7 @@ Result<int> run_in_store(const Options& options, OverlayRun* overlay) {
                     .owner = launch->owner(),
                     .path = mount_path,
                     .seen_by = launch->pid()};
-  return serve_live(settings, std::move(mount), [&](fuse::Server&) {
+  return serve_live(settings, std::move(mount), [&](fuse::Server& server) {
     auto running = launch->start();
     int status = launch->wait();
     if (!running) {
@@ -108,6 +108,7 @@ Result<int> run_in_store(const Options& options, OverlayRun* overlay) {
     }
     auto written = launch->sync();
     if (!written) complain(written.error().message());
+    server.drain(kDrain_ms);
     return written || status != 0 ? status : fuse::Launch::kOwnFailure;
   });
 }

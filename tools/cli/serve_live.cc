@@ -143,7 +143,12 @@ Result<int> serve(instance::Host& host, const std::string& label, ServedMount& m
     json["fuse_requests"] = server->requests().total();
     json["mount"] = {{"path", mount.path}, {"pid", mount.seen_by}};
   });
-  host.set_flush([&] { return sync_mount(mount.seen_by, mount.path); });
+  constexpr uint64_t kDrainBusy_ms = 200;  // guests go on asking
+  host.set_flush([&]() -> Status {
+    TRY(sync_mount(mount.seen_by, mount.path));
+    server->drain(kDrainBusy_ms);
+    return {};
+  });
   auto connected = host.connect(kContact_ms, [] { return pending_signal().has_value(); });
   int status = 0;
   if (connected) {

@@ -60,6 +60,8 @@ Result<int> serve_alone(const instance::HostOptions& settings,
 // Has the kernel write back what is only in its caches (shared mappings). The mount is seen through the eyes
 // of a process that has it; if that is gone, nothing is done.
 Status sync_mount(pid_t seen_by, const std::string& path);
+// How long the requests may take that come of that (fuse::Server::drain), once nobody should ask for more.
+inline constexpr uint64_t kDrain_ms = 5000;
 
 // SIGINT, SIGTERM, SIGHUP and SIGQUIT.
 sigset_t signals_that_end();
