@@ -1,11 +1,16 @@
 """Commands that only ask: they write nothing, and work on a store that may not be written."""
 import os
 import pathlib
+import re
 import unittest
 
 from harness import EndToEnd, execute
 
 READERS = (["log"], ["digest"], ["ls"], ["stat"], ["verify"], ["snapshot", "list"])
+
+
+def without_ages(said):
+    return re.sub(r"\b\d+s\b", "some time", said)
 
 
 class Reading(EndToEnd):
@@ -51,7 +56,7 @@ class Reading(EndToEnd):
             for words, said in zip(READERS, expected):
                 with self.subTest(words=words, lock_table=lock_table):
                     done = self.ask(*words, self.store)
-                    self.assertEqual((done.status, done.out, done.err), (0, said, ""))
+                    self.assertEqual((done.status, without_ages(done.out), done.err), (0, without_ages(said), ""))
             done = self.ask("cat", f"{self.store}@here:/d/file")
             self.assertEqual((done.status, done.out), (0, "text\nmore\n"), done)
             self.assertNotEqual(self.ask("mark", self.store, "another").status, 0)
