@@ -69,8 +69,8 @@ class Host {
   void allow_promotion() { may_promote_ = true; }
   bool promotion_asked() const { return promoted_.load(); }
   Json statistics();
-  // What the control socket is asked, by who has this object; no watching (instance/watch.h). Waits as long as
-  // the question says, unless `stopping`. Any thread, after connect().
+  // What the control socket is asked, by who has this object; no watching (instance/watch.h). Waits as long
+  // as the question says, unless `stopping`. Any thread, after connect().
   Result<Json> ask(const Json& question, const std::atomic<bool>& stopping);
   // kDetached, with why, if it follows and has given up.
   Status check_not_detached() const;

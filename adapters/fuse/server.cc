@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <linux/fuse.h>
-#include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -148,8 +147,7 @@ bool Server::Session::drain(uint64_t timeout_ms) {
       clock_.sleep_ns(kPause_ns);
     }
     if (running_.load() != workers_.size()) return true;  // the mount is gone
-    pollfd device = {.fd = fuse_session_fd(session_), .events = POLLIN, .revents = 0};
-    const bool waiting = ::poll(&device, 1, 0) > 0;
+    const bool waiting = has_requests(fuse_session_fd(session_));
     const uint64_t now = counts_.total();
     quiet = waiting || now != counted ? 0 : quiet + 1;
     counted = now;

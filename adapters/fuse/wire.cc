@@ -1,6 +1,7 @@
 #include "adapters/fuse/wire.h"
 
 #include <linux/fuse.h>
+#include <poll.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -67,6 +68,11 @@ bool request_kills_privileges() {
 }
 bool request_is_for_unnamed() {
   return current.for_unnamed;
+}
+
+bool has_requests(int device) {
+  pollfd waiting = {.fd = device, .events = POLLIN, .revents = 0};
+  return ::poll(&waiting, 1, 0) > 0;
 }
 
 }  // namespace reprise::fuse

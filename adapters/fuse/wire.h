@@ -16,6 +16,8 @@ namespace reprise::fuse {
 
 // Reads and writes the device as libfuse would, and accepts the offer in the reply to INIT.
 const fuse_custom_io& wire_io();
+// Whether requests wait to be read from the device.
+bool has_requests(int device);
 
 // `request` is what this worker serves next; libfuse is to be given what is left of it.
 void note_request(fuse_buf& request);
