@@ -5,6 +5,7 @@
 
 #include "fs/directory.h"
 #include "fs/file_content.h"
+#include "fs/lazy_node.h"
 #include "fs/sourced_file.h"
 #include "fs/table.h"
 #include "fs/xattrs.h"
@@ -129,8 +130,8 @@ bool visit_colliding(Place& a, Place& b, const VisitName& visit) {
 }
 
 bool visit_names(const Node* before, const Node* after, const VisitName& visit) {
-  if (before == after) return true;
-  Place a(before), b(after);
+  if (surely_same(before, after)) return true;
+  Place a(loaded(before)), b(loaded(after));
   while (!a.at_end() || !b.at_end()) {
     if (b.at_end() || (!a.at_end() && hash_part(a.key()) < hash_part(b.key()))) {
       if (!gone(a.entry(), visit)) return false;
@@ -296,6 +297,9 @@ class SourcedRanges {
 };
 
 void visit_ranges(Content before, Content after, const std::function<bool(uint64_t, uint64_t)>& visit) {
+  if (before.size == after.size && surely_same(before.root, after.root)) return;
+  before.root = loaded(before.root);
+  after.root = loaded(after.root);
   Ranges ranges(visit);
   uint64_t shorter = std::min(before.size, after.size);
   if (is_sourced(before.root) || is_sourced(after.root)) {
@@ -332,7 +336,7 @@ const Node* names_of(const Inode* inode) {
 
 bool content_differs(const Inode* before, const Inode* after) {
   Content a = content_of(before), b = content_of(after);
-  if (a.root == b.root && a.size == b.size) return false;
+  if (a.size == b.size && surely_same(a.root, b.root)) return false;
   bool differs = false;
   visit_ranges(a, b, [&](uint64_t, uint64_t) {
     differs = true;
@@ -366,8 +370,10 @@ class TableDiff {
 
   // In order of id; false once visit_ has said so.
   bool walk(const Node* a, const Node* b) {
-    if (a == b) return true;
-    if (a == nullptr || b == nullptr) return one_side(a, b);
+    if (surely_same(a, b)) return true;
+    a = loaded(a);
+    b = loaded(b);
+    if (a == nullptr || b == nullptr) return a == b || one_side(a, b);
     uint64_t base_a = base_of(*a), base_b = base_of(*b);
     int bits_a = bits_of(*a), bits_b = bits_of(*b);
     if (!same_range(base_a, base_b, std::max(bits_a, bits_b))) {

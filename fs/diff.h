@@ -2,6 +2,9 @@
 // versions share are skipped unseen. Any two trees may be compared; those that share nothing cost all they
 // hold.
 //
+// Of trees that were opened lazily (Tree::load_all) what differs is loaded; what cannot be counts as absent,
+// so whoever takes decisions by the answer loads all of both first. Nodes of one blob are the same.
+//
 // Inodes are the same when their ids are. What a change is called (moved, replaced) is the caller's business.
 // docs/filesystem.md says how it works. Threads: as the trees that are compared.
 #pragma once

@@ -2,7 +2,9 @@
 #include <bit>
 
 #include "base/hash.h"
+#include "fs/file_content.h"
 #include "fs/node.h"
+#include "fs/table.h"
 #include "fs/xattrs.h"
 
 namespace reprise::fs {
@@ -76,6 +78,14 @@ Digest128 inode_hash(InodeId id, const Inode& inode) {
                 inode.sum,
                 inode.xattrs != nullptr ? xattrs_sum(inode.xattrs) : Digest128{}};
   return hash128({reinterpret_cast<const std::byte*>(&record), sizeof record});
+}
+
+Digest128 settled_sum(const Inode& inode) {
+  return file_content::sum_of_inode(inode);
+}
+
+Digest128 settled_sum(const Node& table_node) {
+  return table::total(&table_node);
 }
 
 }  // namespace reprise::fs

@@ -323,6 +323,7 @@ void tidy(Path& path, Node*& root) {
 }  // namespace
 
 std::optional<Entry> find(const Node* root, std::string_view name) {
+  root = loaded(root);
   if (root == nullptr) return std::nullopt;
   DirKey hash = dir_hash(name);
   // Names of one hash lie side by side, nearly always in one leaf.
@@ -375,6 +376,7 @@ void replace(Node*& root, std::string_view name, InodeId inode, uint8_t type) {
 }
 
 void for_each(const Node* root, DirKey after, const std::function<bool(const Entry&)>& visit) {
+  root = loaded(root);
   if (root == nullptr || after == kNoKey) return;
   for (DirKey from = after + 1; from != kNoKey;) {
     Place place = find_leaf(root, from);

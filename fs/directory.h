@@ -19,6 +19,8 @@ struct Entry {
   DirKey key = 0;
 };
 
+// Nothing is found where the directory cannot be loaded (take_load_failure says). What is changed has been
+// brought in.
 std::optional<Entry> find(const Node* root, std::string_view name);
 // There must be no entry of that name. False if 2^15 names of this hash are there already.
 bool insert(Node*& root, std::string_view name, InodeId inode, uint8_t type);

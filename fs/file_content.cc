@@ -4,6 +4,7 @@
 #include <bit>
 #include <optional>
 
+#include "fs/lazy_node.h"
 #include "fs/own.h"
 #include "fs/sourced_file.h"
 
@@ -346,13 +347,13 @@ size_t readable(uint64_t size, uint64_t offset, size_t wanted) {
 Outcome<size_t> read_held(const Inode& inode, uint64_t offset, ByteSpan into) {
   const size_t wanted = readable(inode.size, offset, into.size());
   if (wanted == 0) return 0;
-  if (inode.content == nullptr || inode.content->kind >= NodeKind::kSmallFile) {
-    if (is_sourced(inode.content)) {
-      if (!sourced::read_held(as_sourced(inode.content), offset, into.first(wanted)))
-        return errno_of(EREMOTEIO);
+  const Node* content = TRY(try_loaded(inode.content));
+  if (content == nullptr || content->kind >= NodeKind::kSmallFile) {
+    if (is_sourced(content)) {
+      if (!sourced::read_held(as_sourced(content), offset, into.first(wanted))) return errno_of(EREMOTEIO);
       return wanted;
     }
-    auto* small = static_cast<const SmallFile*>(inode.content);
+    auto* small = static_cast<const SmallFile*>(content);
     size_t stored =
         small != nullptr && offset < small->length ? std::min<size_t>(wanted, small->length - offset) : 0;
     if (stored > 0) std::memcpy(into.data(), small->bytes() + offset, stored);
@@ -361,7 +362,7 @@ Outcome<size_t> read_held(const Inode& inode, uint64_t offset, ByteSpan into) {
   }
   for (size_t done = 0; done < wanted;) {
     uint64_t block = (offset + done) / kBlockSize;
-    const FileLeaf* leaf = find_leaf(inode.content, block);
+    const FileLeaf* leaf = find_leaf(content, block);
     for (int i = index_at(block, 0); i < kFanout && done < wanted; i++) {
       size_t within = (offset + done) % kBlockSize;
       size_t n = std::min<size_t>(kBlockSize - within, wanted - done);
@@ -462,6 +463,7 @@ void copy(const Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset
   uint64_t whole = length / kBlockSize * kBlockSize;
   bool can_share = from_offset % kBlockSize == 0 && to_offset % kBlockSize == 0 && whole > 0 &&
                    from.content != nullptr && !is_small(from.content);
+  const Node* blocks = loaded(from.content);
   if (!can_share) {
     copy_bytes(from, from_offset, to, to_offset, length);
     return;
@@ -470,7 +472,7 @@ void copy(const Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset
   punch(to, to_offset, whole);
   uint64_t first = from_offset / kBlockSize, shift = to_offset / kBlockSize;
   for (uint64_t i = 0; i < whole / kBlockSize; i++) {
-    const FileLeaf* leaf = find_leaf(from.content, first + i);
+    const FileLeaf* leaf = find_leaf(blocks, first + i);
     std::byte* block = leaf != nullptr ? leaf->block[index_at(first + i, 0)] : nullptr;
     if (block == nullptr) continue;
     // The source leaf may be the same file's or unshared so far: from now on its block has a second owner.
@@ -494,7 +496,8 @@ uint64_t next_data(const Inode& inode, uint64_t offset) {
   if (is_small(inode.content)) return offset < kBlockSize ? std::min(offset, inode.size) : inode.size;
   const bool rests = is_sourced(inode.content);
   if (rests && offset < as_sourced(inode.content).limit) return std::min(offset, inode.size);
-  auto block = first_block(rests ? as_sourced(inode.content).held : inode.content, 0, offset / kBlockSize);
+  auto block =
+      first_block(rests ? as_sourced(inode.content).held : loaded(inode.content), 0, offset / kBlockSize);
   return block ? std::min(inode.size, std::max(offset, *block * kBlockSize)) : inode.size;
 }
 
@@ -503,7 +506,7 @@ uint64_t next_hole(const Inode& inode, uint64_t offset) {
   if (is_small(inode.content)) {
     return std::max(offset, std::min<uint64_t>(inode.size, kBlockSize));  // a hole begins at a block boundary
   }
-  const Node* blocks = inode.content;
+  const Node* blocks = loaded(inode.content);
   uint64_t block = offset / kBlockSize;
   if (is_sourced(inode.content)) {
     // What the source may have as a hole counts as data.
@@ -525,7 +528,7 @@ void for_each_block(const Inode& inode, const std::function<bool(uint64_t, ByteV
     visit(0, static_cast<SmallFile*>(inode.content)->view());
     return;
   }
-  visit_blocks(is_sourced(inode.content) ? as_sourced(inode.content).held : inode.content, 0, visit);
+  visit_blocks(is_sourced(inode.content) ? as_sourced(inode.content).held : loaded(inode.content), 0, visit);
 }
 
 const std::byte* block_at(const Node* blocks, uint64_t index) {
@@ -542,6 +545,7 @@ void for_each_held_block(const Node* blocks, const std::function<void(uint64_t)>
 
 Digest128 sum_of_inode(const Inode& inode) {
   if (S_ISDIR(inode.mode)) return inode.sum;
+  if (is_lazy(inode.content)) return static_cast<const LazyNode*>(inode.content)->sum;
   if (inode.content == nullptr) return {};
   if (is_sourced(inode.content)) {
     const SourcedFile& file = as_sourced(inode.content);
@@ -552,7 +556,8 @@ Digest128 sum_of_inode(const Inode& inode) {
 }
 
 Digest128 settle_inode(Inode& inode) {
-  if (S_ISDIR(inode.mode) || inode.content == nullptr || is_small(inode.content)) return sum_of_inode(inode);
+  if (S_ISDIR(inode.mode) || inode.content == nullptr || is_small(inode.content) || is_lazy(inode.content))
+    return sum_of_inode(inode);
   if (is_sourced(inode.content)) {
     auto* file = own_keeping_stored<SourcedFile>(inode.content);
     return sourced::sum(*file, settle(file->held, 0));

@@ -2,7 +2,9 @@
 // what a source has instead of holes (fs/sourced_file.h). Inside fs/ only.
 //
 // Changing functions take an inode that table::own returned; they keep size, blocks and the dirty bits right.
-// Ranges are the caller's to check: nothing here goes past kFileSizeMax.
+// Ranges are the caller's to check: nothing here goes past kFileSizeMax. What is changed has been brought in
+// (fs/lazy_node.h); what is read is loaded, and where that cannot be, reading says so and what walks blocks
+// finds none (take_load_failure says why).
 #pragma once
 
 #include <functional>
@@ -12,7 +14,8 @@
 
 namespace reprise::fs::file_content {
 
-// EREMOTEIO, with any bytes in `into`, where some of them are a source's. Waits for nobody.
+// EREMOTEIO, with any bytes in `into`, where some of them are a source's. Waits for nobody but for content
+// that has not been loaded: EIO where it cannot be.
 Outcome<size_t> read_held(const Inode& inode, uint64_t offset, ByteSpan into);
 // The same, from the source too: EIO, EACCES.
 Outcome<size_t> read(const Inode& inode, uint64_t offset, ByteSpan into);

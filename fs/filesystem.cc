@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "fs/filesystem_call.h"
+#include "fs/lazy_node.h"
 #include "fs/permission.h"
 
 namespace reprise::fs {
@@ -104,13 +105,13 @@ void Filesystem::set_read_only(bool read_only) {
 
 Outcome<Attributes> Filesystem::stat_handle(InodeId inode) const {
   auto attributes = head_.stat(inode);
-  if (!attributes) attributes = errno_of(ESTALE);
+  if (!attributes && attributes.error() == Errno{ENOENT}) attributes = errno_of(ESTALE);
   return attributes;
 }
 
 Outcome<Filesystem::Found> Filesystem::find_handle(InodeId inode) const {
   const Inode* found = head_.find(inode);
-  if (found == nullptr) return errno_of(ESTALE);
+  if (found == nullptr) return absent(ESTALE);
   return Found{inode, found};
 }
 

@@ -5,7 +5,9 @@
 // the Guest of fs/guest.h) sits on this class; the replayer changes the tree through replay().
 //
 // Threads: every function may be called from any thread. Lock order: mutex_ (one writer or many readers),
-// then pins_ shards, then whatever the sink takes. No lock is held when a call returns.
+// then pins_ shards, then whatever the sink takes. No lock is held when a call returns. Of a tree that was
+// opened lazily (fs/lazy_node.h) a call loads what it touches under the lock that it holds: readers go on
+// meanwhile, a writer waits.
 //
 // Permissions: a Caller with credentials gets the full check; a trusted one (FUSE with default_permissions,
 // where the kernel has checked) none. What goes through an open descriptor (read, write, allocate,

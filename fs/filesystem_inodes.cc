@@ -6,6 +6,7 @@
 #include "fs/filesystem.h"
 #include "fs/filesystem_call.h"
 #include "fs/filesystem_fetch.h"
+#include "fs/lazy_node.h"
 #include "fs/permission.h"
 
 namespace reprise::fs {
@@ -312,6 +313,7 @@ Outcome<uint64_t> Filesystem::copy_range(const Caller& caller, InodeId from, uin
   if (from == to && overlap(from_offset, to_offset, length)) return errno_of(EINVAL);
   length = part_that_fits(to, to_offset, length);
   const BlockRange blocks = blocks_touched(to_offset, length);
+  for (InodeId inode : {from, to}) TRY(try_loaded(head_.find(inode)->content));
   if (is_sourced(head_.find(from)->content) || is_sourced(head_.find(to)->content)) {
     call.abandon();
     return copy_by_bytes(caller, {.from = from,

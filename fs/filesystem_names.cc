@@ -5,6 +5,7 @@
 #include "fs/directory.h"
 #include "fs/filesystem.h"
 #include "fs/filesystem_call.h"
+#include "fs/lazy_node.h"
 #include "fs/permission.h"
 
 namespace reprise::fs {
@@ -23,8 +24,10 @@ Outcome<Filesystem::Found> Filesystem::find_entry(const Found& directory, std::s
   if (directory->nlink == 0) return errno_of(ENOENT);
   TRY(check_name(name));
   auto entry = directory::find(directory->content, name);
-  if (!entry) return errno_of(ENOENT);
-  return Found{entry->inode, head_.find(entry->inode)};  // an entry's inode exists
+  if (!entry) return absent(ENOENT);
+  const Inode* inode = head_.find(entry->inode);
+  if (inode == nullptr) return absent(EIO);  // it exists, but may not have been loaded
+  return Found{entry->inode, inode};
 }
 
 Outcome<Filesystem::Found> Filesystem::find_part(const Found& directory, std::string_view name) const {
@@ -32,7 +35,7 @@ Outcome<Filesystem::Found> Filesystem::find_part(const Found& directory, std::st
   if (!is_dot_dot(name)) return find_entry(directory, name);
   InodeId above = InodeId{directory->rdev_or_parent};
   const Inode* inode = head_.find(above);
-  if (inode == nullptr) return errno_of(ENOENT);
+  if (inode == nullptr) return absent(ENOENT);
   return Found{above, inode};
 }
 
@@ -47,6 +50,7 @@ Outcome<void> Filesystem::check_free(const Caller& caller, const Found& director
   if (is_dot(name) || is_dot_dot(name)) return errno_of(EEXIST);
   if (directory->nlink == 0) return errno_of(ENOENT);
   TRY(check_name(name));
+  TRY(try_loaded(directory->content));
   if (directory::find(directory->content, name)) return errno_of(EEXIST);
   return check_access(caller, *directory, W_OK);
 }

@@ -20,8 +20,8 @@ constexpr int kFileLevelMax = 10;  // 16^11 blocks: beyond any file
 constexpr int kTableDepthMax = 17;
 constexpr int kDirDepthMax = 24;
 
-std::string table_problem(const Node* node, uint64_t base, int bits, int depth) {
-  if (depth > kTableDepthMax) return "inode table deeper than the bits of an id";
+// Of the node itself.
+std::string table_node_problem(const Node* node, uint64_t base, int bits) {
   if (node->kind == NodeKind::kTablePage) {
     auto* page = static_cast<const TablePage*>(node);
     if (page->base % kFanout != 0 || (bits < 64 && page->base >> bits != base >> bits)) {
@@ -41,15 +41,23 @@ std::string table_problem(const Node* node, uint64_t base, int bits, int depth) 
   int above = inner->shift + kFanoutBits;
   if (above < 64 && (inner->base & ((uint64_t{1} << above) - 1)) != 0)
     return "inode table node has bits of its children";
-  int children = 0;
+  auto children = kFanout - std::count(std::begin(inner->child), std::end(inner->child), nullptr);
+  return children >= 2 ? "" : "inode table node with fewer than two children";
+}
+
+std::string table_problem(const Node* node, uint64_t base, int bits, int depth) {
+  if (depth > kTableDepthMax) return "inode table deeper than the bits of an id";
+  node = loaded(node);
+  if (node == nullptr) return "inode table with a node that cannot be loaded";
+  std::string problem = table_node_problem(node, base, bits);
+  if (!problem.empty() || node->kind == NodeKind::kTablePage) return problem;
+  auto* inner = static_cast<const TableInner*>(node);
   for (uint64_t i = 0; i < kFanout; i++) {
     if (inner->child[i] == nullptr) continue;
-    children++;
-    std::string problem =
-        table_problem(inner->child[i], inner->base | i << inner->shift, inner->shift, depth + 1);
+    problem = table_problem(inner->child[i], inner->base | i << inner->shift, inner->shift, depth + 1);
     if (!problem.empty()) return problem;
   }
-  return children >= 2 ? "" : "inode table node with fewer than two children";
+  return "";
 }
 
 // Sets `last` to the greatest key seen; every key must lie in [low, high].
@@ -180,7 +188,7 @@ std::string file_problem(const Inode& inode) {
   return past_the_end_problem(inode);
 }
 
-std::string inode_problem(const Inode& inode) {
+std::string own_problem(const Inode& inode) {
   for (uint32_t nsec : {inode.atime_nsec, inode.mtime_nsec, inode.ctime_nsec}) {
     if (nsec >= 1'000'000'000) return "inode with a time of more than a second's nanoseconds";
   }
@@ -209,6 +217,50 @@ std::string inode_problem(const Inode& inode) {
     default:
       return fmt::format("inode of unknown type {:o}", inode.mode);
   }
+}
+
+// Whatever has not been loaded is loaded.
+std::string inode_problem(const Inode& inode) {
+  if (!is_lazy(inode.content)) return own_problem(inode);
+  Inode whole = inode;
+  whole.content = const_cast<Node*>(loaded(inode.content));
+  return whole.content != nullptr ? own_problem(whole) : "inode whose content cannot be loaded";
+}
+
+// Whatever has not been loaded is not looked at.
+std::string loaded_problem(const Inode& inode) {
+  if (!is_lazy(inode.content)) return own_problem(inode);
+  if (!S_ISDIR(inode.mode) && !S_ISREG(inode.mode)) return "special inode with content";
+  Inode rest = inode;
+  rest.content = nullptr;
+  rest.blocks = 0;
+  if (S_ISDIR(rest.mode)) rest.size = 0;
+  return own_problem(rest);
+}
+
+std::string content_misfit(const LazyNode& lazy, const Node& found) {
+  Inode inode;
+  inode.mode = lazy.mode;
+  inode.size = lazy.size;
+  inode.blocks = lazy.blocks;
+  inode.sum = lazy.sum;
+  inode.content = const_cast<Node*>(&found);
+  std::string problem = own_problem(inode);
+  if (!problem.empty()) return problem;
+  Digest128 sum;
+  uint64_t entries = 0;
+  if (S_ISDIR(lazy.mode)) {
+    directory::for_each(&found, 0, [&](const directory::Entry& entry) {
+      sum += dentry_hash(entry.name, entry.type, entry.inode);
+      entries++;
+      return true;
+    });
+    if (entries != lazy.size)
+      return fmt::format("directory counts {} entries and has {}", lazy.size, entries);
+  } else {
+    sum = file_content::sum_of_inode(inode);
+  }
+  return sum == lazy.sum ? "" : "content with another sum than its inode says";
 }
 
 // Cross-references, once every inode by itself is in order.
@@ -311,9 +363,23 @@ std::string check_structure(const Node* root, Usage* usage) {
   return Links(root).problem();
 }
 
+std::string misfit(const LazyNode& lazy, const Node& found) {
+  if (!lazy.of_table()) return content_misfit(lazy, found);
+  std::string problem = table_node_problem(&found, lazy.base, lazy.bits);
+  if (!problem.empty()) return problem;
+  if (table::total(&found) != lazy.sum) return "inode table node with another sum than the one above it says";
+  if (found.kind != NodeKind::kTablePage) return "";
+  for (const Inode& inode : static_cast<const TablePage&>(found).inode) {
+    if (inode.mode != 0) problem = loaded_problem(inode);
+    if (!problem.empty()) return problem;
+  }
+  return "";
+}
+
 std::string Tree::check_invariants() const {
   Usage found;
   std::string problem = check_structure(root_, &found);
+  if (problem.empty() && take_load_failure()) problem = "something cannot be loaded";
   if (!problem.empty()) return problem;
   if (found.inodes != usage_.inodes || found.blocks != usage_.blocks) {
     return fmt::format("usage says {} inodes and {} blocks, there are {} and {}", usage_.inodes,

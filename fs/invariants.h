@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "fs/lazy_node.h"
 #include "fs/tree.h"
 
 namespace reprise::fs {
@@ -14,5 +15,9 @@ namespace reprise::fs {
 // pointers is taken for granted (nobody can build a cycle out of decoded bytes); everything said by its bytes
 // is not.
 std::string check_structure(const Node* root, Usage* usage);
+
+// The same for one node that has been loaded in place of `lazy`, and for what came with it, so far as it can
+// be said without loading more: what it stands for must add the same to the sums.
+std::string misfit(const LazyNode& lazy, const Node& found);
 
 }  // namespace reprise::fs

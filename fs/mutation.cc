@@ -2,6 +2,7 @@
 
 #include "fs/directory.h"
 #include "fs/file_content.h"
+#include "fs/lazy_node.h"
 #include "fs/sourced_file.h"
 #include "fs/table.h"
 #include "fs/xattrs.h"
@@ -63,11 +64,55 @@ Outcome<void> Mutation::apply(const Operation& operation) {
   return std::visit([this](const auto& op) { return (*this)(op); }, operation);
 }
 
+// --- loading before looking
+
+Outcome<void> Mutation::load_inode(InodeId id) const {
+  take_load_failure();
+  if (table::find(head_.root_, id) != nullptr) return {};
+  if (auto failure = take_load_failure()) return std::unexpected(*failure);
+  return {};  // the operation may be about to make it, or is wrong
+}
+
+Outcome<void> Mutation::load_content(InodeId id) const {
+  TRY(load_inode(id));
+  if (const Inode* inode = table::find(head_.root_, id)) TRY(try_loaded(inode->content));
+  return {};
+}
+
+Outcome<void> Mutation::load_for(const Operation& operation) const {
+  struct Loader {
+    const Mutation& on;
+    Outcome<void> all(std::initializer_list<InodeId> contents, std::initializer_list<InodeId> inodes) const {
+      for (InodeId id : contents) TRY(on.load_content(id));
+      for (InodeId id : inodes) TRY(on.load_inode(id));
+      return {};
+    }
+    Outcome<void> operator()(const Create& op) const { return all({op.parent}, {op.inode}); }
+    Outcome<void> operator()(const Link& op) const { return all({op.parent}, {op.inode}); }
+    Outcome<void> operator()(const Unlink& op) const { return all({op.parent}, {op.inode}); }
+    Outcome<void> operator()(const Rmdir& op) const { return all({op.parent}, {op.inode}); }
+    Outcome<void> operator()(const Rename& op) const {
+      return all({op.old_parent, op.new_parent}, {op.inode, op.replaced});
+    }
+    Outcome<void> operator()(const Write& op) const { return all({op.inode}, {}); }
+    Outcome<void> operator()(const Truncate& op) const { return all({op.inode}, {}); }
+    Outcome<void> operator()(const Allocate& op) const { return all({op.inode}, {}); }
+    Outcome<void> operator()(const CopyRange& op) const { return all({op.from, op.to}, {}); }
+    Outcome<void> operator()(const SetAttributes& op) const { return all({}, {op.inode}); }
+    Outcome<void> operator()(const SetXattr& op) const { return all({}, {op.inode}); }
+    Outcome<void> operator()(const RemoveXattr& op) const { return all({}, {op.inode}); }
+    Outcome<void> operator()(const Barrier&) const { return {}; }
+    Outcome<void> operator()(const ClaimPrefix&) const { return {}; }
+    Outcome<void> operator()(const SetLimits&) const { return {}; }
+  };
+  return std::visit(Loader{*this}, operation);
+}
+
 // --- looking before changing
 
 Outcome<const Inode*> Mutation::find(InodeId id) const {
   const Inode* inode = table::find(head_.root_, id);
-  if (inode == nullptr) return errno_of(ENOENT);
+  if (inode == nullptr) return absent(ENOENT);
   return inode;
 }
 
@@ -98,15 +143,17 @@ Outcome<void> Mutation::check_present(InodeId id, std::string_view name, InodeId
   const Inode* directory = TRY(find_directory(id));
   TRY(check_name(name));
   auto entry = directory::find(directory->content, name);
-  if (!entry) return errno_of(ENOENT);
+  if (!entry) return absent(ENOENT);
   if (entry->inode != inode) return errno_of(ESTALE);
   return {};
 }
 
-bool Mutation::lies_below(InodeId directory, InodeId ancestor) const {
+Outcome<bool> Mutation::lies_below(InodeId directory, InodeId ancestor) const {
   for (InodeId at = directory; at != kRootInode;) {
     if (at == ancestor) return true;
     const Inode* inode = table::find(head_.root_, at);
+    if (inode == nullptr)
+      if (auto failure = take_load_failure()) return std::unexpected(*failure);
     if (inode == nullptr || inode->nlink == 0) return false;
     at = InodeId{inode->rdev_or_parent};
   }
@@ -142,6 +189,7 @@ void Mutation::fill_inode(const Create& op, uint32_t nlink) {
 
 bool Mutation::add_entry(Inode& directory, std::string_view name, InodeId inode, uint32_t mode) {
   uint8_t type = type_of_mode(mode);
+  bring_in(directory.content);
   if (!directory::insert(directory.content, name, inode, type)) return false;
   directory.sum += dentry_hash(name, type, inode);
   directory.size++;
@@ -151,6 +199,7 @@ bool Mutation::add_entry(Inode& directory, std::string_view name, InodeId inode,
 void Mutation::remove_entry(Inode& directory, std::string_view name, InodeId inode, uint32_t mode) {
   directory.sum -= dentry_hash(name, type_of_mode(mode), inode);
   directory.size--;
+  bring_in(directory.content);
   directory::erase(directory.content, name);
 }
 
@@ -246,9 +295,9 @@ Outcome<void> Mutation::operator()(const Rmdir& op) {
 Outcome<void> Mutation::check_rename(const Rename& op, const Inode& moved, const Inode* replaced) const {
   if (op.exchange && replaced == nullptr) return errno_of(ENOENT);
   if (replaced != nullptr && op.replaced == op.inode) return errno_of(EINVAL);
-  if (S_ISDIR(moved.mode) && lies_below(op.new_parent, op.inode)) return errno_of(ELOOP);
+  if (S_ISDIR(moved.mode) && TRY(lies_below(op.new_parent, op.inode))) return errno_of(ELOOP);
   if (op.exchange) {
-    if (S_ISDIR(replaced->mode) && lies_below(op.old_parent, op.replaced)) return errno_of(ELOOP);
+    if (S_ISDIR(replaced->mode) && TRY(lies_below(op.old_parent, op.replaced))) return errno_of(ELOOP);
   } else if (replaced != nullptr) {
     if (S_ISDIR(moved.mode) && !S_ISDIR(replaced->mode)) return errno_of(ENOTDIR);
     if (!S_ISDIR(moved.mode) && S_ISDIR(replaced->mode)) return errno_of(EISDIR);
@@ -280,6 +329,7 @@ Outcome<void> Mutation::operator()(const Rename& op) {
   Inode& from = own(op.old_parent);
   Inode& to = op.new_parent == op.old_parent ? from : own(op.new_parent);
   if (op.replaced) {
+    bring_in(to.content);
     directory::replace(to.content, op.new_name, op.inode, type_of_mode(moved_mode));
     to.sum -= dentry_hash(op.new_name, type_of_mode(replaced_mode), op.replaced);
     to.sum += dentry_hash(op.new_name, type_of_mode(moved_mode), op.inode);
@@ -289,6 +339,7 @@ Outcome<void> Mutation::operator()(const Rename& op) {
   touch(from, op.time);
   touch(to, op.time);
   if (op.exchange) {
+    bring_in(from.content);
     directory::replace(from.content, op.old_name, op.replaced, type_of_mode(replaced_mode));
     from.sum -= dentry_hash(op.old_name, type_of_mode(moved_mode), op.inode);
     from.sum += dentry_hash(op.old_name, type_of_mode(replaced_mode), op.replaced);
@@ -311,6 +362,7 @@ Outcome<void> Mutation::operator()(const Rename& op) {
 template <class Change>
 void Mutation::change_content(InodeId id, Timestamp time, const Change& change) {
   Inode& inode = own_changed(id, time);
+  bring_in(inode.content);
   head_.usage_.blocks -= inode.blocks;
   change(inode);
   head_.usage_.blocks += inode.blocks;

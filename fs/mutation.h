@@ -14,6 +14,9 @@ class Mutation {
   enum class Names : bool { kUnknown, kResolved };
   explicit Mutation(Head& head, Names names = Names::kUnknown) : head_(head), names_(names) {}
 
+  // Loads every node that the operation will look at or change, so that nothing below can fail for want of
+  // one. For a tree that was opened lazily.
+  Outcome<void> load_for(const Operation& operation) const;
   Outcome<void> apply(const Operation& operation);
   Outcome<void> add_unlinked(const Create& operation);
 
@@ -34,6 +37,9 @@ class Mutation {
   Outcome<void> operator()(const ClaimPrefix& op);
   Outcome<void> operator()(const SetLimits& op);
 
+  Outcome<void> load_inode(InodeId id) const;
+  Outcome<void> load_content(InodeId id) const;
+
   Outcome<const Inode*> find(InodeId id) const;
   Outcome<const Inode*> find_file(InodeId id) const;
   // A directory that still has a name.
@@ -42,7 +48,7 @@ class Mutation {
   Outcome<void> check_absent(InodeId directory, std::string_view name) const;
   // The directory has this name and it means this inode.
   Outcome<void> check_present(InodeId directory, std::string_view name, InodeId inode) const;
-  bool lies_below(InodeId directory, InodeId ancestor) const;
+  Outcome<bool> lies_below(InodeId directory, InodeId ancestor) const;
   Outcome<void> check_rename(const Rename& op, const Inode& moved, const Inode* replaced) const;
 
   Inode& own(InodeId id);

@@ -4,6 +4,7 @@
 #include <new>
 #include <utility>
 
+#include "fs/lazy_node.h"
 #include "fs/node_pool.h"
 #include "fs/sourced_file.h"
 
@@ -66,6 +67,12 @@ void destroy(Node* node, std::vector<Node*>& dead) {
       SourcedFile::destroy(file);
       break;
     }
+    case NodeKind::kLazy: {
+      auto* lazy = static_cast<LazyNode*>(node);
+      drop(lazy->node.load(std::memory_order_acquire), dead);
+      delete lazy;
+      break;
+    }
     case NodeKind::kSmallFile:
     case NodeKind::kXattrs:
       ::operator delete(node);  // made by allocate_with_tail; trivially destructible
@@ -84,7 +91,7 @@ void destroy_all(std::vector<Node*>& dead) {
 // What is below a node of another kind is soon freed.
 bool has_children(const Node& node) {
   return node.kind == NodeKind::kTableInner || node.kind == NodeKind::kDirInner ||
-         node.kind == NodeKind::kFileInner || node.kind == NodeKind::kSourced;
+         node.kind == NodeKind::kFileInner || node.kind == NodeKind::kSourced || node.kind == NodeKind::kLazy;
 }
 
 thread_local LaterFrees* later_frees = nullptr;

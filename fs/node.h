@@ -36,6 +36,7 @@ enum class NodeKind : uint8_t {
   kSmallFile = 7,  // also symlink targets
   kXattrs = 8,
   kSourced = 10,  // fs/sourced_file.h; 9 is no node but a blob (snapshot/node_format.h)
+  kLazy = 11,     // fs/lazy_node.h; never in a blob
 };
 
 void* allocate_node(size_t bytes);
@@ -113,7 +114,7 @@ struct Inode {
   uint64_t size = 0;            // bytes; of a directory its entries; of a symlink its target
   uint64_t rdev_or_parent = 0;  // device number; of a directory the id of the one it is in
   Node* content = nullptr;      // DirInner/DirLeaf, FileInner/FileLeaf/SmallFile/SourcedFile, SmallFile of a
-                                // symlink; null: empty or all hole
+                                // symlink, or a LazyNode for one; null: empty or all hole
   struct Xattrs* xattrs = nullptr;
   Digest128 sum;  // of its entries or blocks; of a file valid while the inode is clean in its page
   int64_t atime_sec = 0, mtime_sec = 0, ctime_sec = 0;
@@ -277,5 +278,8 @@ Digest128 dentry_hash(std::string_view name, uint8_t type, InodeId inode);
 Digest128 xattrs_sum(const Xattrs* xattrs);
 // Of an inode whose sum is up to date.
 Digest128 inode_hash(InodeId id, const Inode& inode);
+// The sum of an inode, or of a node of the inode table, that may not be up to date. Changes nothing.
+Digest128 settled_sum(const Inode& inode);
+Digest128 settled_sum(const Node& table_node);
 
 }  // namespace reprise::fs

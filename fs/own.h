@@ -2,6 +2,7 @@
 // only.
 #pragma once
 
+#include "fs/lazy_node.h"
 #include "fs/node.h"
 
 namespace reprise::fs {
@@ -18,6 +19,7 @@ FileLeaf* clone(const FileLeaf& node);
 // `stored`.
 template <class T>
 T* own(Node*& slot) {
+  bring_in(slot);
   T* node = static_cast<T*>(slot);
   if (node->refs.load(std::memory_order_acquire) != 1) {
     T* copy = clone(*node);
@@ -47,6 +49,8 @@ inline Digest128& sum_of(Node& node) {
       return static_cast<TablePage&>(node).sum;
     case NodeKind::kFileInner:
       return static_cast<FileInner&>(node).sum;
+    case NodeKind::kLazy:
+      CHECK(!"the sum of what is not loaded, to be changed");
     default:
       CHECK(node.kind == NodeKind::kFileLeaf);
       return static_cast<FileLeaf&>(node).sum;
@@ -58,7 +62,8 @@ template <class Inner>
 void mark_child_dirty(Inner& parent, int index) {
   auto bit = static_cast<uint16_t>(1u << index);
   if ((parent.dirty & bit) != 0) return;
-  if (Node* child = parent.child[index]) parent.sum -= sum_of(*child);
+  if (Node* child = parent.child[index])
+    parent.sum -= is_lazy(child) ? static_cast<LazyNode*>(child)->sum : sum_of(*child);
   parent.dirty |= bit;
 }
 

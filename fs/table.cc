@@ -70,12 +70,14 @@ struct Way {
 
 Inode& own_way(Way& way, Node*& root, InodeId id) {
   way.slot[0] = &root;
+  bring_in(root);
   while ((*way.slot[way.depth])->kind == NodeKind::kTableInner) {
     auto* inner = fs::own<TableInner>(*way.slot[way.depth]);
     int index = child_index(id.value, inner->shift);
     mark_child_dirty(*inner, index);
     way.slot[++way.depth] = &inner->child[index];
     CHECK(*way.slot[way.depth] != nullptr);
+    bring_in(*way.slot[way.depth]);
   }
   auto* page = fs::own<TablePage>(*way.slot[way.depth]);
   Inode& inode = page->inode[slot_in_page(id)];
@@ -96,10 +98,10 @@ bool is_empty(const TablePage& page, int gone) {
 
 const Inode* find(const Node* root, InodeId id) {
   // The bits that were left out are compared at the end, all at once.
-  const Node* node = root;
+  const Node* node = loaded(root);
   while (node != nullptr && node->kind == NodeKind::kTableInner) {
     auto* inner = static_cast<const TableInner*>(node);
-    node = inner->child[child_index(id.value, inner->shift)];
+    node = loaded(inner->child[child_index(id.value, inner->shift)]);
   }
   auto* page = static_cast<const TablePage*>(node);
   if (page == nullptr || page->base != page_base(id)) return nullptr;
@@ -115,6 +117,7 @@ Inode& own(Node*& root, InodeId id) {
 Inode* insert(Node*& root, InodeId id) {
   Node** slot = &root;
   while (*slot != nullptr) {
+    bring_in(*slot);
     if ((*slot)->kind == NodeKind::kTablePage) {
       if (base_of(**slot) != page_base(id)) slot = branch_off(*slot, id);
       break;
@@ -169,8 +172,9 @@ void for_each(const Node* root, const std::function<bool(InodeId, const Inode&)>
   std::vector<const Node*> rest;
   if (root != nullptr) rest.push_back(root);
   while (!rest.empty()) {
-    const Node* node = rest.back();
+    const Node* node = loaded(rest.back());
     rest.pop_back();
+    if (node == nullptr) return;  // why, is noted
     if (node->kind == NodeKind::kTableInner) {
       auto* inner = static_cast<const TableInner*>(node);
       for (int i = kFanout - 1; i >= 0; i--) {
@@ -187,6 +191,7 @@ void for_each(const Node* root, const std::function<bool(InodeId, const Inode&)>
 
 Digest128 total(const Node* node) {
   if (node == nullptr) return {};
+  if (is_lazy(node)) return static_cast<const LazyNode*>(node)->sum;
   if (node->kind == NodeKind::kTableInner) {
     auto* inner = static_cast<const TableInner*>(node);
     Digest128 sum = inner->sum;
@@ -209,6 +214,7 @@ Digest128 total(const Node* node) {
 
 Digest128 settle(Node*& slot) {
   if (slot == nullptr) return {};
+  if (is_lazy(slot)) return static_cast<LazyNode*>(slot)->sum;
   if (slot->kind == NodeKind::kTableInner) {
     if (static_cast<TableInner*>(slot)->dirty == 0) return static_cast<TableInner*>(slot)->sum;
     auto* inner = own_keeping_stored<TableInner>(slot);

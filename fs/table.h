@@ -7,7 +7,7 @@
 
 namespace reprise::fs::table {
 
-// Null if there is no such inode.
+// Null if there is no such inode, or it cannot be loaded (take_load_failure says).
 const Inode* find(const Node* root, InodeId id);
 // For changing: owns the way down and marks the inode dirty, its hash as it was being taken out of the sums.
 // Call it before the first change. The reference stays good until the inode is erased or the root is shared.
@@ -17,7 +17,7 @@ Inode& own(Node*& root, InodeId id);
 Inode* insert(Node*& root, InodeId id);
 // Forgets an inode that is there, with its content.
 void erase(Node*& root, InodeId id);
-// In order of id, until visit says false.
+// In order of id, until visit says false, or something cannot be loaded (take_load_failure says).
 void for_each(const Node* root, const std::function<bool(InodeId, const Inode&)>& visit);
 
 // Total of the subtree's hashes without changing anything.

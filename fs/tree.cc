@@ -5,6 +5,7 @@
 
 #include "fs/directory.h"
 #include "fs/file_content.h"
+#include "fs/lazy_node.h"
 #include "fs/mutation.h"
 #include "fs/own.h"
 #include "fs/sourced_file.h"
@@ -16,14 +17,14 @@ namespace {
 
 Outcome<const Inode*> find_directory(const Node* root, InodeId id) {
   const Inode* inode = table::find(root, id);
-  if (inode == nullptr) return errno_of(ENOENT);
+  if (inode == nullptr) return absent(ENOENT);
   if (!S_ISDIR(inode->mode)) return errno_of(ENOTDIR);
   return inode;
 }
 
 Outcome<const Inode*> find_file(const Node* root, InodeId id) {
   const Inode* inode = table::find(root, id);
-  if (inode == nullptr) return errno_of(ENOENT);
+  if (inode == nullptr) return absent(ENOENT);
   if (S_ISDIR(inode->mode)) return errno_of(EISDIR);
   if (!S_ISREG(inode->mode)) return errno_of(EINVAL);
   return inode;
@@ -44,7 +45,7 @@ Outcome<Attributes> Tree::stat(InodeId id) const {
   if (const Inode* inode = find(id))
     fill_attributes(*attributes, id, *inode);
   else
-    attributes = errno_of(ENOENT);
+    attributes = absent(ENOENT);
   return attributes;
 }
 
@@ -55,7 +56,7 @@ const Inode* Tree::find(InodeId id) const {
 Outcome<Dentry> Tree::lookup(InodeId id, std::string_view name) const {
   const Inode* inode = TRY(find_directory(root_, id));
   auto entry = directory::find(inode->content, name);
-  if (!entry) return errno_of(ENOENT);
+  if (!entry) return absent(ENOENT);
   return dentry_of(*entry);
 }
 
@@ -77,6 +78,7 @@ Outcome<size_t> Tree::read_held(InodeId id, uint64_t offset, ByteSpan into) cons
 Outcome<uint64_t> Tree::seek_data(InodeId id, uint64_t offset) const {
   const Inode* inode = TRY(find_file(root_, id));
   if (offset >= inode->size) return errno_of(ENXIO);
+  TRY(try_loaded(inode->content));
   uint64_t found = file_content::next_data(*inode, offset);
   if (found >= inode->size) return errno_of(ENXIO);
   return found;
@@ -85,12 +87,13 @@ Outcome<uint64_t> Tree::seek_data(InodeId id, uint64_t offset) const {
 Outcome<uint64_t> Tree::seek_hole(InodeId id, uint64_t offset) const {
   const Inode* inode = TRY(find_file(root_, id));
   if (offset >= inode->size) return errno_of(ENXIO);
+  TRY(try_loaded(inode->content));
   return file_content::next_hole(*inode, offset);
 }
 
 Outcome<std::string_view> Tree::read_link(InodeId id) const {
   const Inode* inode = table::find(root_, id);
-  if (inode == nullptr) return errno_of(ENOENT);
+  if (inode == nullptr) return absent(ENOENT);
   if (!S_ISLNK(inode->mode) || inode->content == nullptr) return errno_of(EINVAL);
   return as_text(static_cast<const SmallFile*>(inode->content)->view());
 }
@@ -98,14 +101,14 @@ Outcome<std::string_view> Tree::read_link(InodeId id) const {
 Outcome<void> Tree::read_directory(InodeId id, uint64_t cookie,
                                    const std::function<bool(const Dentry&)>& visit) const {
   const Inode* inode = TRY(find_directory(root_, id));
-  directory::for_each(inode->content, cookie,
+  directory::for_each(TRY(try_loaded(inode->content)), cookie,
                       [&](const directory::Entry& entry) { return visit(dentry_of(entry)); });
   return {};
 }
 
 Outcome<ByteView> Tree::get_xattr(InodeId id, std::string_view name) const {
   const Inode* inode = table::find(root_, id);
-  if (inode == nullptr) return errno_of(ENOENT);
+  if (inode == nullptr) return absent(ENOENT);
   auto value = xattrs::find(inode->xattrs, name);
   if (!value) return errno_of(ENODATA);
   return *value;
@@ -114,7 +117,7 @@ Outcome<ByteView> Tree::get_xattr(InodeId id, std::string_view name) const {
 Outcome<void> Tree::list_xattrs(InodeId id,
                                 const std::function<void(std::string_view, ByteView)>& visit) const {
   const Inode* inode = table::find(root_, id);
-  if (inode == nullptr) return errno_of(ENOENT);
+  if (inode == nullptr) return absent(ENOENT);
   xattrs::for_each(inode->xattrs, [&](std::string_view name, ByteView value) {
     visit(name, value);
     return true;
@@ -129,6 +132,15 @@ void Tree::for_each_inode(const std::function<void(const Attributes&)>& visit) c
     visit(attributes);
     return true;
   });
+}
+
+Outcome<void> Tree::load_all() const {
+  take_load_failure();
+  table::for_each(root_, [&](InodeId, const Inode& inode) {
+    return inode.content == nullptr || loaded(inode.content) != nullptr;
+  });
+  if (auto failure = take_load_failure()) return std::unexpected(*failure);
+  return {};
 }
 
 Digest128 Tree::digest() const {
@@ -162,17 +174,30 @@ Digest128 Tree::recompute_digest() const {
 // --- View
 
 View::View(View&& other) noexcept
-    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {}), other.limits_) {}
+    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {}), other.limits_,
+           other.partial_) {}
 
 View& View::operator=(View&& other) noexcept {
   std::swap(root_, other.root_);
   std::swap(usage_, other.usage_);
   std::swap(limits_, other.limits_);
+  std::swap(partial_, other.partial_);
   return *this;
 }
 
 View View::share() const {
-  return View(retain(root_), usage_, limits_);
+  return View(retain(root_), usage_, limits_, partial_);
+}
+
+Outcome<View> View::open(LazyNode* root, Usage usage, const SetLimits& limits) {
+  const Node* top = fs::load(*root);
+  View view(retain(const_cast<Node*>(top)), usage, limits, true);
+  release(root);
+  if (top == nullptr) return absent(EIO);
+  const Inode* directory = table::find(top, kRootInode);
+  if (directory == nullptr || !S_ISDIR(directory->mode) || directory->rdev_or_parent != kRootInode.value)
+    return absent(EIO);
+  return view;
 }
 
 // --- Head
@@ -189,29 +214,33 @@ Head Head::create(Timestamp time) {
   return head;
 }
 
-Head::Head(const View& view) : Tree(retain(view.root_), view.usage_, view.limits_) {}
+Head::Head(const View& view) : Tree(retain(view.root_), view.usage_, view.limits_, view.partial_) {}
 
 Head::Head(Head&& other) noexcept
-    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {}), other.limits_),
+    : Tree(std::exchange(other.root_, nullptr), std::exchange(other.usage_, {}), other.limits_,
+           other.partial_),
       unlinked_(std::move(other.unlinked_)) {}
 
 Head& Head::operator=(Head&& other) noexcept {
   std::swap(root_, other.root_);
   std::swap(usage_, other.usage_);
   std::swap(limits_, other.limits_);
+  std::swap(partial_, other.partial_);
   std::swap(unlinked_, other.unlinked_);
   return *this;
 }
 
 View Head::view() const {
-  return View(retain(root_), usage_, limits_);
+  return View(retain(root_), usage_, limits_, partial_);
 }
 
 Outcome<void> Head::apply(const Operation& operation) {
+  if (partial_) TRY(Mutation(*this).load_for(operation));
   return Mutation(*this).apply(operation);
 }
 
 Outcome<void> Head::apply_resolved(const Operation& operation) {
+  if (partial_) TRY(Mutation(*this).load_for(operation));
   return Mutation(*this, Mutation::Names::kResolved).apply(operation);
 }
 
@@ -247,6 +276,7 @@ std::optional<InodeId> Head::take_one_unlinked() {
 
 void Head::remove_unlinked(InodeId id) {
   const Inode* inode = table::find(root_, id);
+  if (inode == nullptr) take_load_failure();  // then it stays; nobody can reach it
   if (inode == nullptr || inode->nlink > 0) return;
   usage_.inodes--;
   usage_.blocks -= inode->blocks;

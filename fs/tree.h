@@ -32,6 +32,7 @@
 namespace reprise::fs {
 
 class Source;
+struct LazyNode;
 
 // What a tree holds in all; exact. Inodes without links are counted while they exist.
 struct Usage {
@@ -62,8 +63,14 @@ class Tree {
                               std::string_view name) const;  // ENODATA; valid while this version is
   Outcome<void> list_xattrs(InodeId inode,
                             const std::function<void(std::string_view name, ByteView value)>& visit) const;
-  // Every inode in order of id, those without links included.
+  // Every inode in order of id, those without links included; all of them only of a tree that is loaded.
   void for_each_inode(const std::function<void(const Attributes&)>& visit) const;
+
+  // Of a tree that was opened lazily (View::open): loads what has not been. EIO if that cannot be; everything
+  // that can be has then not been loaded, either. All else here loads what it needs, and answers EIO or finds
+  // nothing where it cannot.
+  Outcome<void> load_all() const;
+  bool partial() const { return partial_; }  // was it opened lazily?
 
   Usage usage() const { return usage_; }
   // The volume's, as the last SetLimits said. Nothing here enforces them: that is the facade's.
@@ -83,7 +90,8 @@ class Tree {
 
  protected:
   Tree() = default;
-  Tree(Node* root, Usage usage, const SetLimits& limits) : root_(root), usage_(usage), limits_(limits) {}
+  Tree(Node* root, Usage usage, const SetLimits& limits, bool partial = false)
+      : root_(root), usage_(usage), limits_(limits), partial_(partial) {}
   ~Tree();
   Tree(const Tree&) = delete;
   Tree& operator=(const Tree&) = delete;
@@ -91,6 +99,7 @@ class Tree {
   Node* root_ = nullptr;  // of the inode table; owned reference
   Usage usage_;
   SetLimits limits_;
+  bool partial_ = false;
 };
 
 class View : public Tree {
@@ -103,10 +112,15 @@ class View : public Tree {
   // Takes over a reference to nodes that somebody built (snapshot/). Refused with the words of
   // check_invariants() when they are no tree.
   static std::expected<View, std::string> adopt(Node* root);
+  // The tree that `root` (taken over) stands for, of which nothing but what is touched is loaded
+  // (fs/lazy_node.h). What it holds in all is taken for granted. EIO where its root directory cannot be
+  // loaded.
+  static Outcome<View> open(LazyNode* root, Usage usage, const SetLimits& limits);
 
  private:
   friend class Head;
-  View(Node* root, Usage usage, const SetLimits& limits = {}) : Tree(root, usage, limits) {}
+  View(Node* root, Usage usage, const SetLimits& limits = {}, bool partial = false)
+      : Tree(root, usage, limits, partial) {}
 };
 
 class Head : public Tree {

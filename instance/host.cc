@@ -321,7 +321,8 @@ Json Host::recovery_json() const {
   const OpenReport& report = instance_->open_report();
   Json json = {{"snapshot", report.snapshot},
                {"batches_replayed", report.batches_replayed},
-               {"cut_bytes", report.recovery.cut_bytes}};
+               {"cut_bytes", report.recovery.cut_bytes},
+               {"lazily", report.lazily}};
   if (taken_back_) json["taken_back_batches"] = *taken_back_;
   return json;
 }
@@ -346,6 +347,7 @@ Json Host::statistics() {
   json["vector"] = origins;
   json["disk"] = disk_json(*instance_->store(), options_.instance.retention.store_bytes);
   if (auto over = instance_->over_limit()) json["disk"]["over_limit"] = over->message();
+  if (auto damage = instance_->damage(); !damage.empty()) json["damage"] = damage;
   if (auto failure = instance_->failure()) json["failure"] = failure->message();
   if (follower_ != nullptr) json["follow"] = follower_json(follower_->status());
   json["peers"] = Json::array();

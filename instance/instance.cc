@@ -123,15 +123,38 @@ Status Instance::open_journal() {
 Status Instance::open_history() {
   lock_ = TRY(store_->lock_branch(options_.branch, options_.holder));
   if (!in_memory()) TRY(check_no_join_interrupted());
-  Base base = TRY(load_base(*store_, options_.branch, std::nullopt));
-  fs::Head& head = base.head;
+  TRY(open_journal());
+  fs::Head head = fs::Head::create(Timestamp{});
+  Status built = rebuild(options_.opening, head);
+  if (!built && open_report_.lazily) {
+    // What the journal goes on from cannot be loaded. Read whole, an older snapshot may do.
+    log_warning("{}; the state is built anew from what can be read whole", built.error().message());
+    built = rebuild(Opening::kWhole, head);
+  }
+  TRY(std::move(built));
+
+  for (const std::string& lost : TRY(drop_marks_after(*store_, options_.branch, journal_->last())))
+    log_warning("{}: the mark {} is dropped: what it named has been lost", store_->path(), lost);
+  return begin_filesystem(std::move(head));
+}
+
+// From the newest snapshot that can be read, and the journal behind it.
+Status Instance::rebuild(Opening opening, fs::Head& head) {
+  auto load = [&](const store::SnapshotRecord& record) -> Result<fs::Head> {
+    constexpr uint64_t kSmallInodes = 2000, kSmallBytes = 16 << 20;
+    bool small = record.inodes <= kSmallInodes && record.bytes <= kSmallBytes;
+    if (opening == Opening::kWhole || (opening == Opening::kBySize && small))
+      return load_snapshot(*store_, record);
+    return open_snapshot(store_, record, damage_);
+  };
+  Base base = TRY(load_base(*store_, options_.branch, std::nullopt, load));
   const std::optional<store::SnapshotRecord>& snapshot = base.snapshot;
   if (snapshot) open_report_.snapshot = snapshot->id;
+  open_report_.lazily = base.head.partial();
   LogIndex snapshot_index = snapshot ? snapshot->log_index : 0;
   journal::Vector vector;
   if (snapshot) vector = TRY(journal::Vector::decode(snapshot->vector));
 
-  TRY(open_journal());
   if (journal_->last() < snapshot_index) {
     // An overwrite was kept as a snapshot, and the crash came before the journal began anew behind it.
     TRY(journal_->restart_at(snapshot_index + 1, vector));
@@ -144,18 +167,20 @@ Status Instance::open_history() {
                                      : "there is no snapshot to start from"));
   }
 
-  for (const std::string& lost : TRY(drop_marks_after(*store_, options_.branch, journal_->last())))
-    log_warning("{}: the mark {} is dropped: what it named has been lost", store_->path(), lost);
   if (base.unreadable) {
     log_warning("{}; the state is built from {} and the journal instead", base.unreadable->message(),
                 snapshot ? fmt::format("snapshot {}", snapshot->id) : "the beginning");
   }
   replayer_ = replay::Replayer(vector, snapshot ? snapshot->lamport : 0);
   auto cursor = journal_->read(snapshot_index + 1);
-  auto progress = TRY(replayer_.replay(*cursor, head, replay::Replayer::kToEnd));
+  auto progress = TRY(replayer_.replay(*cursor, base.head, replay::Replayer::kToEnd));
   open_report_.batches_replayed = progress.batches;
   vector_ = replayer_.applied();
+  head = std::move(base.head);
+  return {};
+}
 
+Status Instance::begin_filesystem(fs::Head head) {
   if (options_.follower) {
     no_ids_ = std::make_unique<NoInodeIds>();
     filesystem_ = std::make_unique<fs::Filesystem>(std::move(head), options_.clock, *no_ids_);
@@ -641,6 +666,7 @@ Status Instance::drop_older_checkpoints(uint64_t newest) {
   LogIndex first = journal_->first();
   std::vector<uint64_t> needed = needed_snapshots(records, options_.branch, first);
   needed.push_back(newest);
+  if (open_report_.lazily) needed.push_back(open_report_.snapshot);
   for (const store::SnapshotRecord& record : records) {
     bool lies_in_it = options_.retention.trims() && record.log_index + 1 >= first;
     if (!record.checkpoint || lies_in_it || std::ranges::find(needed, record.id) != needed.end()) continue;
@@ -649,11 +675,23 @@ Status Instance::drop_older_checkpoints(uint64_t newest) {
   return {};
 }
 
+// What the tree has not loaded yet is read from the snapshot that it was opened on: that one stays for as
+// long as this instance does, as a checkpoint.
+Result<bool> Instance::drop(const store::SnapshotRecord& record) {
+  if (!open_report_.lazily || record.id != open_report_.snapshot)
+    return instance::drop_snapshot(*store_, record, journal_->first());
+  store::SnapshotRecord checkpoint = record;
+  checkpoint.label.clear();
+  checkpoint.checkpoint = true;
+  TRY(store_->catalogue().replace_snapshot(checkpoint));
+  return false;
+}
+
 Result<bool> Instance::drop_snapshot(uint64_t id) {
   if (store_ == nullptr) return fail(Code::kUnreachable, "no snapshots: the leader has not been reached yet");
   std::lock_guard keeping(keeping_);
   for (const store::SnapshotRecord& record : TRY(own_snapshots()))
-    if (record.id == id) return instance::drop_snapshot(*store_, record, journal_->first());
+    if (record.id == id) return drop(record);
   return fail(Code::kNotFound,
               fmt::format("{}: branch {} has no snapshot {}", name_of(*store_), options_.branch, id));
 }

@@ -28,6 +28,7 @@
 #include "fs/filesystem.h"
 #include "instance/branches.h"
 #include "instance/coherence.h"
+#include "instance/snapshots.h"
 #include "journal/journal.h"
 #include "journal/recorder.h"
 #include "replay/conflicts.h"
@@ -55,10 +56,18 @@ struct Retention {
   bool trims() const { return journal_bytes != 0 || journal_age_s != 0 || store_bytes != 0; }
 };
 
+// How much of a snapshot is read when an instance opens on it (docs/lazy.md).
+enum class Opening : uint8_t {
+  kBySize,  // all of a small tree, which takes a few milliseconds; of a large one what is touched
+  kWhole,   // all; where it cannot be read an older one, and the journal from there
+  kLazily,  // what is touched
+};
+
 struct InstanceOptions {
   std::string branch = "main";
   Retention retention;
   bool follower = false;
+  Opening opening = Opening::kBySize;
   journal::JournalOptions journal;
   store::LockHolder holder;
   Clock& clock = system_clock();
@@ -69,6 +78,7 @@ struct InstanceOptions {
 struct OpenReport {
   uint64_t snapshot = 0;  // id of the one it started from, 0 if from nothing
   uint64_t batches_replayed = 0;
+  bool lazily = false;  // what is not touched has not been read
   journal::Recovery recovery;
 };
 
@@ -114,6 +124,8 @@ class Instance final : public replay::Member {
   store::Store* store() { return store_.get(); }
   bool follower() const { return options_.follower; }
   const OpenReport& open_report() const { return open_report_; }
+  // What could not be read when it was touched, and what depends on it, of an instance that opened lazily.
+  std::vector<std::string> damage() const { return damage_->list(); }
 
   // From now on remote changes go through the hook (null: no longer). Not while a session runs.
   void set_coherence_hook(CoherenceHook* hook) { hook_.store(hook); }
@@ -202,6 +214,9 @@ class Instance final : public replay::Member {
   Status open_history();
   Status begin_writing();
   Status claim_origin(OriginId origin);
+  Status rebuild(Opening opening, fs::Head& head);
+  Status begin_filesystem(fs::Head head);
+  Result<bool> drop(const store::SnapshotRecord& record);
   void note_clean_close(store::BranchRecord& branch, LogIndex durable) const;
   Status apply_in_groups(std::span<const journal::Batch> group);
   Status check_not_begun() const;  // with the filesystem's lock
@@ -249,6 +264,7 @@ class Instance final : public replay::Member {
   std::string new_store_path_;  // of a new follower, until adopt_volume
   std::shared_ptr<store::Store> store_;
   std::unique_ptr<store::BranchLock> lock_;
+  const std::shared_ptr<Damage> damage_ = std::make_shared<Damage>();
   std::unique_ptr<journal::Journal> journal_;
   std::unique_ptr<journal::Recorder> recorder_;  // of a writer
   std::unique_ptr<fs::InodeIdSource> no_ids_;    // of a follower: it never mints any

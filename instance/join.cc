@@ -106,6 +106,8 @@ bool Joining::has_moved(const journal::Vector& now) const {
 }
 
 Status Joining::load_both() {
+  // What the parent has is compared with both. What guests change from here on, they load first.
+  TRY(load_all(parent_.filesystem_->view()));
   std::vector<store::SnapshotRecord> records = TRY(store_.catalogue().snapshots());
   auto record = std::ranges::find(records, fork_.snapshot, &store::SnapshotRecord::id);
   if (record == records.end()) {

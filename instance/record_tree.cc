@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "fs/diff.h"
+#include "instance/snapshots.h"
 
 namespace reprise::instance {
 namespace {
@@ -30,6 +31,8 @@ class TreeRecorder {
 
   Status run() {
     TRY(check_limits());
+    TRY(load_all(before_));
+    TRY(load_all(wanted_));
     find_changes();
     if (names_.empty() && kept_.empty()) return {};
     if (fits_one_call()) {

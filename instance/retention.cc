@@ -131,7 +131,7 @@ Status Instance::drop_old_snapshots() {
     bool beyond = retention.snapshots != 0 && seen > retention.snapshots;
     int64_t age_s = std::max<int64_t>(now_s - record->time.sec, 0);
     bool old = retention.snapshot_age_s != 0 && static_cast<uint64_t>(age_s) > retention.snapshot_age_s;
-    if (beyond || old) TRY(instance::drop_snapshot(*store_, *record, journal_->first()));
+    if (beyond || old) TRY(drop(*record));
   }
   return {};
 }
@@ -237,7 +237,7 @@ Result<bool> Instance::drop_one_unlabelled() {
   std::lock_guard keeping(keeping_);
   for (const store::SnapshotRecord& record : TRY(own_snapshots())) {
     if (record.checkpoint || !record.label.empty()) continue;
-    TRY(instance::drop_snapshot(*store_, record, journal_->first()));
+    TRY(drop(record));
     return true;
   }
   return false;

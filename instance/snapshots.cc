@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "base/log.h"
 #include "snapshot/snapshot.h"
 #include "store/host_source.h"
 
@@ -21,7 +22,8 @@ Result<std::optional<store::SnapshotRecord>> newest_snapshot(store::Catalogue& c
   return newest;
 }
 
-Result<Base> load_base(store::Store& store, std::string_view branch, std::optional<LogIndex> until) {
+Result<Base> load_base(store::Store& store, std::string_view branch, std::optional<LogIndex> until,
+                       const LoadSnapshot& load) {
   std::vector<store::SnapshotRecord> records = TRY(store.catalogue().snapshots());
   std::erase_if(
       records, [&](auto& record) { return record.branch != branch || (until && record.log_index > *until); });
@@ -29,7 +31,7 @@ Result<Base> load_base(store::Store& store, std::string_view branch, std::option
                    [](auto& a, auto& b) { return a.log_index < b.log_index; });
   Base base{.head = fs::Head::create(Timestamp{}), .snapshot = std::nullopt, .unreadable = std::nullopt};
   for (auto record = records.rbegin(); record != records.rend(); ++record) {
-    auto head = load_snapshot(store, *record);
+    auto head = load ? load(*record) : load_snapshot(store, *record);
     if (head) {
       base.head = std::move(*head);
       base.snapshot = std::move(*record);
@@ -55,6 +57,40 @@ Result<fs::Head> load_snapshot(store::Store& store, const store::SnapshotRecord&
                             view->digest().to_string(), record.digest.to_string()));
   }
   return fs::Head(*view);
+}
+
+void Damage::add(const Error& error) {
+  log_warning("{}", error.message());
+  std::lock_guard lock(mutex_);
+  if (found_.size() < kListed) found_.push_back(error.message());
+}
+
+std::vector<std::string> Damage::list() const {
+  std::lock_guard lock(mutex_);
+  return found_;
+}
+
+Status load_all(const fs::Tree& tree) {
+  if (!tree.partial() || tree.load_all()) return {};
+  return fail(
+      Code::kCorrupt,
+      "a part of the tree cannot be loaded from the store; `reprise stat` says which, of a live instance, "
+      "and `reprise verify` of any");
+}
+
+Result<fs::Head> open_snapshot(const std::shared_ptr<store::Store>& store,
+                               const store::SnapshotRecord& record, const std::shared_ptr<Damage>& damage) {
+  auto rests_on = TRY(store->source());
+  const std::string name = fmt::format("{}: snapshot {}", store->path(), record.id);
+  auto view = snapshot::open_lazily(
+      record.root, std::shared_ptr<store::BlobSource>(store, &store->blobs()),
+      [damage, name](const Error& error) { damage->add(Error(error).with_context(name)); },
+      std::move(rests_on));
+  if (!view && view.error().code() == Code::kUnsupported) return load_snapshot(*store, record);
+  if (!view) return std::unexpected(view.error().with_context(name));
+  if (view->digest() == record.digest) return fs::Head(*view);
+  return fail(Code::kCorrupt, fmt::format("{} has the digest {}, expected {}", name,
+                                          view->digest().to_string(), record.digest.to_string()));
 }
 
 std::vector<uint64_t> needed_snapshots(const std::vector<store::SnapshotRecord>& records,

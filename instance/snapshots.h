@@ -2,8 +2,13 @@
 // only read.
 #pragma once
 
+#include <functional>
+#include <memory>
+#include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "fs/tree.h"
 #include "store/store.h"
@@ -22,11 +27,32 @@ struct Base {
   // else this is the error.
   std::optional<Error> unreadable;
 };
-// From the snapshot that reaches furthest, at or before `until`, and can be read. kIo only.
-Result<Base> load_base(store::Store& store, std::string_view branch, std::optional<LogIndex> until);
+// From the snapshot that reaches furthest, at or before `until`, and can be read. kIo only. With `load` that
+// is how one is read, and not load_snapshot.
+using LoadSnapshot = std::function<Result<fs::Head>(const store::SnapshotRecord&)>;
+Result<Base> load_base(store::Store& store, std::string_view branch, std::optional<LogIndex> until,
+                       const LoadSnapshot& load = nullptr);
 
 // Everything, now. kCorrupt if it does not have the digest it was recorded with.
 Result<fs::Head> load_snapshot(store::Store& store, const store::SnapshotRecord& record);
+
+// The same of which nothing is loaded that is not touched (docs/lazy.md), where its format allows that. What
+// is found to be damaged later is added to `damage`. The record has to stay in the catalogue for as long as
+// the head, or a version made from it, is there.
+class Damage {
+ public:
+  void add(const Error& error);  // logged, too
+  std::vector<std::string> list() const;
+
+ private:
+  static constexpr size_t kListed = 100;
+  mutable std::mutex mutex_;
+  std::vector<std::string> found_;
+};
+// Loads what has not been loaded of a tree, for whoever looks at all of it. kCorrupt where that cannot be.
+Status load_all(const fs::Tree& tree);
+Result<fs::Head> open_snapshot(const std::shared_ptr<store::Store>& store,
+                               const store::SnapshotRecord& record, const std::shared_ptr<Damage>& damage);
 
 // The snapshots of `records` that the history of `branch` cannot be read without, its journal beginning at
 // `first`: the newest, and the one from which a trimmed journal is read.

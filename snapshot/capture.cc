@@ -1,5 +1,8 @@
+#include <fmt/format.h>
+
 #include <array>
 
+#include "fs/lazy_node.h"
 #include "snapshot/node_format.h"
 #include "snapshot/snapshot.h"
 
@@ -14,30 +17,44 @@ class Capture {
  public:
   Capture(store::BlobSink& sink, Remember remember) : sink_(sink), remember_(remember == Remember::kYes) {}
 
-  // The blob of an inode table node; zero if no inode in it has a link.
-  Result<BlobId> table(const fs::Node& node) {
-    if (BlobId known = TRY(known_blob(node))) return known;
+  // A node of the inode table.
+  struct Table {
+    BlobId blob;  // zero if no inode in it has a link
+    Digest128 sum;
+    bool whole = true;  // the blob says all that the node does: every inode has a link
+  };
+  Result<Table> table(const fs::Node& any_node) {
+    if (BlobId known = TRY(known_blob(any_node))) return Table{known, fs::settled_sum(any_node)};
+    const fs::Node& node = *TRY(loaded(any_node));
     if (node.kind == NodeKind::kTablePage) return page(static_cast<const fs::TablePage&>(node));
     auto& inner = static_cast<const fs::TableInner&>(node);
-    InnerNode out{.kind = NodeKind::kTableInner, .shift = inner.shift, .base = inner.base};
+    InnerNode out{.kind = NodeKind::kTableInner, .shift = inner.shift, .base = inner.base, .summed = true};
     int children = 0;
-    BlobId only;
+    Table all, only;
     for (int i = 0; i < fs::kFanout; i++) {
       if (inner.child[i] == nullptr) continue;
-      out.child[i] = TRY(table(*inner.child[i]));
-      if (!out.child[i]) continue;
+      Table child = TRY(table(*inner.child[i]));
+      all.whole &= child.whole;
+      if (!child.blob) continue;
+      out.child[i] = child.blob;
+      out.sum[i] = child.sum;
+      all.sum += child.sum;
       out.mask |= static_cast<uint16_t>(1u << i);
       children++;
-      only = out.child[i];
+      only = child;
     }
     // With one child left it is no node of its own: a table has no runs of single children.
-    if (children < 2) return only;
-    return put(node, encode_inner(out));
+    if (children < 2) return Table{only.blob, only.sum, false};
+    all.blob = TRY(put(node, encode_inner(out), all.whole));
+    return all;
   }
 
   // Puts the volume's own node on top of the table.
-  Status volume(const fs::SetLimits& limits) {
-    Bytes blob = encode_volume({result.root, limits});
+  Status volume(const fs::Tree& tree, const Digest128& digest) {
+    const fs::Usage held = tree.usage();
+    Bytes blob = encode_volume(
+        {result.root, tree.limits(),
+         VolumeNode::Totals{held.inodes - unlinked_.inodes, held.blocks - unlinked_.blocks, digest}});
     result.root = TRY(sink_.put(blob));
     result.blobs++;
     result.bytes += blob.size();
@@ -54,28 +71,46 @@ class Capture {
     return BlobId{};
   }
 
-  Result<BlobId> put(const fs::Node& node, const Bytes& blob) {
+  // What is loaded of a lazy tree on the way to somebody else's store, stays loaded.
+  Result<const fs::Node*> loaded(const fs::Node& node) {
+    const fs::Node* found = fs::loaded(&node);
+    if (found != nullptr) return found;
+    fs::take_load_failure();
+    return fail(Code::kCorrupt,
+                fmt::format("blob {}, of which the tree is made: expected a node that can be loaded",
+                            fs::stored_of(node).to_string()));
+  }
+
+  Result<BlobId> put(const fs::Node& node, const Bytes& blob, bool is_whole = true) {
     ByteView whole = blob;
-    return put_parts(node, {&whole, 1});
+    return put_parts(node, {&whole, 1}, is_whole);
   }
   static store::Refers refers(const fs::Node& node) {
     bool leaf =
         node.kind == NodeKind::kFileLeaf || node.kind == NodeKind::kDirLeaf || node.kind == NodeKind::kXattrs;
     return leaf ? store::Refers::kToNone : store::Refers::kMaybe;
   }
-  Result<BlobId> put_parts(const fs::Node& node, std::span<const ByteView> parts) {
+  Result<BlobId> put_parts(const fs::Node& node, std::span<const ByteView> parts, bool is_whole = true) {
     BlobId id = TRY(sink_.put_parts(parts, refers(node)));
     result.blobs++;
     for (ByteView part : parts) result.bytes += part.size();
-    if (remember_) fs::mark_stored(node, id);
+    if (remember_ && is_whole) fs::mark_stored(node, id);
     return id;
   }
 
-  Result<BlobId> page(const fs::TablePage& page) {
+  Result<Table> page(const fs::TablePage& page) {
     PageEncoder out(page.base);
+    Table all{.blob = {}, .sum = fs::settled_sum(page)};
     for (int i = 0; i < fs::kFanout; i++) {
-      const fs::Inode& inode = page.inode[i];
-      if (inode.mode == 0 || inode.nlink == 0) continue;
+      if (page.inode[i].mode == 0) continue;
+      if (page.inode[i].nlink == 0) {
+        unlinked_.inodes++;
+        unlinked_.blocks += page.inode[i].blocks;
+        all.whole = false;
+        continue;
+      }
+      fs::Inode inode = page.inode[i];
+      inode.sum = fs::settled_sum(inode);
       BlobId content, xattrs;
       if (fs::is_sourced(inode.content) && !remember_) {
         return fail(Code::kUnsupported,
@@ -86,12 +121,13 @@ class Capture {
       if (inode.xattrs != nullptr && !is_inline(*inode.xattrs)) xattrs = TRY(content_node(*inode.xattrs));
       out.add(i, inode, content, xattrs);
     }
-    if (out.empty()) return BlobId{};
-    return put(page, out.finish());
+    if (!out.empty()) all.blob = TRY(put(page, out.finish(), all.whole));
+    return all;
   }
 
-  Result<BlobId> content_node(const fs::Node& node) {
-    if (BlobId known = TRY(known_blob(node))) return known;
+  Result<BlobId> content_node(const fs::Node& any_node) {
+    if (BlobId known = TRY(known_blob(any_node))) return known;
+    const fs::Node& node = *TRY(loaded(any_node));
     switch (node.kind) {
       case NodeKind::kFileLeaf: {
         encode_file_leaf(static_cast<const fs::FileLeaf&>(node), leaf_header_, leaf_parts_);
@@ -133,6 +169,7 @@ class Capture {
 
   store::BlobSink& sink_;
   const bool remember_;
+  fs::Usage unlinked_;  // inodes without links, which stay behind
   std::array<std::byte, kLeafHeaderBytes> leaf_header_;
   std::vector<ByteView> leaf_parts_;
 };
@@ -142,9 +179,10 @@ class Capture {
 Result<Captured> capture(const fs::Tree& tree, store::BlobSink& sink, Remember remember) {
   CHECK(tree.root() != nullptr);
   Capture capture(sink, remember);
-  capture.result.root = TRY(capture.table(*tree.root()));
+  const auto table = TRY(capture.table(*tree.root()));
+  capture.result.root = table.blob;
   CHECK(capture.result.root);  // the root directory always has links
-  if (tree.limits() != fs::SetLimits{}) TRY(capture.volume(tree.limits()));
+  TRY(capture.volume(tree, table.sum));
   return capture.result;
 }
 

@@ -1,7 +1,8 @@
+#include "snapshot/load.h"
+
 #include <fmt/format.h>
 
 #include "snapshot/snapshot.h"
-#include "snapshot/tree_builder.h"
 
 namespace reprise::snapshot {
 namespace {
@@ -17,7 +18,7 @@ struct Open {
   size_t next = 0;
 };
 
-Result<Open> fetch(BlobId id, store::BlobSource& source) {
+Result<Open> fetch(BlobId id, store::BlobSource& source, ChildrenOf children_of) {
   Bytes bytes = TRY(source.get(id));
   Open open{.id = id, .bytes = std::move(bytes)};
   auto children = children_of(open.bytes);
@@ -31,11 +32,10 @@ Result<Open> fetch(BlobId id, store::BlobSource& source) {
 
 }  // namespace
 
-Result<fs::View> load(BlobId root, store::BlobSource& source, Remember remember, const LoadLimits& limits,
-                      std::shared_ptr<fs::Source> rests_on) {
-  TreeBuilder builder(limits, remember, std::move(rests_on));
+Status add_with_children(TreeBuilder& builder, BlobId root, store::BlobSource& source,
+                         ChildrenOf children_of) {
   std::vector<Open> way;
-  way.push_back(TRY(fetch(root, source)));
+  way.push_back(TRY(fetch(root, source, children_of)));
   while (!way.empty()) {
     Open& open = way.back();
     if (open.next == open.children.size()) {
@@ -49,8 +49,15 @@ Result<fs::View> load(BlobId root, store::BlobSource& source, Remember remember,
       return fail(Code::kCorrupt, fmt::format("tree {}: expected at most {} levels of blobs, found more",
                                               root.to_string(), kDepthMax));
     }
-    way.push_back(TRY(fetch(child, source)));
+    way.push_back(TRY(fetch(child, source, children_of)));
   }
+  return {};
+}
+
+Result<fs::View> load(BlobId root, store::BlobSource& source, Remember remember, const LoadLimits& limits,
+                      std::shared_ptr<fs::Source> rests_on) {
+  TreeBuilder builder(limits, remember, std::move(rests_on));
+  TRY(add_with_children(builder, root, source, children_of));
   return builder.finish(root);
 }
 

@@ -13,7 +13,7 @@ using fs::NodeKind;
 constexpr int kLevelMax = 24;
 constexpr uint8_t kVolumeKind = 9;  // after those of fs::NodeKind
 
-enum ContentForm : uint8_t { kNone = 0, kSmall = 1, kDirectory = 2, kInBlob = 3, kRests = 4 };
+enum ContentForm : uint8_t { kNone = 0, kSmall = 1, kDirectory = 2, kInBlob = 3, kRests = 4, kSummed = 5 };
 enum XattrForm : uint8_t { kNoXattrs = 0, kXattrsInline = 1, kXattrsInBlob = 2 };
 
 // An inode in a page, before its content.
@@ -27,11 +27,15 @@ struct __attribute__((packed)) InodeRecord {
 };
 static_assert(sizeof(InodeRecord) == 72);
 
-Bytes begin(NodeKind kind) {
+Bytes begin(NodeKind kind, uint8_t version = kNodeVersion) {
   Bytes out;
   append_value(out, kind);
-  append_value(out, kNodeVersion);
+  append_value(out, version);
   return out;
+}
+
+uint8_t version_of(ByteView blob) {
+  return std::to_integer<uint8_t>(blob[1]);
 }
 
 // The rest of a blob of this kind; nullopt if it is another.
@@ -113,26 +117,36 @@ fs::DirLeaf* build_dir_leaf(ByteReader in) {
 std::optional<NodeKind> kind_of(ByteView blob) {
   if (blob.size() < kNodeHeaderBytes || blob.size() > kNodeBlobMax) return std::nullopt;
   auto kind = std::to_integer<uint8_t>(blob[0]);
-  if (std::to_integer<uint8_t>(blob[1]) != kNodeVersion || kind < 1 || kind > 8) return std::nullopt;
-  return static_cast<NodeKind>(kind);
+  if (kind < 1 || kind > 8) return std::nullopt;
+  auto known = static_cast<NodeKind>(kind);
+  bool of_table = known == NodeKind::kTableInner || known == NodeKind::kTablePage;
+  if (version_of(blob) > (of_table ? kSummedVersion : kNodeVersion)) return std::nullopt;
+  return known;
 }
 
 Bytes encode_volume(const VolumeNode& node) {
   Bytes out;
   append_value(out, kVolumeKind);
-  append_value(out, kNodeVersion);
+  append_value(out, node.has_totals() ? kSummedVersion : kNodeVersion);
   append_id(out, node.table);
   append_value(out, node.limits.bytes);
   append_value(out, node.limits.inodes);
   append_value(out, node.limits.file_size);
   append_value(out, node.limits.names_per_directory);
   append_value(out, node.limits.depth);
+  if (node.has_totals()) {
+    append_value(out, node.totals.inodes);
+    append_value(out, node.totals.blocks);
+    append_id(out, node.totals.digest);
+  }
   return out;
 }
 
 std::optional<VolumeNode> parse_volume(ByteView blob) {
   ByteReader in(blob);
-  if (in.value<uint8_t>() != kVolumeKind || in.value<uint8_t>() != kNodeVersion) return std::nullopt;
+  if (in.value<uint8_t>() != kVolumeKind) return std::nullopt;
+  auto version = in.value<uint8_t>();
+  if (version > kSummedVersion) return std::nullopt;
   VolumeNode node;
   node.table = take_id(in);
   node.limits.bytes = in.value<uint64_t>();
@@ -140,12 +154,18 @@ std::optional<VolumeNode> parse_volume(ByteView blob) {
   node.limits.file_size = in.value<uint64_t>();
   node.limits.names_per_directory = in.value<uint64_t>();
   node.limits.depth = in.value<uint32_t>();
-  if (!in.ok() || !in.at_end() || !node.table || node.limits == fs::SetLimits{}) return std::nullopt;
+  if (version == kSummedVersion) {
+    node.totals.inodes = in.value<uint64_t>();
+    node.totals.blocks = in.value<uint64_t>();
+    node.totals.digest = take_id(in);
+  }
+  if (!in.ok() || !in.at_end() || !node.table) return std::nullopt;
+  if (version == kSummedVersion ? !node.has_totals() : node.limits == fs::SetLimits{}) return std::nullopt;
   return node;
 }
 
 Bytes encode_inner(const InnerNode& node) {
-  Bytes out = begin(node.kind);
+  Bytes out = begin(node.kind, node.summed ? kSummedVersion : kNodeVersion);
   append_value(out, node.kind == NodeKind::kTableInner ? node.shift : node.level);
   append_value(out, uint8_t{0});
   append_value(out, node.mask);
@@ -154,6 +174,7 @@ Bytes encode_inner(const InnerNode& node) {
     if ((node.mask >> i & 1) == 0) continue;
     if (node.kind == NodeKind::kDirInner) append_value(out, node.key[i]);
     append_id(out, node.child[i]);
+    if (node.summed) append_id(out, node.sum[i]);
   }
   return out;
 }
@@ -164,6 +185,7 @@ std::optional<InnerNode> parse_inner(ByteView blob) {
     return std::nullopt;
   ByteReader in(blob.subspan(kNodeHeaderBytes));
   InnerNode node{.kind = *kind};
+  node.summed = version_of(blob) == kSummedVersion;
   auto height = in.value<uint8_t>();
   auto zero = in.value<uint8_t>();
   node.mask = in.value<uint16_t>();
@@ -182,6 +204,7 @@ std::optional<InnerNode> parse_inner(ByteView blob) {
     if ((node.mask >> i & 1) == 0) continue;
     if (kind == NodeKind::kDirInner) node.key[i] = in.value<fs::DirKey>();
     node.child[i] = take_id(in);
+    if (node.summed) node.sum[i] = take_id(in);
   }
   return in.at_end() ? std::optional(node) : std::nullopt;
 }
@@ -286,7 +309,7 @@ const fs::Node* content_below(const fs::Inode& inode) {
   return fs::is_sourced(inode.content) ? fs::as_sourced(inode.content).held : inode.content;
 }
 
-PageEncoder::PageEncoder(uint64_t base) : out_(begin(NodeKind::kTablePage)) {
+PageEncoder::PageEncoder(uint64_t base) : out_(begin(NodeKind::kTablePage, kSummedVersion)) {
   append_value(out_, mask_);  // filled in by finish()
   append_value(out_, base);
 }
@@ -313,7 +336,7 @@ void PageEncoder::add(int slot, const fs::Inode& inode, BlobId content, BlobId x
                                          : small                  ? kSmall
                                          : leaf                   ? kDirectory
                                          : rests                  ? kRests
-                                                                  : kInBlob,
+                                                                  : kSummed,
                          .xattr_form = inode.xattrs == nullptr    ? kNoXattrs
                                        : is_inline(*inode.xattrs) ? kXattrsInline
                                                                   : kXattrsInBlob,
@@ -336,6 +359,8 @@ void PageEncoder::add(int slot, const fs::Inode& inode, BlobId content, BlobId x
     append_id(out_, content);
   } else if (inode.content != nullptr) {
     append_id(out_, content);
+    append_id(out_, inode.sum);
+    append_value(out_, inode.blocks);
   }
   if (inode.xattrs == nullptr) return;
   if (is_inline(*inode.xattrs)) {
@@ -360,6 +385,12 @@ bool take_content(ByteReader& in, uint8_t form, PageEntry& entry) {
       return true;
     case kInBlob:
       entry.content = take_id(in);
+      return static_cast<bool>(entry.content);
+    case kSummed:
+      entry.content = take_id(in);
+      entry.inode.sum = take_id(in);
+      entry.inode.blocks = in.value<uint32_t>();
+      entry.summed = true;
       return static_cast<bool>(entry.content);
     case kSmall: {
       auto length = in.value<uint16_t>();
@@ -401,7 +432,7 @@ bool take_xattrs(ByteReader& in, uint8_t form, PageEntry& entry) {
   }
 }
 
-bool take_entry(ByteReader& in, PageEntry& entry) {
+bool take_entry(ByteReader& in, uint8_t version, PageEntry& entry) {
   ByteView bytes = in.take(sizeof(InodeRecord));
   if (!in.ok()) return false;
   auto record = load_value<InodeRecord>(bytes.data());
@@ -416,6 +447,7 @@ bool take_entry(ByteReader& in, PageEntry& entry) {
   inode.set_mtime({record.mtime_sec, record.mtime_nsec});
   inode.set_ctime({record.ctime_sec, record.ctime_nsec});
   if (record.mode == 0 || record.nlink == 0 || record.zero != 0) return false;
+  if (record.content_form == (version == kSummedVersion ? kInBlob : kSummed)) return false;
   return take_content(in, record.content_form, entry) && take_xattrs(in, record.xattr_form, entry) && in.ok();
 }
 
@@ -430,12 +462,14 @@ bool parse_page(ByteView blob, uint64_t& base, const std::function<bool(const Pa
   for (int slot = 0; slot < fs::kFanout; slot++) {
     if ((mask >> slot & 1) == 0) continue;
     PageEntry entry{.slot = slot};
-    if (!take_entry(*in, entry) || !visit(entry)) return false;
+    if (!take_entry(*in, version_of(blob), entry) || !visit(entry)) return false;
   }
   return in->at_end();
 }
 
-std::optional<std::vector<BlobId>> children_of(ByteView blob) {
+namespace {
+
+std::optional<std::vector<BlobId>> children(ByteView blob, bool only_needed) {
   if (auto volume = parse_volume(blob)) return std::vector{volume->table};
   auto kind = kind_of(blob);
   if (!kind) return std::nullopt;
@@ -443,7 +477,7 @@ std::optional<std::vector<BlobId>> children_of(ByteView blob) {
   if (*kind == NodeKind::kTablePage) {
     uint64_t base;
     bool whole = parse_page(blob, base, [&](const PageEntry& entry) {
-      if (entry.content) children.push_back(entry.content);
+      if (entry.content && !(only_needed && entry.summed)) children.push_back(entry.content);
       if (entry.xattrs) children.push_back(entry.xattrs);
       return true;
     });
@@ -452,11 +486,22 @@ std::optional<std::vector<BlobId>> children_of(ByteView blob) {
              *kind == NodeKind::kFileInner) {
     auto inner = parse_inner(blob);
     if (!inner) return std::nullopt;
+    if (only_needed && inner->summed) return children;
     for (int i = 0; i < fs::kFanout; i++) {
       if ((inner->mask >> i & 1) != 0) children.push_back(inner->child[i]);
     }
   }
   return children;
+}
+
+}  // namespace
+
+std::optional<std::vector<BlobId>> children_of(ByteView blob) {
+  return children(blob, false);
+}
+
+std::optional<std::vector<BlobId>> children_needed(ByteView blob) {
+  return children(blob, true);
 }
 
 }  // namespace reprise::snapshot

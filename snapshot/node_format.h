@@ -20,6 +20,8 @@
 namespace reprise::snapshot {
 
 inline constexpr uint8_t kNodeVersion = 0;
+// Of volumes, inner nodes of the inode table and pages that say what is below them (docs/snapshot-format.md).
+inline constexpr uint8_t kSummedVersion = 1;
 inline constexpr size_t kNodeHeaderBytes = 2;  // kind, version
 inline constexpr size_t kLeafHeaderBytes = 8;
 inline constexpr size_t kInlineXattrsMax = 512;    // bytes of extended attributes that lie in the page
@@ -29,11 +31,19 @@ inline constexpr size_t kNodeBlobMax = 160 << 10;  // no node's blob is larger
 // tree.
 std::optional<fs::NodeKind> kind_of(ByteView blob);
 
-// --- the volume, above the inode table where there is something to say
+// --- the volume, above the inode table
 
 struct VolumeNode {
+  // What the tree holds in all, and its digest. Of version 1; in version 0 there are zeros, and there is only
+  // a volume where there are limits.
+  struct Totals {
+    uint64_t inodes = 0, blocks = 0;
+    Digest128 digest;
+  };
   BlobId table;
   fs::SetLimits limits;
+  Totals totals = {};
+  bool has_totals() const { return totals.inodes != 0; }
 };
 Bytes encode_volume(const VolumeNode& node);
 std::optional<VolumeNode> parse_volume(ByteView blob);
@@ -48,6 +58,8 @@ struct InnerNode {
   uint16_t mask = 0;  // children there are; of a directory the lowest `count` bits
   std::array<BlobId, fs::kFanout> child = {};
   std::array<fs::DirKey, fs::kFanout> key = {};  // of directories
+  bool summed = false;                           // of the table, version 1: there are
+  std::array<Digest128, fs::kFanout> sum = {};   // the children's sums
 };
 Bytes encode_inner(const InnerNode& node);
 std::optional<InnerNode> parse_inner(ByteView blob);
@@ -72,7 +84,8 @@ fs::Xattrs* parse_xattrs(ByteView blob);
 class PageEncoder {
  public:
   explicit PageEncoder(uint64_t base);
-  // content: the blob of what content_below() gives, zero if it is null or lies inline (see is_inline).
+  // content: the blob of what content_below() gives, zero if it is null or lies inline (see is_inline). The
+  // inode's sum is up to date.
   // Likewise xattrs.
   void add(int slot, const fs::Inode& inode, BlobId content, BlobId xattrs);
   bool empty() const { return mask_ == 0; }
@@ -93,6 +106,7 @@ struct PageEntry {
   ByteView inline_small, inline_directory, inline_xattrs;  // empty: not inline
   uint16_t xattr_count = 0;                                // of inline ones
   BlobId content, xattrs;                                  // zero: not in a blob
+  bool summed = false;        // content lies in a blob, and inode.sum and inode.blocks are given
   uint64_t source_limit = 0;  // 0: rests on no source, else content is what is held
   ByteView source_key;
 };
@@ -104,5 +118,7 @@ fs::Xattrs* make_xattrs(uint16_t count, ByteView bytes);
 
 // The blobs that a node's blob refers to, in order, with repetitions; nullopt if it is no node.
 std::optional<std::vector<BlobId>> children_of(ByteView blob);
+// Those of them without which a node of a lazy tree cannot be built.
+std::optional<std::vector<BlobId>> children_needed(ByteView blob);
 
 }  // namespace reprise::snapshot

@@ -9,6 +9,9 @@
 //   fs::View again = TRY(load(captured.root, store.blobs()));   // again.digest() == view.digest()
 #pragma once
 
+#include <functional>
+#include <memory>
+
 #include "base/error.h"
 #include "base/ids.h"
 #include "fs/tree.h"
@@ -43,5 +46,14 @@ struct LoadLimits {
 // with the one that was recorded. kNotFound when a blob is missing, kCorrupt when the blobs are no tree.
 Result<fs::View> load(BlobId root, store::BlobSource& source, Remember remember = Remember::kYes,
                       const LoadLimits& limits = {}, std::shared_ptr<fs::Source> rests_on = nullptr);
+
+// The same of which only the root directory is loaded now, and the rest when it is touched
+// (docs/lazy.md): what cannot be loaded then is EIO there, and is told to `damaged`, from any thread, for a
+// person. `source` must have all blobs of the tree for as long as it, or a version made from it, is there; it
+// is not kept, and when it is gone, so is what has not been loaded. kUnsupported where the snapshot is of a
+// former version, which can only be loaded whole.
+Result<fs::View> open_lazily(BlobId root, const std::shared_ptr<store::BlobSource>& source,
+                             std::function<void(const Error&)> damaged,
+                             std::shared_ptr<fs::Source> rests_on = nullptr);
 
 }  // namespace reprise::snapshot

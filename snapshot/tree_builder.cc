@@ -69,6 +69,8 @@ uint64_t size_of(const fs::Node& node) {
       return sizeof(fs::SmallFile) + static_cast<const fs::SmallFile&>(node).capacity;
     case NodeKind::kXattrs:
       return sizeof(fs::Xattrs) + static_cast<const fs::Xattrs&>(node).length + kInTheMap;
+    case NodeKind::kLazy:
+      return sizeof(fs::LazyNode);
     case NodeKind::kSourced:
       return sizeof(fs::SourcedFile) + static_cast<const fs::SourcedFile&>(node).key_length;
   }
@@ -109,11 +111,22 @@ Digest128 sum_of_file_node(const fs::Node& node) {
 
 }  // namespace
 
-TreeBuilder::TreeBuilder(const LoadLimits& limits, Remember remember, std::shared_ptr<fs::Source> rests_on)
-    : limits_(limits), remember_(remember == Remember::kYes), rests_on_(std::move(rests_on)) {}
+TreeBuilder::TreeBuilder(const LoadLimits& limits, Remember remember, std::shared_ptr<fs::Source> rests_on,
+                         std::shared_ptr<fs::NodeSource> lazy)
+    : limits_(limits),
+      remember_(remember == Remember::kYes),
+      rests_on_(std::move(rests_on)),
+      lazy_(std::move(lazy)) {}
 
 TreeBuilder::~TreeBuilder() {
+  clear();
+}
+
+void TreeBuilder::clear() {
   for (auto& [id, built] : built_) fs::release(built.node);
+  built_.clear();
+  volumes_.clear();
+  placed_.clear();
 }
 
 Status TreeBuilder::charge(uint64_t bytes) {
@@ -131,37 +144,53 @@ Status TreeBuilder::add(BlobId id, ByteView blob) {
   }
   auto built = build(blob);
   if (!built) return std::unexpected(built.error().with_context(fmt::format("blob {}", id.to_string())));
-  if (remember_) fs::mark_stored(*built->node, id);
+  if (remember_ && built->current) fs::mark_stored(*built->node, id);
   built_.emplace(id, *built);
   return charge(size_of(*built->node));
 }
 
 Result<fs::View> TreeBuilder::finish(BlobId root) {
-  fs::SetLimits limits;
-  BlobId table = root;
-  if (auto volume = volumes_.find(root); volume != volumes_.end()) {
-    limits = volume->second.limits;
-    table = volume->second.table;
-  }
+  VolumeNode volume{.table = root, .limits = {}};
+  if (auto found = volumes_.find(root); found != volumes_.end()) volume = found->second;
+  const BlobId table = volume.table;
   const Built* top = TRY(child(table, "the root of a tree"));
   if (!is_table(top->node->kind))
     return corrupt(fmt::format("blob {}: expected the root of a tree, found another node", root.to_string()));
   fs::Node* node = fs::retain(top->node);
-  for (auto& [id, built] : built_) fs::release(built.node);
-  built_.clear();
-  volumes_.clear();
-  placed_.clear();
+  clear();
   auto view = fs::View::adopt(node);
   if (!view) return corrupt(fmt::format("tree {}: {}", root.to_string(), view.error()));
-  if (limits == fs::SetLimits{}) return std::move(*view);
+  if (volume.has_totals()) {
+    const VolumeNode::Totals& said = volume.totals;
+    const fs::Usage held = view->usage();
+    if (said.inodes != held.inodes || said.blocks != held.blocks || said.digest != view->digest())
+      return corrupt(fmt::format("tree {}: expected what its volume says it holds, found another tree",
+                                 root.to_string()));
+  }
+  if (volume.limits == fs::SetLimits{}) return std::move(*view);
   fs::Head head(*view);
-  CHECK(head.apply(limits));
+  CHECK(head.apply(volume.limits));
   return head.view();
+}
+
+Result<fs::Node*> TreeBuilder::take_node(BlobId id) {
+  const Built* built = TRY(child(id, "a node of a tree"));
+  fs::Node* node = nullptr;
+  if (is_file(built->node->kind)) {
+    TRY(charge(built->visits * kVisitCharge));
+    node = TRY(place(built->node, 0));
+  } else {
+    node = fs::retain(built->node);
+  }
+  clear();
+  return node;
 }
 
 Result<const TreeBuilder::Built*> TreeBuilder::child(BlobId id, std::string_view expected) const {
   auto it = built_.find(id);
   if (it != built_.end()) return &it->second;
+  if (volumes_.contains(id))
+    return corrupt(fmt::format("blob {}: expected a node ({}), found a volume", id.to_string(), expected));
   return fail(Code::kNotFound, fmt::format("expected blob {} ({}), found none", id.to_string(), expected));
 }
 
@@ -201,6 +230,7 @@ Result<TreeBuilder::Built> TreeBuilder::build(ByteView blob) {
       return built;
     case NodeKind::kSmallFile:
     case NodeKind::kSourced:
+    case NodeKind::kLazy:
       break;
   }
   return corrupt("expected a node that has a blob of its own, found another");
@@ -211,8 +241,15 @@ Result<TreeBuilder::Built> TreeBuilder::build_table_inner(const InnerNode& in) {
   Owned owned(inner);
   inner->shift = in.shift;
   inner->base = in.base;
+  if (lazy_ != nullptr && !in.summed) return corrupt("inode table without sums in a tree that has them");
   for (int i = 0; i < fs::kFanout; i++) {
     if ((in.mask >> i & 1) == 0) continue;
+    if (lazy_ != nullptr) {
+      inner->child[i] = new fs::LazyNode(lazy_, in.child[i], in.sum[i],
+                                         in.base | static_cast<uint64_t>(i) << in.shift, in.shift);
+      inner->sum += in.sum[i];
+      continue;
+    }
     const Built* below = TRY(child(in.child[i], "of the inode table"));
     if (!is_table(below->node->kind)) return corrupt("inode table that refers to another kind of node");
     // Strictly downwards, so that nothing that walks the table goes deeper than an id has bits.
@@ -221,9 +258,11 @@ Result<TreeBuilder::Built> TreeBuilder::build_table_inner(const InnerNode& in) {
     if (!lower) return corrupt("inode table node above one that is as high");
     inner->child[i] = fs::retain(below->node);
     inner->sum += sum_of_table_node(*below->node);
+    if (in.summed && in.sum[i] != sum_of_table_node(*below->node))
+      return corrupt("inode table node with another sum than the one above it says");
   }
   owned.take();
-  return Built{.node = inner};
+  return Built{.node = inner, .current = in.summed};
 }
 
 Result<TreeBuilder::Built> TreeBuilder::build_dir_inner(const InnerNode& in) {
@@ -274,10 +313,12 @@ Result<TreeBuilder::Built> TreeBuilder::build_page(ByteView blob) {
   auto* page = new fs::TablePage;
   Owned owned(page);
   Status attached;
+  bool current = true;  // nothing in it is as former versions wrote it
   bool whole = parse_page(blob, page->base, [&](const PageEntry& entry) {
+    current &= !entry.content || entry.summed || entry.source_limit != 0;
     fs::Inode& inode = page->inode[entry.slot];
     inode = entry.inode;
-    attached = attach_content(inode, entry);
+    attached = attach_content({page->base + static_cast<uint64_t>(entry.slot)}, inode, entry);
     if (attached) attached = attach_xattrs(inode, entry);
     return attached.has_value();
   });
@@ -288,10 +329,14 @@ Result<TreeBuilder::Built> TreeBuilder::build_page(ByteView blob) {
     page->sum += fs::inode_hash({page->base + static_cast<uint64_t>(i)}, page->inode[i]);
   }
   owned.take();
-  return Built{.node = page};
+  return Built{.node = page, .current = current};
 }
 
-Status TreeBuilder::attach_content(fs::Inode& inode, const PageEntry& entry) {
+Status TreeBuilder::attach_content(InodeId id, fs::Inode& inode, const PageEntry& entry) {
+  if (lazy_ != nullptr && entry.summed) {
+    inode.content = new fs::LazyNode(lazy_, entry.content, id, inode);
+    return charge(sizeof(fs::LazyNode));
+  }
   if (S_ISDIR(inode.mode)) return attach_directory(inode, entry);
   if (!entry.inline_directory.empty()) return corrupt("inode that is no directory with entries");
   if (!entry.inline_small.empty()) {
@@ -347,7 +392,8 @@ Status TreeBuilder::attach_directory(fs::Inode& inode, const PageEntry& entry) {
   TRY(charge(built->visits * kVisitCharge + built->entries * kVisitCharge));
   inode.content = fs::retain(built->node);
   inode.sum = built->entries_sum;
-  return {};
+  if (inode.blocks != 0) return corrupt("directory with blocks");
+  return check_summed(inode, entry);
 }
 
 Status TreeBuilder::attach_file(fs::Inode& inode, const PageEntry& entry) {
@@ -358,7 +404,12 @@ Status TreeBuilder::attach_file(fs::Inode& inode, const PageEntry& entry) {
   inode.content = TRY(place(built->node, 0));
   inode.sum = sum_of_file_node(*inode.content);
   inode.blocks = built->blocks;
-  return {};
+  return check_summed(inode, entry);
+}
+
+Status TreeBuilder::check_summed(const fs::Inode& inode, const PageEntry& entry) {
+  if (!entry.summed || (inode.sum == entry.inode.sum && inode.blocks == entry.inode.blocks)) return {};
+  return corrupt("inode whose content has another sum than it says");
 }
 
 Status TreeBuilder::attach_xattrs(fs::Inode& inode, const PageEntry& entry) {

@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "fs/lazy_node.h"
 #include "fs/tree.h"
 #include "snapshot/node_format.h"
 #include "snapshot/snapshot.h"
@@ -19,7 +20,10 @@ namespace reprise::snapshot {
 class TreeBuilder {
  public:
   // Files that rest on a source rest on `rests_on`; where that is null there must be none: kUnsupported.
-  TreeBuilder(const LoadLimits& limits, Remember remember, std::shared_ptr<fs::Source> rests_on = nullptr);
+  // With `lazy` that is where nodes are loaded from which have not been added: below inner nodes of the inode
+  // table, and contents of inodes that lie in blobs.
+  TreeBuilder(const LoadLimits& limits, Remember remember, std::shared_ptr<fs::Source> rests_on = nullptr,
+              std::shared_ptr<fs::NodeSource> lazy = nullptr);
   ~TreeBuilder();
   TreeBuilder(const TreeBuilder&) = delete;
   TreeBuilder& operator=(const TreeBuilder&) = delete;
@@ -29,6 +33,9 @@ class TreeBuilder {
   bool has(BlobId id) const { return built_.contains(id) || volumes_.contains(id); }
   // The tree under this blob. The builder is empty afterwards.
   Result<fs::View> finish(BlobId root);
+  // The node of this blob, the caller's: of the inode table, or the content of an inode. The builder is empty
+  // afterwards.
+  Result<fs::Node*> take_node(BlobId id);
 
  private:
   struct Built {
@@ -37,19 +44,22 @@ class TreeBuilder {
     uint64_t entries = 0;      // of a directory
     Digest128 entries_sum;     // likewise
     uint32_t blocks = 0;       // of a file
+    bool current = true;       // capture would write the same blob
   };
 
   Status charge(uint64_t bytes);
+  void clear();
   Result<const Built*> child(BlobId id, std::string_view expected) const;
   Result<Built> build(ByteView blob);
   Result<Built> build_table_inner(const InnerNode& in);
   Result<Built> build_dir_inner(const InnerNode& in);
   Result<Built> build_file_inner(const InnerNode& in);
   Result<Built> build_page(ByteView blob);
-  Status attach_content(fs::Inode& inode, const PageEntry& entry);
+  Status attach_content(InodeId id, fs::Inode& inode, const PageEntry& entry);
   Status attach_directory(fs::Inode& inode, const PageEntry& entry);
   Status attach_file(fs::Inode& inode, const PageEntry& entry);
   Status attach_sourced(fs::Inode& inode, const PageEntry& entry);
+  static Status check_summed(const fs::Inode& inode, const PageEntry& entry);
   Status attach_xattrs(fs::Inode& inode, const PageEntry& entry);
   // An owned reference to this file node with its hashes for blocks from `base` on: itself or a copy.
   Result<fs::Node*> place(fs::Node* node, uint64_t base);
@@ -57,6 +67,7 @@ class TreeBuilder {
   const LoadLimits limits_;
   const bool remember_;
   const std::shared_ptr<fs::Source> rests_on_;
+  const std::shared_ptr<fs::NodeSource> lazy_;
   uint64_t charged_ = 0;
   std::unordered_map<BlobId, Built> built_;
   std::unordered_map<BlobId, VolumeNode> volumes_;

@@ -11,6 +11,7 @@
 #include "adapters/capi/calls.h"
 #include "base/descriptor.h"
 #include "instance/compare.h"
+#include "instance/snapshots.h"
 #include "instance/watch.h"
 
 namespace reprise::capi {
@@ -193,6 +194,8 @@ int64_t reprise_diff(reprise_instance* before, const char* before_position, repr
       if (!old_tree) return refuse(old_tree.error());
       auto new_tree = tree_at(newer, after_position);
       if (!new_tree) return refuse(new_tree.error());
+      for (const fs::View* tree : {&*old_tree, &*new_tree})
+        if (Status whole = instance::load_all(*tree); !whole) return refuse(whole.error());
       found = instance::compare(*old_tree, *new_tree, {.one_volume = older->volume() == newer->volume()});
       return 0;
     });

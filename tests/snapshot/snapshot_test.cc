@@ -77,12 +77,12 @@ TEST(Snapshot, LoadOfCaptureIsTheTree) {
   EXPECT_EQ(before, after);
 }
 
-TEST(Snapshot, AFreshTreeIsOneBlob) {
+TEST(Snapshot, AFreshTreeIsAVolumeAndAPage) {
   TreeMaker tree;
   BlobMap blobs;
   auto captured = capture(tree.head, blobs);
   ASSERT_TRUE(captured);
-  EXPECT_EQ(captured->blobs, 1u);
+  EXPECT_EQ(captured->blobs, 2u);
   expect_equal_trees(tree.head, load_or_fail(captured->root, blobs));
 }
 
@@ -161,20 +161,20 @@ TEST(Snapshot, TheSecondCaptureCostsWhatChanged) {
   EXPECT_GT(first->blobs, 3000u);
   auto nothing = capture(tree.head.view(), blobs);
   ASSERT_TRUE(nothing);
-  EXPECT_EQ(nothing->blobs, 0u);
+  EXPECT_EQ(nothing->blobs, 1u) << "the volume's";
   EXPECT_EQ(nothing->root, first->root);
 
   tree.head.settle();  // hashing changes nothing
-  EXPECT_EQ(capture(tree.head.view(), blobs)->blobs, 0u);
+  EXPECT_EQ(capture(tree.head.view(), blobs)->blobs, 1u);
 
   tree.write(tree.files[1234], 5000, "changed");
   fs::View view = tree.head.view();
   auto second = capture(view, blobs);
   ASSERT_TRUE(second);
-  EXPECT_LE(second->blobs, 5u);  // its leaf, its page and the table above
+  EXPECT_LE(second->blobs, 6u);  // its leaf, its page, the table above and the volume
   EXPECT_NE(second->root, first->root);
   expect_equal_trees(view, load_or_fail(second->root, blobs));
-  EXPECT_EQ(capture(fs::Head(view).view(), blobs)->blobs, 0u) << "a fork has the marks too";
+  EXPECT_EQ(capture(fs::Head(view).view(), blobs)->blobs, 1u) << "a fork has the marks too";
 }
 
 TEST(Snapshot, MarksAreNeverTrustedAcrossChanges) {
@@ -355,7 +355,8 @@ BlobId put_file_tree(BlobMap& blobs, BlobId content, uint64_t size, int files) {
   EXPECT_TRUE(captured);
   uint64_t base;
   std::vector<fs::Node*> nodes;
-  EXPECT_TRUE(parse_page(own.blobs[captured->root], base, [&](const PageEntry& entry) {
+  const BlobId first_page = parse_volume(own.blobs[captured->root])->table;
+  EXPECT_TRUE(parse_page(own.blobs[first_page], base, [&](const PageEntry& entry) {
     fs::Inode inode = entry.inode;
     if (S_ISDIR(inode.mode)) {
       inode.content = make_dir_leaf(entry.inline_directory);
@@ -420,10 +421,15 @@ TEST(NodeFormat, AnotherVersionIsNoNode) {
   BlobMap blobs;
   auto captured = capture(tree.head, blobs);
   ASSERT_TRUE(captured);
-  Bytes& blob = blobs.blobs[captured->root];
-  blob[1] = std::byte{1};
-  EXPECT_EQ(kind_of(blob), std::nullopt);
-  EXPECT_EQ(load(captured->root, blobs).error().code(), Code::kCorrupt);
+  const BlobId page = parse_volume(blobs.blobs[captured->root])->table;
+  for (BlobId id : {captured->root, page}) {
+    Bytes& blob = blobs.blobs[id];
+    const std::byte version = std::exchange(blob[1], std::byte{2});
+    EXPECT_EQ(kind_of(blob), std::nullopt);
+    EXPECT_EQ(parse_volume(blob), std::nullopt);
+    EXPECT_EQ(load(captured->root, blobs).error().code(), Code::kCorrupt);
+    blob[1] = version;
+  }
 }
 
 TEST(NodeFormat, AVolumeIsReadAsItWasWrittenAndNothingElseIs) {
@@ -455,8 +461,16 @@ TEST(NodeFormat, TheDocumentedExample) {
   BlobMap blobs;
   auto captured = capture(head, blobs);
   ASSERT_TRUE(captured);
-  EXPECT_EQ(to_hex(blobs.blobs[captured->root]),
-            "0200060000000000000000"
+  const Bytes& volume = blobs.blobs[captured->root];
+  const BlobId table = parse_volume(volume)->table;
+  EXPECT_EQ(to_hex(volume),
+            "0901"
+            "339f294b25983665cbfd1e92b76ef2e5"
+            "000000000000000000000000000000000000000000000000000000000000000000000000"
+            "02000000000000000100000000000000"
+            "ba500a15e5cd904db7eef3bc95827fee");
+  EXPECT_EQ(to_hex(blobs.blobs[table]),
+            "0201060000000000000000"
             "00ed41000000000000000000000200000001000000000000000100000000000000"
             "00f153650000000001f153650000000001f15365000000000500000000000000000000000200"
             "00000f00010000000200000000000000080161"

@@ -195,6 +195,9 @@ void add_live_options(Command& command, LiveOptions& options) {
                ? ""
                : fmt::format("a label has at most {} bytes", journal::kLabelLimit);
   });
+  command.flag("--hydrate", options.hydrate,
+               "read all of the store's snapshot before anything else; without it, what is touched is read "
+               "then, and what is not, never");
   command.choice("--durability", options.durability, {"none", "lazy", "fsync", "always"},
                  "when the disk has what was written: none (at the end), lazy (ten times a second), fsync "
                  "(when asked), always");
@@ -251,6 +254,7 @@ Result<instance::HostOptions> host_options(const LiveOptions& options, const Tar
   host.instance.branch = target.branch;
   host.instance.journal.durability = TRY(durability_of(options.durability));
   host.instance.holder = {getpid(), command_line};
+  if (options.hydrate) host.instance.opening = instance::Opening::kWhole;
   host.await_followers_ms = static_cast<uint32_t>(options.await_followers_s * 1000);
   instance::Retention& retention = host.instance.retention;
   if (!options.journal_limit.empty())

@@ -1,0 +1,135 @@
+// An instance that opens on a snapshot of a store: of which what is touched is read, beside one that is read
+// whole.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <random>
+
+#include "base/check.h"
+#include "bench/paired.h"
+#include "bench/scratch_folder.h"
+#include "fs/guest.h"
+#include "instance/instance.h"
+#include "instance/snapshots.h"
+
+namespace reprise::bench {
+namespace {
+
+constexpr size_t kFilesPerDirectory = 1000;
+constexpr std::string_view kText = "a file of some thirty bytes\n";
+
+std::string name_of(size_t file) {
+  return fmt::format("/d{}/{:015}", file / kFilesPerDirectory, file);
+}
+
+// Files of a line each, as a store has them that was closed.
+void fill(store::Store& store, size_t files) {
+  fs::Head head = fs::Head::create({1'700'000'000, 0});
+  auto apply = [&](const fs::Operation& operation) { CHECK(head.apply(operation)); };
+  uint64_t next = kRootInode.value;
+  InodeId directory;
+  for (size_t i = 0; i < files; i++) {
+    if (i % kFilesPerDirectory == 0) {
+      directory = {++next};
+      apply(fs::Create{.parent = kRootInode,
+                       .name = fmt::format("d{}", i / kFilesPerDirectory),
+                       .inode = directory,
+                       .mode = S_IFDIR | 0755});
+    }
+    const std::string path = name_of(i);
+    const InodeId file{++next};
+    apply(fs::Create{.parent = directory,
+                     .name = std::string_view(path).substr(path.rfind('/') + 1),
+                     .inode = file,
+                     .mode = S_IFREG | 0644});
+    apply(fs::Write{.inode = file, .offset = 0, .data = as_bytes(kText)});
+  }
+  head.settle();
+  journal::Vector vector;
+  vector.set(system_random().next_id<OriginId>(), 1);
+  store::SnapshotRecord record;
+  record.branch = "main";
+  record.log_index = record.lamport = 1;
+  record.vector = vector.encode();
+  record.digest = head.digest();
+  CHECK(instance::capture_snapshot(store, head.view(), record));
+  CHECK(store.journal_directory("main"));
+}
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// Of one opening, one stat and one read of another file, by nanoseconds.
+struct Times {
+  double open, stat, read;
+};
+
+Times open_and_read(const std::string& path, size_t files, instance::Opening opening) {
+  std::mt19937_64 random(files);
+  auto begin = std::chrono::steady_clock::now();
+  auto lap = [&] {
+    const double ns = seconds_since(begin) * 1e9;
+    begin = std::chrono::steady_clock::now();
+    return ns;
+  };
+  Times times;
+  std::shared_ptr<store::Store> store = store::Store::open(path).value();
+  instance::InstanceOptions options;
+  options.opening = opening;
+  options.holder = {::getpid(), "reprise-bench"};
+  auto instance = instance::Instance::open(store, std::move(options)).value();
+  times.open = lap();
+  CHECK(instance->open_report().lazily == (opening == instance::Opening::kLazily));
+  fs::Guest guest(instance->filesystem());
+  CHECK(guest.stat(name_of(random() % files)));
+  times.stat = lap();
+  auto text = guest.read_file(name_of(random() % files));
+  times.read = lap();
+  CHECK(text && as_text(as_bytes(*text)) == kText);
+  return times;
+}
+
+constexpr std::array<size_t, 3> kSizes = {10'000, 100'000, 1'000'000};
+
+void register_openings() {
+  std::vector<std::string> rows;
+  for (size_t files : kSizes)
+    for (const char* row : {"open", "first_stat", "first_read", "all"})
+      rows.push_back(fmt::format("{}/{}", row, files));
+  auto scratch = std::make_shared<std::unique_ptr<ScratchFolder>>();
+  register_pairs("lazy", rows, 3, [scratch](Pairs& pairs, bool lazily_first) {
+    if (*scratch == nullptr) {
+      *scratch = std::make_unique<ScratchFolder>();
+      for (size_t files : kSizes) {
+        auto store =
+            store::Store::create(**scratch / std::to_string(files), system_random().next_id<VolumeId>());
+        CHECK(store);
+        fill(**store, files);
+      }
+    }
+    for (size_t files : kSizes) {
+      for (int i = 0; i < 2; i++) {
+        const bool lazily = (i == 0) == lazily_first;
+        Times times = open_and_read(**scratch / std::to_string(files), files,
+                                    lazily ? instance::Opening::kLazily : instance::Opening::kWhole);
+        auto add = [&](const char* row, double ns) {
+          Pair& pair = pairs[fmt::format("{}/{}", row, files)];
+          (lazily ? pair.ours : pair.other).push_back(ns);
+        };
+        add("open", times.open);
+        add("first_stat", times.stat);
+        add("first_read", times.read);
+        add("all", times.open + times.stat + times.read);
+      }
+    }
+  });
+}
+
+const bool registered = (register_openings(), true);
+
+}  // namespace
+}  // namespace reprise::bench

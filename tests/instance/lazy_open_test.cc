@@ -1,0 +1,176 @@
+// Instances that open on a snapshot of which only what is touched is read: docs/lazy.md.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "instance/snapshots.h"
+#include "snapshot/collect.h"
+#include "tests/instance/instance_fixture.h"
+
+namespace reprise::instance {
+namespace {
+
+constexpr int kDirectories = 30, kFiles = 100;
+
+std::string text_of(int d, int f) {
+  return fmt::format("file {} of directory {}", f, d) + std::string(2500, static_cast<char>('a' + f % 26));
+}
+
+class LazyOpen : public InstanceTest {
+ protected:
+  void SetUp() override {
+    InstanceTest::SetUp();
+    auto instance = open(create_store("s"));
+    fs::Guest guest(instance->filesystem());
+    for (int d = 0; d < kDirectories; d++) {
+      ASSERT_TRUE(guest.mkdir(fmt::format("/d{}", d), 0755));
+      for (int f = 0; f < kFiles; f++) write(*instance, name(d, f), text_of(d, f));
+    }
+    digest_ = instance->filesystem().digest();
+    ASSERT_TRUE(instance->close());
+  }
+  static std::string name(int d, int f) { return fmt::format("/d{}/f{}", d, f); }
+  std::unique_ptr<Instance> open_again(Opening opening = Opening::kBySize) {
+    InstanceOptions how = options();
+    how.opening = opening;
+    auto instance = Instance::open(open_store("s"), std::move(how));
+    EXPECT_TRUE(instance) << instance.error().message();
+    return instance ? std::move(*instance) : nullptr;
+  }
+  static void expect_all(Instance& instance) {
+    for (int d = 0; d < kDirectories; d++)
+      for (int f = 0; f < kFiles; f++) ASSERT_EQ(read(instance, name(d, f)), text_of(d, f));
+  }
+
+  Digest128 digest_;
+};
+
+TEST_F(LazyOpen, ALargeTreeIsReadWhereItIsTouchedAndASmallOneWhole) {
+  auto instance = open_again();
+  EXPECT_TRUE(instance->open_report().lazily);
+  EXPECT_EQ(instance->filesystem().digest(), digest_);
+  EXPECT_EQ(read(*instance, name(17, 42)), text_of(17, 42));
+  expect_all(*instance);
+  EXPECT_TRUE(instance->damage().empty());
+  instance.reset();
+  instance = open_again(Opening::kWhole);
+  EXPECT_FALSE(instance->open_report().lazily);
+  EXPECT_EQ(instance->filesystem().digest(), digest_);
+  EXPECT_FALSE(open(create_store("small"))->open_report().lazily);
+}
+
+TEST_F(LazyOpen, WhatIsChangedIsThereAfterClosingAndAfterACrash) {
+  for (bool crash : {false, true}) {
+    auto instance = open_again();
+    ASSERT_TRUE(instance->open_report().lazily);
+    write(*instance, name(3, crash), "changed");
+    ASSERT_TRUE(fs::Guest(instance->filesystem()).unlink(name(4, crash)));
+    ASSERT_TRUE(fs::Guest(instance->filesystem()).rename(name(5, crash), fmt::format("/d6/moved{}", crash)));
+    Digest128 digest = instance->filesystem().digest();
+    ASSERT_TRUE(instance->sync());
+    if (!crash) {
+      ASSERT_TRUE(instance->close());
+    }
+    instance.reset();
+    for (Opening opening : {Opening::kLazily, Opening::kWhole}) {
+      instance = open_again(opening);
+      EXPECT_EQ(instance->open_report().batches_replayed > 0, crash);
+      EXPECT_EQ(instance->filesystem().digest(), digest);
+      EXPECT_EQ(instance->filesystem().view().check_invariants(), "");
+      EXPECT_EQ(read(*instance, name(3, crash)), "changed");
+      EXPECT_EQ(read(*instance, fmt::format("/d6/moved{}", crash)), text_of(5, crash));
+      instance.reset();
+    }
+  }
+}
+
+// Nothing that the tree may still have to read is collected, whatever is deleted meanwhile.
+TEST_F(LazyOpen, TheSnapshotItWasOpenedOnStays) {
+  auto instance = open_again();
+  ASSERT_TRUE(instance->open_report().lazily);
+  const fs::View before = instance->filesystem().view();
+  for (int d = 0; d < kDirectories; d++) {
+    fs::Guest guest(instance->filesystem());
+    for (int f = 0; f < kFiles; f++) ASSERT_TRUE(guest.unlink(name(d, f)));
+  }
+  ASSERT_TRUE(instance->snapshot("after"));
+  EXPECT_EQ(instance->drop_snapshot(instance->open_report().snapshot), false) << "kept as a checkpoint";
+  ASSERT_TRUE(instance->tend({}));
+  auto collected = instance->collect(0);
+  ASSERT_TRUE(collected) << collected.error().message();
+  EXPECT_EQ(before.recompute_digest(), digest_);
+  EXPECT_EQ(before.check_invariants(), "");
+  ASSERT_TRUE(instance->close());
+  instance.reset();
+  EXPECT_EQ(before.recompute_digest(), digest_) << "all loaded by now";
+  // The next one does not need it.
+  instance = open_again(Opening::kWhole);
+  write(*instance, "/new", "text");
+  ASSERT_TRUE(instance->close());
+  instance.reset();
+  instance = open_again(Opening::kWhole);
+  collected = instance->collect(0);
+  ASSERT_TRUE(collected);
+  EXPECT_GT(collected->blobs_dropped, 100u);
+}
+
+// Flips bytes in the middle of the largest pack.
+void damage_a_pack(const std::string& store) {
+  std::filesystem::path largest;
+  for (const auto& entry : std::filesystem::directory_iterator(store + "/packs"))
+    if (largest.empty() || entry.file_size() > std::filesystem::file_size(largest)) largest = entry.path();
+  const auto middle = static_cast<std::streamoff>(std::filesystem::file_size(largest) / 2);
+  std::fstream file(largest, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(middle);
+  file.write("damaged!", 8);
+}
+
+TEST_F(LazyOpen, DamageIsNamedWhereItIsTouchedAndTheRestIsReadable) {
+  damage_a_pack(path("s"));
+  auto instance = open_again();
+  ASSERT_NE(instance, nullptr);
+  ASSERT_TRUE(instance->open_report().lazily);
+  EXPECT_TRUE(instance->damage().empty());
+  int unreadable = 0, wrong = 0;
+  for (int d = 0; d < kDirectories; d++) {
+    for (int f = 0; f < kFiles; f++) {
+      std::string text = read(*instance, name(d, f));
+      unreadable += text == fs::errno_text(fs::Errno{EIO});
+      wrong += text != text_of(d, f) && text != fs::errno_text(fs::Errno{EIO});
+    }
+  }
+  EXPECT_EQ(wrong, 0);
+  EXPECT_GT(unreadable, 0);
+  EXPECT_LE(unreadable, 2 * kFiles) << "a blob and what depends on it";
+  ASSERT_FALSE(instance->damage().empty());
+  EXPECT_NE(instance->damage()[0].find("depend"), std::string::npos) << instance->damage()[0];
+  // Writing goes on where it can.
+  write(*instance, "/new", "text");
+  EXPECT_EQ(read(*instance, "/new"), "text");
+  instance.reset();
+  // Read whole, the journal makes good what the snapshot has lost.
+  instance = open_again(Opening::kWhole);
+  ASSERT_NE(instance, nullptr);
+  expect_all(*instance);
+}
+
+// What the journal changes cannot be loaded: then an older snapshot, or none, is gone on from.
+TEST_F(LazyOpen, AJournalThatCannotBeReplayedOnItIsReplayedOnWhatIsWhole) {
+  {
+    auto instance = open_again();
+    for (int d = 0; d < kDirectories; d++)
+      for (int f = 0; f < kFiles; f++) write(*instance, name(d, f), text_of(d, f));
+    digest_ = instance->filesystem().digest();
+    ASSERT_TRUE(instance->sync());
+  }
+  damage_a_pack(path("s"));
+  auto instance = open_again(Opening::kLazily);
+  ASSERT_NE(instance, nullptr);
+  EXPECT_FALSE(instance->open_report().lazily);
+  EXPECT_EQ(instance->filesystem().digest(), digest_);
+  expect_all(*instance);
+}
+
+}  // namespace
+}  // namespace reprise::instance
