@@ -220,6 +220,18 @@ View Filesystem::install(const View& tree) {
   return old;
 }
 
+uint64_t Filesystem::evict(const View& kept, uint64_t bytes, InodeId& from) {
+  std::vector<Node*> dropped;
+  uint64_t freed;
+  {
+    LaterFrees later_frees;
+    std::unique_lock lock(mutex_);
+    freed = head_.evict(kept, bytes, from, dropped);
+  }
+  for (Node* node : dropped) release(node);
+  return freed;
+}
+
 // --- pins
 
 void Filesystem::pin(InodeId inode, uint64_t count) {

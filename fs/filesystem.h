@@ -204,6 +204,8 @@ class Filesystem {
   // Overwrite: readers see the old tree or the new, never a mix. Returns the old one. The tree should hold no
   // inodes without links but those pinned here: nobody would ever remove them.
   View install(const View& tree);
+  // Head::evict, after which the memory is free.
+  uint64_t evict(const View& kept, uint64_t bytes, InodeId& from);
 
  private:
   class Call;

@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "base/check.h"
+#include "fs/block_pool.h"
 #include "fs/slab.h"
+#include "fs/types.h"
 
 namespace reprise::fs {
 namespace {
@@ -106,6 +108,10 @@ void NodePool::unlink(Slab* slab) {
 NodePool& node_pool(size_t bytes) {
   CHECK(bytes > 0 && bytes <= kLargestPiece);
   return *pools()[(bytes - 1) / kCacheLine];
+}
+
+size_t memory_in_use() {
+  return pooled_node_bytes() + BlockPool::in_use() * kBlockSize;
 }
 
 size_t pooled_node_bytes() {

@@ -37,5 +37,8 @@ class NodePool {
 NodePool& node_pool(size_t bytes);
 // Bytes of nodes in all pools.
 size_t pooled_node_bytes();
+// The same, and the blocks of files: what trees take in this process, but for small files and long
+// attributes.
+size_t memory_in_use();
 
 }  // namespace reprise::fs

@@ -33,6 +33,7 @@ namespace reprise::fs {
 
 class Source;
 struct LazyNode;
+class NodeSource;
 
 // What a tree holds in all; exact. Inodes without links are counted while they exist.
 struct Usage {
@@ -70,6 +71,9 @@ class Tree {
   // that can be has then not been loaded, either. All else here loads what it needs, and answers EIO or finds
   // nothing where it cannot.
   Outcome<void> load_all() const;
+  Outcome<void> load_table() const;  // its inner nodes only
+  // Where it loads from, for as long as there is something that does; of a tree of more than a page.
+  std::weak_ptr<NodeSource> lazy_source() const;
   bool partial() const { return partial_; }  // was it opened lazily?
 
   Usage usage() const { return usage_; }
@@ -158,6 +162,13 @@ class Head : public Tree {
   std::optional<InodeId> take_one_unlinked();  // one of them, without allocating
   // Forgets an inode without links; nothing happens if it has links (again) or is not there.
   void remove_unlinked(InodeId inode);
+
+  // Lets go of pages of inodes with all that belongs to them, from that of `from` on and around, until about
+  // so many bytes are free: of those that no View shares and that are in `kept`, too, from whose source they
+  // are loaded again when they are touched. `kept` has been opened lazily, and nothing of it but the table
+  // been loaded. What has to be released for the memory to be free, without a lock, is added to `dropped`.
+  // Returns the bytes; `from` becomes where to go on.
+  uint64_t evict(const View& kept, uint64_t bytes, InodeId& from, std::vector<Node*>& dropped);
 
   // Brings all sums up to date, so that digest() is O(1) until the next change. O(changes since the last
   // settle).

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "fs/node_pool.h"
 #include "instance/flush.h"
 #include "instance/name.h"
 #include "instance/watch.h"
@@ -347,6 +348,9 @@ Json Host::statistics() {
   json["vector"] = origins;
   json["disk"] = disk_json(*instance_->store(), options_.instance.retention.store_bytes);
   if (auto over = instance_->over_limit()) json["disk"]["over_limit"] = over->message();
+  const uint64_t budget = options_.instance.retention.memory_bytes;
+  json["memory"] = {{"bytes", fs::memory_in_use()}, {"evicted_bytes", instance_->evicted_bytes()}};
+  if (budget != 0) json["memory"]["limit"] = budget;
   if (auto damage = instance_->damage(); !damage.empty()) json["damage"] = damage;
   if (auto failure = instance_->failure()) json["failure"] = failure->message();
   if (follower_ != nullptr) json["follow"] = follower_json(follower_->status());

@@ -666,20 +666,26 @@ Status Instance::drop_older_checkpoints(uint64_t newest) {
   LogIndex first = journal_->first();
   std::vector<uint64_t> needed = needed_snapshots(records, options_.branch, first);
   needed.push_back(newest);
-  if (open_report_.lazily) needed.push_back(open_report_.snapshot);
   for (const store::SnapshotRecord& record : records) {
     bool lies_in_it = options_.retention.trims() && record.log_index + 1 >= first;
     if (!record.checkpoint || lies_in_it || std::ranges::find(needed, record.id) != needed.end()) continue;
+    if (is_read_from(record.id)) continue;
     TRY(store_->catalogue().remove_snapshot(record.id));
   }
   return {};
 }
 
-// What the tree has not loaded yet is read from the snapshot that it was opened on: that one stays for as
-// long as this instance does, as a checkpoint.
+// What the tree has not loaded, or has let go of, is read from the snapshot that it was opened on, or that
+// was the newest then. The first stays for as long as this instance does, the others while there is such.
+bool Instance::is_read_from(uint64_t snapshot) {
+  std::erase_if(read_from_, [](const ReadFrom& from) { return from.nodes.expired(); });
+  return (open_report_.lazily && snapshot == open_report_.snapshot) ||
+         std::ranges::find(read_from_, snapshot, &ReadFrom::snapshot) != read_from_.end();
+}
+
+// At least as a checkpoint.
 Result<bool> Instance::drop(const store::SnapshotRecord& record) {
-  if (!open_report_.lazily || record.id != open_report_.snapshot)
-    return instance::drop_snapshot(*store_, record, journal_->first());
+  if (!is_read_from(record.id)) return instance::drop_snapshot(*store_, record, journal_->first());
   store::SnapshotRecord checkpoint = record;
   checkpoint.label.clear();
   checkpoint.checkpoint = true;

@@ -53,6 +53,9 @@ struct Retention {
   // Snapshots without a label that are neither: the newest so many, or this young. 0: all.
   uint64_t snapshots = 0;
   uint64_t snapshot_age_s = 0;
+  // Of trees, in this process. Where they take more, a checkpoint is made if there is something new, and what
+  // it has is let go of and loaded again when it is touched (docs/lazy.md). 0: no limit.
+  uint64_t memory_bytes = 0;
   bool trims() const { return journal_bytes != 0 || journal_age_s != 0 || store_bytes != 0; }
 };
 
@@ -126,6 +129,8 @@ class Instance final : public replay::Member {
   const OpenReport& open_report() const { return open_report_; }
   // What could not be read when it was touched, and what depends on it, of an instance that opened lazily.
   std::vector<std::string> damage() const { return damage_->list(); }
+  // What has been let go of so far to stay within Retention::memory_bytes.
+  uint64_t evicted_bytes() const { return evicted_bytes_.load(); }
 
   // From now on remote changes go through the hook (null: no longer). Not while a session runs.
   void set_coherence_hook(CoherenceHook* hook) { hook_.store(hook); }
@@ -246,6 +251,8 @@ class Instance final : public replay::Member {
   Status try_checkpoint();
   Status end_old_segment();
   Status drop_old_snapshots();
+  Status keep_within_memory();
+  bool is_read_from(uint64_t snapshot);
   Status collect_if_worthwhile();
   Result<uint64_t> left_over_bytes();
   Status keep_store_limit();
@@ -264,6 +271,20 @@ class Instance final : public replay::Member {
   std::string new_store_path_;  // of a new follower, until adopt_volume
   std::shared_ptr<store::Store> store_;
   std::unique_ptr<store::BranchLock> lock_;
+  // Snapshots that what was evicted is loaded from, for as long as there is such; guarded by keeping_.
+  struct ReadFrom {
+    uint64_t snapshot;
+    std::weak_ptr<fs::NodeSource> nodes;
+  };
+  std::vector<ReadFrom> read_from_;
+  // What is evicted is loaded from this one.
+  struct EvictsTo {
+    uint64_t snapshot = 0;
+    fs::View kept;
+  };
+  EvictsTo evicts_to_;
+  InodeId evict_from_;
+  std::atomic<uint64_t> evicted_bytes_ = 0;
   const std::shared_ptr<Damage> damage_ = std::make_shared<Damage>();
   std::unique_ptr<journal::Journal> journal_;
   std::unique_ptr<journal::Recorder> recorder_;  // of a writer

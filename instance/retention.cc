@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "fs/node_pool.h"
 #include "instance/instance.h"
 #include "instance/snapshots.h"
 #include "snapshot/collect.h"
@@ -35,6 +36,7 @@ Status Instance::tend(std::span<const journal::Vector> peers) {
     // What there is no room for now, there may be once something has been collected.
     if (!kept && kept.error().code() != Code::kNoSpace) return kept;
     TRY(drop_old_snapshots());
+    TRY(keep_within_memory());
     if (!kept) {
       TRY(collect_if_worthwhile());
       return kept;
@@ -133,6 +135,29 @@ Status Instance::drop_old_snapshots() {
     bool old = retention.snapshot_age_s != 0 && static_cast<uint64_t>(age_s) > retention.snapshot_age_s;
     if (beyond || old) TRY(drop(*record));
   }
+  return {};
+}
+
+// What is in memory and not in the newest snapshot cannot go, so there is a new one first.
+Status Instance::keep_within_memory() {
+  const uint64_t budget = options_.retention.memory_bytes, used = fs::memory_in_use();
+  if (budget == 0 || used <= budget) return {};
+  if (recorder_ != nullptr) TRY(recorder_->flush());
+  auto newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
+  if (!newest || newest->log_index < journal_->last()) {
+    if (Status made = try_checkpoint(); !made && made.error().code() != Code::kNoSpace) return made;
+    newest = TRY(newest_snapshot(store_->catalogue(), options_.branch, std::nullopt));
+  }
+  if (!newest) return {};
+  if (evicts_to_.snapshot != newest->id) {
+    auto kept = open_snapshot(store_, *newest, damage_);
+    // One of a former version, or one that is damaged: nothing can go until there is another.
+    if (!kept || !kept->partial() || !kept->load_table()) return {};
+    evicts_to_ = {newest->id, kept->view()};
+    read_from_.push_back({newest->id, kept->lazy_source()});
+  }
+  const uint64_t target = budget / 4 * 3;  // not twice a second a little
+  evicted_bytes_ += filesystem_->evict(evicts_to_.kept, used - target, evict_from_);
   return {};
 }
 

@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "fs/node_pool.h"
 #include "instance/snapshots.h"
 #include "snapshot/collect.h"
 #include "tests/instance/instance_fixture.h"
@@ -113,6 +114,49 @@ TEST_F(LazyOpen, TheSnapshotItWasOpenedOnStays) {
   collected = instance->collect(0);
   ASSERT_TRUE(collected);
   EXPECT_GT(collected->blobs_dropped, 100u);
+}
+
+// Three times what memory it may take, read and changed all over.
+TEST_F(LazyOpen, ATreeLargerThanItsMemoryWorks) {
+  constexpr int kLarge = 48;
+  constexpr size_t kBytes = 1 << 20;
+  auto text = [](int i, int round) {
+    return fmt::format("{} {} ", i, round) + std::string(kBytes, static_cast<char>('a' + (i + round) % 26));
+  };
+  store::Store* store = nullptr;
+  InstanceOptions how = options();
+  const uint64_t others = fs::memory_in_use();  // trees of other tests, if any
+  how.retention.memory_bytes = others + (16 << 20);
+  how.opening = Opening::kLazily;
+  auto instance = Instance::open(open_store("s"), std::move(how)).value();
+  store = instance->store();
+  for (int round = 0; round < 3; round++) {
+    uint64_t most = 0;
+    for (int i = 0; i < kLarge; i++) {
+      const std::string name = fmt::format("/large{}", i);
+      if (round > 0) {
+        ASSERT_EQ(read(*instance, name), text(i, i % 3 == 0 ? round - 1 : 0));
+      }
+      if (round == 0 || i % 3 == 0) write(*instance, name, text(i, round));
+      if (i % 4 == 3) {
+        ASSERT_TRUE(instance->tend({}));
+        most = std::max(most, fs::memory_in_use() - others);
+      }
+    }
+    EXPECT_LE(most, uint64_t{24} << 20) << "round " << round;
+    ASSERT_TRUE(instance->collect(0));
+  }
+  EXPECT_GT(instance->evicted_bytes(), uint64_t{100} << 20);
+  EXPECT_TRUE(instance->damage().empty());
+  // Checkpoints that nothing is read from any more are gone.
+  EXPECT_LE(store->catalogue().snapshots().value().size(), 8u);
+  expect_all(*instance);
+  const Digest128 digest = instance->filesystem().digest();
+  EXPECT_EQ(instance->filesystem().view().check_invariants(), "");
+  ASSERT_TRUE(instance->close());
+  instance.reset();
+  instance = open_again(Opening::kWhole);
+  EXPECT_EQ(instance->filesystem().digest(), digest);
 }
 
 // Flips bytes in the middle of the largest pack.

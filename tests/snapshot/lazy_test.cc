@@ -383,6 +383,82 @@ TEST_F(Lazy, InodesWithoutLinksAreNotCounted) {
   }
 }
 
+TEST_F(Lazy, OnlyWhatTheKeptTreeHasAndNobodyElseNeedsIsEvicted) {
+  TreeMaker tree;
+  make_many(tree);
+  tree.head.settle();
+  capture_of(tree);
+  const fs::View kept = open();
+  ASSERT_TRUE(kept.load_table());
+  auto evict = [&] {
+    std::vector<fs::Node*> dropped;
+    InodeId from;
+    const uint64_t freed = tree.head.evict(kept, uint64_t{1} << 40, from, dropped);
+    for (fs::Node* node : dropped) fs::release(node);
+    return freed;
+  };
+  {
+    const fs::View shares = tree.head.view();
+    EXPECT_EQ(evict(), 0u);
+  }
+  tree.write(tree.files[1234], 0, "changed since");
+  tree.head.settle();
+  ASSERT_TRUE(capture(tree.head.view(), *blobs_));  // stored now, but not in the kept tree
+  const Digest128 digest = tree.head.digest();
+  EXPECT_GT(evict(), uint64_t{25} << 20) << "of 30 MB";
+  EXPECT_EQ(evict(), 0u);
+  EXPECT_EQ(tree.head.digest(), digest);
+  blobs_->gets = 0;
+  EXPECT_EQ(read_all(tree.head, tree.files[1234], 13), "changed since");
+  EXPECT_EQ(blobs_->gets, 0) << "that has stayed";
+  EXPECT_EQ(read_all(tree.head, tree.files[4321], 3000), random_bytes(3000, 4321));
+  EXPECT_GT(blobs_->gets, 0);
+  EXPECT_EQ(tree.head.check_invariants(), "");
+  EXPECT_EQ(tree.head.recompute_digest(), digest);
+}
+
+// Changes, captures and evictions in turn, beside a tree from which nothing is evicted.
+TEST_F(Lazy, EvictionChangesNothing) {
+  TreeMaker whole, small;
+  for (TreeMaker* of : {&whole, &small}) {
+    make_many(*of);
+    of->head.settle();
+  }
+  uint64_t freed = 0;
+  size_t pages = 0;
+  InodeId from;
+  for (uint64_t round = 0; round < 12; round++) {
+    capture_of(small);
+    {
+      fs::View kept = open();
+      ASSERT_TRUE(kept.load_table());
+      // What is changed after the capture has to stay, and what a view shares stays for that view.
+      for (TreeMaker* of : {&whole, &small}) {
+        std::mt19937_64 random(round);
+        of->ids_from(InodeId::make(100 + round, 1));
+        change_at_random(*of, random, 30);
+      }
+      std::vector<fs::Node*> dropped;
+      freed += small.head.evict(kept, round % 3 == 0 ? uint64_t{1} << 40 : 3 << 20, from, dropped);
+      pages += dropped.size();
+      for (fs::Node* node : dropped) fs::release(node);
+    }
+    const fs::View old = round % 4 == 1 ? small.head.view() : fs::Head::create({}).view();
+    ASSERT_EQ(small.head.digest(), whole.head.digest()) << "round " << round;
+    const InodeId file = whole.files[round * 777 % 10'000];
+    EXPECT_EQ(read_all(small.head, file, 300'000), read_all(whole.head, file, 300'000));
+    small.head.settle();
+    whole.head.settle();
+    if (round % 4 == 3) {
+      ASSERT_EQ(small.head.check_invariants(), "");
+    }
+  }
+  EXPECT_GT(freed, uint64_t{30} << 20);
+  EXPECT_GT(pages, 1000u);
+  capture_of(small);
+  EXPECT_EQ(load_whole().digest(), whole.head.digest());
+}
+
 // As version 0 wrote a blob: without sums.
 Bytes former(const Bytes& blob, const std::map<BlobId, BlobId>& ids) {
   auto renamed = [&](BlobId id) { return ids.contains(id) ? ids.at(id) : id; };

@@ -198,6 +198,11 @@ void add_live_options(Command& command, LiveOptions& options) {
   command.flag("--hydrate", options.hydrate,
                "read all of the store's snapshot before anything else; without it, what is touched is read "
                "then, and what is not, never");
+  command.option(
+      "--memory", options.memory,
+      "let go of what the newest snapshot has where trees take more memory than this, as 500M or 2G, "
+      "and read it again when it is touched; at least 16M",
+      [](const std::string& text) { return text.empty() ? "expected a value, found none" : ""; });
   command.choice("--durability", options.durability, {"none", "lazy", "fsync", "always"},
                  "when the disk has what was written: none (at the end), lazy (ten times a second), fsync "
                  "(when asked), always");
@@ -263,6 +268,8 @@ Result<instance::HostOptions> host_options(const LiveOptions& options, const Tar
     retention.journal_age_s = TRY(quantity("--journal-age", options.journal_age, kTimeUnits, 1));
   if (!options.store_limit.empty())
     retention.store_bytes = TRY(quantity("--store-limit", options.store_limit, kSizeUnits, 16 << 20));
+  if (!options.memory.empty())
+    retention.memory_bytes = TRY(quantity("--memory", options.memory, kSizeUnits, 16 << 20));
   if (!options.snapshots.empty()) retention.snapshots = TRY(count("--snapshots", options.snapshots));
   if (!options.snapshot_age.empty())
     retention.snapshot_age_s = TRY(quantity("--snapshot-age", options.snapshot_age, kTimeUnits, 1));

@@ -20,14 +20,14 @@ namespace reprise::cli {
 struct LiveOptions {
   std::string store, listen, follow, name, token_file, label,
       durability = "fsync", journal_limit, journal_age, store_limit, snapshots, snapshot_age, volume_size,
-      volume_inodes;
+      volume_inodes, memory;
   double await_followers_s = 3;
   bool hydrate = false;
 };
 
 // --listen, --await-followers, --follow, --name, --token-file, --label, --durability, and what is kept:
 // --journal-limit, --journal-age, --store-limit, --snapshots and --snapshot-age; --volume-size and
-// --volume-inodes; --hydrate.
+// --volume-inodes; --hydrate and --memory.
 void add_live_options(Command& command, LiveOptions& options);
 
 // The branch of the store; `option` is what the user calls it in errors.
