@@ -56,7 +56,8 @@ Result<std::unique_ptr<Journal>> FileJournal::open(std::unique_ptr<Directory> di
       new FileJournal(std::move(directory), identity, options, random, std::move(log)));
   if (begin) TRY(journal->begin_segment(journal->next_header()));
   journal->segments_.back().readable_bytes = journal->writer_->flushed_bytes();
-  journal->thread_ = std::thread([raw = journal.get()] { raw->run(); });
+  journal->opened_ = true;
+  if (options.threads) journal->thread_ = std::thread([raw = journal.get()] { raw->run(); });
   Lock lock(journal->mutex_);
   journal->wake_compressor();
   lock.unlock();
@@ -82,7 +83,7 @@ FileJournal::FileJournal(std::unique_ptr<Directory> directory, const JournalIden
 
 FileJournal::~FileJournal() {
   // Whoever wants to know how it went has called close().
-  if (thread_.joinable()) static_cast<void>(close());
+  if (opened_) static_cast<void>(close());
 }
 
 // --- appending and waiting
@@ -98,7 +99,7 @@ Status FileJournal::reserve(uint64_t bytes) {
   Lock lock(mutex_);
   ++waiting_for_room_;
   if (!has_room_for(bytes)) work_.notify_one();
-  settled_.wait(lock, [&] { return has_room_for(bytes) || refusal() || closed_; });
+  wait_settled(lock, [&] { return has_room_for(bytes) || refusal() || closed_; });
   --waiting_for_room_;
   if (refusal()) return std::unexpected(*refusal());
   return {};
@@ -136,7 +137,7 @@ Status FileJournal::sync(LogIndex through) {
   if (through > durable_ && !failure_) {
     sync_wanted_ = std::max(sync_wanted_, through);
     work_.notify_one();
-    settled_.wait(lock, [&] { return durable_ >= through || refusal(); });
+    wait_settled(lock, [&] { return durable_ >= through || refusal(); });
   }
   if (failure_) return std::unexpected(*failure_);
   if (durable_ < through) return std::unexpected(*full_);
@@ -217,17 +218,33 @@ void FileJournal::run() {
   Lock lock(mutex_);
   while (wait_for_work(lock)) {
     if (options_.durability == Durability::kNone && !urgent() && !full_) continue;
-    Round round = plan();
-    writing_ = true;
-    lock.unlock();
-    Status status = write(round);
-    lock.lock();
-    writing_ = false;
-    publish(std::move(round));
-    note_outcome(status);
-    settled_.notify_all();
+    do_round(lock);
     if (failure_ || (full_ && stopping_)) return;
   }
+}
+
+void FileJournal::do_round(Lock& lock) {
+  Round round = plan();
+  writing_ = true;
+  lock.unlock();
+  Status status = write(round);
+  lock.lock();
+  writing_ = false;
+  publish(std::move(round));
+  note_outcome(status);
+  settled_.notify_all();
+}
+
+void FileJournal::work() {
+  if (options_.threads) return;
+  Lock lock(mutex_);
+  ask_for_expected(lock);
+  if (writing_ || failure_ || closed_) return;
+  if (options_.durability == Durability::kLazy) sync_wanted_ = tail_.end() - 1;
+  bool writes = options_.durability != Durability::kNone || urgent() || full_;
+  if (writes && (pending_bytes_ > 0 || sync_wanted_ > durable_)) do_round(lock);
+  if (!options_.compress || !compresses_ || refusal()) return;
+  if (Segment* next = next_to_compress()) compress_one(lock, next->sequence);
 }
 
 FileJournal::Round FileJournal::plan() {
@@ -350,7 +367,7 @@ Status FileJournal::begin_segment(SegmentHeader header) {
 }
 
 void FileJournal::wait_until_idle(Lock& lock) {
-  settled_.wait(lock, [&] { return !writing_ || failure_; });
+  wait_settled(lock, [&] { return !writing_ || failure_; });
 }
 
 Status FileJournal::seal_and_begin() {
@@ -407,7 +424,7 @@ Result<LogIndex> FileJournal::trim(LogIndex index) {
   LogIndex first;
   {
     Lock lock(mutex_);
-    settled_.wait(lock, [&] { return !replacing_; });
+    wait_settled(lock, [&] { return !replacing_; });
     if (failure_) return std::unexpected(*failure_);
     while (segments_.size() > 1 && segments_[1].first_index <= index) {
       to_drop_.push_back(segments_.front().sequence);
@@ -431,7 +448,7 @@ Status FileJournal::restart_at(LogIndex next, const Vector& covered) {
   {
     Lock lock(mutex_);
     // Both at once: waiting for the one lets the other go on.
-    settled_.wait(lock, [&] { return !replacing_ && (!writing_ || failure_); });
+    wait_settled(lock, [&] { return !replacing_ && (!writing_ || failure_); });
     if (failure_) return std::unexpected(*failure_);
     if (next < tail_.end() || closed_) {
       return fail(Code::kInvalidArgument,
@@ -480,6 +497,8 @@ Status FileJournal::close() {
   if (thread_.joinable()) thread_.join();
   if (compressor_.joinable()) compressor_.join();
   Lock lock(mutex_);
+  if (!options_.threads)
+    wait_settled(lock, [&] { return (pending_bytes_ == 0 && durable_ >= sync_wanted_) || refusal(); });
   if (refusal()) return std::unexpected(*refusal());
   if (ends_with_close_ || writer_->state().sealed) return {};
   Status status = writer_->add_summary(FrameKind::kClose, durable_);

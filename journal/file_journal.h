@@ -1,5 +1,6 @@
 // FileJournal: the journal in segment files, with a thread that writes and syncs, and another, begun when
-// there is something for it, that compresses segments that have ended. Private to this folder.
+// there is something for it, that compresses segments that have ended; or with neither, when asked to do
+// without (JournalOptions::threads): then who waits does a round of the writer's. Private to this folder.
 //
 // Locks: mutex_ guards all members but writer_ and written_vector_, which belong to the writer thread while
 // writing_ is set, and to whoever holds mutex_ otherwise. No file is touched under mutex_ except where a
@@ -40,6 +41,7 @@ class FileJournal final : public TailedJournal {
   Result<LogIndex> trim(LogIndex index) override;
   Status end_segment() override;
   Status restart_at(LogIndex next, const Vector& covered) override;
+  void work() override;
   Status close() override;
 
  protected:
@@ -64,6 +66,18 @@ class FileJournal final : public TailedJournal {
 
   // The writer thread.
   void run();
+  void do_round(Lock& lock);
+  // On settled_; without threads, by doing what is waited for.
+  template <class Done>
+  void wait_settled(Lock& lock, const Done& done) {
+    while (!done()) {
+      if (options_.threads || writing_) {
+        settled_.wait(lock);
+      } else {
+        do_round(lock);
+      }
+    }
+  }
   bool wait_for_work(Lock& lock);  // false when it is time to end
   void ask_for_expected(Lock& lock);
   bool urgent() const;
@@ -84,6 +98,7 @@ class FileJournal final : public TailedJournal {
   // The compressing thread.
   void wake_compressor();  // with mutex_ held: there may be something for it
   void run_compressor();
+  bool compress_one(Lock& lock, uint64_t sequence);  // false: it is to be tried again later
   Segment* find_segment(uint64_t sequence);
   Segment* next_to_compress();
   Status compress(Lock& lock, uint64_t sequence);
@@ -119,6 +134,7 @@ class FileJournal final : public TailedJournal {
   Vector written_vector_;
   uint64_t written_batch_bytes_ = 0;  // of the whole journal
   std::thread thread_;
+  bool opened_ = false;
 
   std::condition_variable ended_;  // for the compressing thread: a segment has, or the journal
   bool replacing_ = false;

@@ -14,7 +14,9 @@ constexpr auto kRetryTime = std::chrono::seconds(1);  // without space
 }  // namespace
 
 void FileJournal::wake_compressor() {
-  if (!options_.compress || !compresses_ || compressor_ends_ || next_to_compress() == nullptr) return;
+  if (!options_.threads || !options_.compress || !compresses_ || compressor_ends_ ||
+      next_to_compress() == nullptr)
+    return;
   if (!compressor_.joinable()) compressor_ = std::thread([this] { run_compressor(); });
   ended_.notify_one();
 }
@@ -40,14 +42,17 @@ void FileJournal::run_compressor() {
       ended_.wait(lock);
       continue;
     }
-    uint64_t sequence = next->sequence;
-    if (Status status = compress(lock, sequence); !status) {
-      note_compression(sequence, status.error());
-      // Without space it is tried again: something may have been trimmed by then.
-      bool later = status.error().code() == Code::kNoSpace || status.error().code() == Code::kCancelled;
-      if (later) ended_.wait_for(lock, kRetryTime, [&] { return compressor_ends_.load(); });
-    }
+    if (!compress_one(lock, next->sequence))
+      ended_.wait_for(lock, kRetryTime, [&] { return compressor_ends_.load(); });
   }
+}
+
+bool FileJournal::compress_one(Lock& lock, uint64_t sequence) {
+  Status status = compress(lock, sequence);
+  if (status) return true;
+  note_compression(sequence, status.error());
+  // Without space it is tried again: something may have been trimmed by then.
+  return status.error().code() != Code::kNoSpace && status.error().code() != Code::kCancelled;
 }
 
 Status FileJournal::compress(Lock& lock, uint64_t sequence) {

@@ -6,7 +6,8 @@
 //
 // Threads: every function may be called from any thread. Appending hands the batch to a background thread
 // that writes and syncs; readers see a batch as soon as append() returned. One gatherer may hold operations
-// back: a reader that has come to the end asks it for them, and the background thread soon.
+// back: a reader that has come to the end asks it for them, and the background thread soon. Without threads
+// of its own (JournalOptions::threads) whoever waits does the work, and work() what nobody waits for.
 //
 // Failing disk: after a failed write or sync nothing more is written; reserve(), append() and sync() answer
 // the first error from then on (never retried as if nothing had happened). Only a write that failed for want
@@ -43,6 +44,7 @@ struct JournalOptions {
   uint64_t recent_bytes = 512 << 10;  // written batches kept in memory for readers at the head: few, so that
                                       // what comes next uses memory that is still in the processor's cache
   bool compress = true;               // segments that have ended, in the background, by a thread of its own
+  bool threads = true;                // false: no thread is begun; who owns the journal calls work()
 };
 
 struct JournalIdentity {
@@ -153,6 +155,9 @@ class Journal {
   // The log continues at `next`, which is past last(), with no batches before it: after an overwrite. Drops
   // what there is. `covered` is what the batches before `next` would add up to.
   virtual Status restart_at(LogIndex next, const Vector& covered) = 0;
+  // Of a journal without threads: what they would do now, once; to be called every few milliseconds, with
+  // none of its callers' locks held. Otherwise nothing.
+  virtual void work() {}
   // Syncs and marks the close as clean.
   virtual Status close() = 0;
 };

@@ -48,6 +48,36 @@ struct DiskEvent {
   bool changes_data() const { return kind == kWrite || kind == kResize; }
 };
 
+// How long the program that uses some disks still lives: after so many changes it has died, and makes no
+// more.
+class Lifeline {
+ public:
+  void die_after(uint64_t changes) {
+    std::lock_guard lock(mutex_);
+    left_ = changes;
+  }
+  void live_on() {
+    std::lock_guard lock(mutex_);
+    left_ = kForEver;
+  }
+  // One change. May it still be made?
+  bool change() {
+    std::lock_guard lock(mutex_);
+    if (left_ == kForEver) return true;
+    if (left_ > 0) --left_;
+    return left_ > 0;
+  }
+  bool dead() const {
+    std::lock_guard lock(mutex_);
+    return left_ == 0;
+  }
+
+ private:
+  static constexpr uint64_t kForEver = UINT64_MAX;
+  mutable std::mutex mutex_;
+  uint64_t left_ = kForEver;
+};
+
 class CrashDisk {
  public:
   explicit CrashDisk(const Files& files = {}) : initial(files) {
@@ -74,6 +104,11 @@ class CrashDisk {
     std::lock_guard lock(mutex_);
     last_event_ = SIZE_MAX;
     dead_ = false;
+  }
+  // From now on the disk is one of several that a program changes.
+  void belong_to(std::shared_ptr<Lifeline> lifeline) {
+    std::lock_guard lock(mutex_);
+    lifeline_ = std::move(lifeline);
   }
   // Bytes that writes may still make files longer by; then ENOSPC, with what fits written.
   void set_space(uint64_t bytes) {
@@ -113,6 +148,11 @@ class CrashDisk {
     std::lock_guard lock(mutex_);
     return trace_;
   }
+  // What happened since this was last called; not with die_after().
+  std::vector<DiskEvent> take_trace() {
+    std::lock_guard lock(mutex_);
+    return std::exchange(trace_, {});
+  }
   // As a program sees them.
   Files files() const {
     std::lock_guard lock(mutex_);
@@ -133,7 +173,8 @@ class CrashDisk {
   // With mutex_ held, before each change.
   Status alive(const std::string& path) {
     dead_ |= trace_.size() >= last_event_;
-    if (dead_) return std::unexpected(Error::from_errno(EIO, path + ": the disk is dead"));
+    if (dead_ || (lifeline_ != nullptr && !lifeline_->change()))
+      return std::unexpected(Error::from_errno(EIO, path + ": the disk is dead"));
     return {};
   }
   std::unexpected<Error> refuse(const std::string& path, int sys_errno) {
@@ -157,6 +198,7 @@ class CrashDisk {
   std::vector<DiskEvent> trace_;
   size_t last_event_ = SIZE_MAX;
   bool dead_ = false;
+  std::shared_ptr<Lifeline> lifeline_;
   uint64_t space_ = kPlenty;
   Fault write_fault_, sync_fault_, directory_sync_fault_, unlink_fault_;
   int faults_ = 0;
