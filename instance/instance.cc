@@ -41,6 +41,44 @@ class RecordedChanges final : public Changes {
   bool any_ = false;
 };
 
+// Stops after each batch that sets a mark of which the catalogue does not know: what came between them, a
+// crash or a disk that failed, must not make those wait for ever who wait for it.
+class ToUnknownMarks final : public journal::Cursor {
+ public:
+  ToUnknownMarks(journal::Cursor& all, std::vector<store::MarkRecord> known)
+      : all_(all), known_(std::move(known)) {}
+  Result<std::optional<journal::Logged>> next() override {
+    if (found_) return std::optional<journal::Logged>();
+    auto logged = TRY(all_.next());
+    if (!logged) return logged;
+    logged->batch.for_each([&](const fs::Operation& operation) {
+      const auto* barrier = std::get_if<fs::Barrier>(&operation);
+      if (barrier == nullptr || !store::Store::check_name("mark", barrier->name)) return;
+      auto is_it = [&](const store::MarkRecord& mark) {
+        return mark.name == barrier->name && mark.log_index >= logged->index;
+      };
+      const journal::BatchHeader& header = logged->batch.header();
+      if (std::ranges::none_of(known_, is_it))
+        found_ = {std::string(barrier->name), header.origin, header.lsn};
+    });
+    return logged;
+  }
+  bool wait(uint32_t) override { return false; }
+
+  struct Found {
+    std::string name;
+    OriginId origin;
+    Lsn lsn = 0;
+  };
+  // Where it has stopped; nothing at the end.
+  std::optional<Found> take_found() { return std::exchange(found_, std::nullopt); }
+
+ private:
+  journal::Cursor& all_;
+  const std::vector<store::MarkRecord> known_;  // of the branch
+  std::optional<Found> found_;
+};
+
 // An instance that never mints ids.
 class NoInodeIds final : public fs::InodeIdSource {
  public:
@@ -173,8 +211,7 @@ Status Instance::rebuild(Opening opening, fs::Head& head) {
   }
   replayer_ = replay::Replayer(vector, snapshot ? snapshot->lamport : 0);
   auto cursor = journal_->read(snapshot_index + 1);
-  auto progress = TRY(replayer_.replay(*cursor, base.head, replay::Replayer::kToEnd));
-  open_report_.batches_replayed = progress.batches;
+  TRY(replay_noting_marks(*cursor, base.head));
   vector_ = replayer_.applied();
   head = std::move(base.head);
   return {};
@@ -198,6 +235,28 @@ Status Instance::begin_filesystem(fs::Head head) {
   filesystem_ =
       std::make_unique<fs::Filesystem>(std::move(head), options_.clock, *recorder_, recorder_.get());
   return {};
+}
+
+Status Instance::replay_noting_marks(journal::Cursor& cursor, fs::Head& head) {
+  std::vector<store::MarkRecord> known = TRY(store_->catalogue().marks());
+  const LogIndex last = journal_->last();
+  std::erase_if(known, [&](const store::MarkRecord& mark) {
+    return mark.branch != options_.branch || mark.log_index > last;
+  });
+  open_report_.batches_replayed = 0;
+  ToUnknownMarks to_mark(cursor, std::move(known));
+  for (;;) {
+    auto progress = TRY(replayer_.replay(to_mark, head, replay::Replayer::kToEnd));
+    open_report_.batches_replayed += progress.batches;
+    auto found = to_mark.take_found();
+    if (!found) return {};
+    head.settle();
+    journal::Position position{replayer_.applied(), head.digest()};
+    store::MarkRecord record{found->name, options_.branch, progress.log_index,
+                             position.by_last_batch(found->origin, found->lsn).to_token(),
+                             options_.clock.realtime()};
+    TRY(store_->catalogue().put_mark(record));
+  }
 }
 
 // Before anything is written under it, so that a stream of which the disk loses everything is known to have
@@ -309,7 +368,8 @@ uint64_t Instance::estimated_snapshot_bytes() const {
 
 Status Instance::sync() {
   if (journal_ == nullptr) return {};
-  if (recorder_ != nullptr) return journal_->sync(TRY(recorder_->flush()));
+  // Not only what was written here: what was taken back may not be on the disk yet either.
+  if (recorder_ != nullptr) TRY(recorder_->flush());
   return journal_->sync(journal_->last());
 }
 
@@ -475,7 +535,7 @@ Status Instance::journal_applied(std::span<const journal::Batch> group, const jo
   return {};
 }
 
-Status Instance::apply_and_journal(std::span<const journal::Batch> group) {
+Status Instance::apply_and_journal(std::span<const journal::Batch> group, const journal::Vector* giver) {
   journal::Vector before = replayer_.applied();
   Status status, journaled;
   filesystem_->replay([&](fs::Head& head) {
@@ -484,7 +544,7 @@ Status Instance::apply_and_journal(std::span<const journal::Batch> group) {
       return;
     }
     // A guest's next write comes after these, in the journal as well.
-    status = check_not_begun();
+    status = check_takes_back(*giver);
     if (status) status = replayer_.apply(head, group);
     journaled = journal_applied(group, before);
   });
@@ -493,9 +553,15 @@ Status Instance::apply_and_journal(std::span<const journal::Batch> group) {
   return status;
 }
 
-Status Instance::check_not_begun() const {
-  if (!recorder_->begun()) return {};
-  return fail(Code::kReadOnly, "this instance has written since, so that what it lost does not fit any more");
+// Several may give at once. What one has beside what another has given does not follow it: it was written
+// elsewhere.
+Status Instance::check_takes_back(const journal::Vector& giver) const {
+  if (recorder_->begun())
+    return fail(Code::kReadOnly,
+                "this instance has written since, so that what it lost does not fit any more");
+  if (giver.covers(recorder_->vector())) return {};
+  return fail(Code::kDetached,
+              "another follower has given back what this one lacks, so that the rest does not fit any more");
 }
 
 bool Instance::may_take_back() const {
@@ -523,7 +589,8 @@ bool Instance::is_former(OriginId origin) const {
   return std::ranges::find(former_origins_, origin) != former_origins_.end();
 }
 
-Status Instance::take_back(std::span<const journal::Batch> group, bool complete) {
+Status Instance::take_back(const journal::Vector& giver, std::span<const journal::Batch> group,
+                           bool complete) {
   CHECK(recorder_ != nullptr);
   for (const journal::Batch& batch : group) {
     const journal::BatchHeader& header = batch.header();
@@ -532,7 +599,7 @@ Status Instance::take_back(std::span<const journal::Batch> group, bool complete)
                 fmt::format("expected batches of this branch's former origins, found LSN {} of {}",
                             header.lsn, header.origin.to_short_string()));
   }
-  TRY(apply_in_groups(group));
+  TRY(apply_in_groups(group, &giver));
   return complete ? journal_->sync(journal_->last()) : Status{};
 }
 
@@ -542,7 +609,7 @@ Status Instance::apply(std::span<const journal::Batch> group) {
   return apply_in_groups(group);
 }
 
-Status Instance::apply_in_groups(std::span<const journal::Batch> group) {
+Status Instance::apply_in_groups(std::span<const journal::Batch> group, const journal::Vector* giver) {
   while (!group.empty()) {
     // A mark is a position, so the tree is looked at right after it: a group ends there.
     size_t size = 0;
@@ -560,7 +627,7 @@ Status Instance::apply_in_groups(std::span<const journal::Batch> group) {
     TRY(journal_->reserve(bytes));
     const journal::BatchHeader& last = group[size - 1].header();
     bool passes_mark = marked && last.lsn > replayer_.applied().get(last.origin);
-    auto run = [&] { return apply_and_journal(group.first(size)); };
+    auto run = [&] { return apply_and_journal(group.first(size), giver); };
     CoherenceHook* hook = hook_.load();
     Status status = hook != nullptr ? hook->apply_remotely(operations, run) : run();
     // Not before the hook is done: who has waited for a mark sees nothing older than it.
@@ -606,30 +673,55 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
   std::lock_guard keeping(keeping_);
   std::lock_guard applying(applying_);
   if (!in_memory() && !position.vector.covers(replayer_.applied())) TRY(keep_overwritten(position.vector));
+  replay::Pinned pinned{tree.share(), {position, lamport, journal_->last() + 1}};
+  uint64_t kept = 0;
+  Status begun = begin_anew_with(pinned, passed_marks, kept);
+  if (journal_->last() < pinned.moment.log_index) return begun;  // nothing has happened
   auto swap = [&]() -> Result<fs::View> { return filesystem_->install(tree); };
   CoherenceHook* hook = hook_.load();
+  Status swapped;
   if (hook != nullptr) {
-    TRY(hook->replace_all(swap));
+    swapped = hook->replace_all(swap);
   } else {
     TRY(swap());
   }
   replayer_ = replay::Replayer(position.vector, lamport);
   publish_vector();
+  TRY(std::move(swapped));
+  // Only now: what was not loaded of the old tree was read from one of them.
+  if (!in_memory()) TRY(drop_older_checkpoints(kept));
+  return begun;
+}
+
+// What is about to be installed is kept first, and the journal that led to the old tree given up: what cannot
+// be kept is not installed, so that a tree is never ahead of what can be opened again. The snapshot's index
+// lies past the old journal's end, so that reopening after a crash in between takes it. The marks on the way
+// to it are kept in the same transaction. After an error the journal goes on where it was, unless its last
+// batch says otherwise.
+Status Instance::begin_anew_with(const replay::Pinned& pinned, const std::vector<store::MarkRecord>& marks,
+                                 uint64_t& kept) {
+  const LogIndex index = pinned.moment.log_index;
   if (in_memory()) {
-    TRY(journal_->restart_at(journal_->last() + 1, position.vector));
-    for (const store::MarkRecord& mark : passed_marks) TRY(store_->catalogue().put_mark(mark));
-    state_changed_.notify_all();
+    TRY(journal_->restart_at(index + 1, pinned.moment.position.vector));
+    for (const store::MarkRecord& mark : marks) TRY(store_->catalogue().put_mark(mark));
     return {};
   }
-  // Guests see the new tree by now. It is kept before the journal that led to the old one goes; its index
-  // lies past the old journal's end, so that reopening after a crash in between takes the snapshot. The marks
-  // on the way to it are kept in the same transaction: they are passed from the moment on that it is there.
-  replay::Pinned pinned{tree.share(), {position, lamport, journal_->last() + 1}};
-  auto record = TRY(capture(pinned, "", true, passed_marks));
-  TRY(journal_->restart_at(record.log_index + 1, position.vector));
-  TRY(drop_older_checkpoints(record.id));
-  state_changed_.notify_all();
-  return {};
+  std::vector<store::MarkRecord> before = TRY(store_->catalogue().marks());
+  auto record = TRY(capture(pinned, "", true, marks));
+  Status begun = journal_->restart_at(index + 1, pinned.moment.position.vector);
+  kept = record.id;
+  if (begun || journal_->last() >= index) return begun;
+  TRY(store_->catalogue().remove_snapshot(record.id));
+  for (const store::MarkRecord& mark : marks) {
+    auto old = std::ranges::find_if(
+        before, [&](const auto& each) { return each.branch == mark.branch && each.name == mark.name; });
+    if (old != before.end()) {
+      TRY(store_->catalogue().put_mark(*old));
+    } else {
+      TRY(store_->catalogue().remove_mark(mark.branch, mark.name));
+    }
+  }
+  return begun;
 }
 
 // --- snapshots

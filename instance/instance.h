@@ -204,7 +204,8 @@ class Instance final : public replay::Member {
   uint64_t estimated_snapshot_bytes() const override;
   journal::Journal& journal() override;
   bool would_take_back(const journal::Vector& peer) override;
-  Status take_back(std::span<const journal::Batch> group, bool complete) override;
+  Status take_back(const journal::Vector& giver, std::span<const journal::Batch> group,
+                   bool complete) override;
   Status adopt_volume(VolumeId volume) override;
   Status apply(std::span<const journal::Batch> group) override;
   Result<std::vector<replay::Mark>> marks() override;
@@ -217,21 +218,25 @@ class Instance final : public replay::Member {
   bool in_memory() const { return store_->path().empty(); }
   Status open_journal();
   Status open_history();
+  Status replay_noting_marks(journal::Cursor& cursor, fs::Head& head);
   Status begin_writing();
   Status claim_origin(OriginId origin);
   Status rebuild(Opening opening, fs::Head& head);
   Status begin_filesystem(fs::Head head);
   Result<bool> drop(const store::SnapshotRecord& record);
   void note_clean_close(store::BranchRecord& branch, LogIndex durable) const;
-  Status apply_in_groups(std::span<const journal::Batch> group);
-  Status check_not_begun() const;  // with the filesystem's lock
+  // `giver`: of batches that are taken back.
+  Status apply_in_groups(std::span<const journal::Batch> group, const journal::Vector* giver = nullptr);
+  Status check_takes_back(const journal::Vector& giver) const;  // with the filesystem's lock
   bool is_former(OriginId origin) const;
   Status journal_applied(std::span<const journal::Batch> group, const journal::Vector& before);
   Result<replay::Pinned> pin_locked(fs::Head& head);
   Status keep_overwritten(const journal::Vector& leader);
+  Status begin_anew_with(const replay::Pinned& pinned, const std::vector<store::MarkRecord>& marks,
+                         uint64_t& kept);
   Result<std::string> keep_tail(const journal::Vector& leader);
   Status fill_branch(const std::string& name, LogIndex from);
-  Status apply_and_journal(std::span<const journal::Batch> group);
+  Status apply_and_journal(std::span<const journal::Batch> group, const journal::Vector* giver);
   Result<std::vector<store::MarkRecord>> passed(std::span<const replay::Mark> marks) const;
   Status note_marks(const journal::Batch& batch);
   Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint,

@@ -68,6 +68,7 @@ class Joining {
 Status Joining::open_branch() {
   journal::JournalOptions options;
   options.compress = false;
+  options.threads = parent_.options_.journal.threads;
   bool untouched = TRY(TRY(store_.journal_directory(branch_.name))->list()).empty();
   auto record = TRY(store_.catalogue().branch(branch_.name));
   journal::Recovery recovery;

@@ -85,6 +85,7 @@ Result<std::string> Instance::keep_tail(const journal::Vector& leader) {
 Status Instance::fill_branch(const std::string& name, LogIndex from) {
   InstanceOptions options{.branch = name,
                           .follower = true,
+                          .journal = {.threads = options_.journal.threads},
                           .holder = options_.holder,
                           .clock = options_.clock,
                           .random = options_.random};

@@ -61,7 +61,7 @@ void LeaderLink::receive(ByteView bytes) {
 
 void LeaderLink::take_back(const FetchedPart& part) {
   journal::Vector before = member_.vector();
-  Status taken = member_.take_back(part.batches, part.complete);
+  Status taken = member_.take_back(giver_, part.batches, part.complete);
   journal::Vector after = member_.vector();
   auto batches = std::ranges::count_if(part.batches, [&](const journal::Batch& batch) {
     const journal::BatchHeader& header = batch.header();
@@ -146,6 +146,7 @@ Status LeaderLink::catch_up(const CatchUpRequest& request, const Write& write) {
   if (facts.peer_is_ahead && request.first && !request.fetched && member_.would_take_back(peer)) {
     std::lock_guard lock(mutex_);
     branch_ = request.peer.branch;
+    giver_ = peer;
     session_.begin_fetch(ours);
     return {};
   }

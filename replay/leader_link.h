@@ -120,6 +120,7 @@ class LeaderLink {
   uint64_t overwrites_ = 0, taken_back_ = 0;
   std::string branch_;
   std::string not_taken_back_;  // why something was not
+  journal::Vector giver_;       // where the peer was when it was asked for what we lack; only then set
   std::optional<journal::Vector> sync_wanted_;
   journal::Vector sync_asked_;  // for all of this it was asked already
   UnackedSince unacked_;

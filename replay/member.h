@@ -72,9 +72,11 @@ class Member {
   // former origins, and only until it has written anything else. The answer may be out of date when it comes.
   virtual bool would_take_back(const journal::Vector&) { return false; }
   // Applies and journals such batches, in order, and skips those it has; after the last of them, which says
-  // `complete`, they are on the disk when it returns. kReadOnly once this instance has written; kCorrupt for
-  // batches of other origins; else as apply(). From any thread.
-  virtual Status take_back(std::span<const journal::Batch>, bool /*complete*/) {
+  // `complete`, they are on the disk when it returns. The giver is at `giver`: kDetached if it lacks what
+  // this instance has by now from another one, for then their histories are two. kReadOnly once this instance
+  // has written; kCorrupt for batches of other origins; else as apply(). From any thread.
+  virtual Status take_back(const journal::Vector& /*giver*/, std::span<const journal::Batch>,
+                           bool /*complete*/) {
     return fail(Code::kUnsupported, "this instance takes nothing back");
   }
 

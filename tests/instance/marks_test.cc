@@ -57,7 +57,7 @@ TEST_F(InstanceTest, AMarkIsPassedWhenCachesHaveDroppedWhatIsOlder) {
   follower->set_coherence_hook(nullptr);
 }
 
-TEST_F(InstanceTest, MarksSurviveACrashInTheMiddleOfAnOverwrite) {
+TEST_F(InstanceTest, AnOverwriteThatCannotBeKeptHasNotHappened) {
   auto leader = open(create_store("leader"));
   write(*leader, "/file", "text");
   ASSERT_TRUE(leader->mark("here", ""));
@@ -78,12 +78,35 @@ TEST_F(InstanceTest, MarksSurviveACrashInTheMiddleOfAnOverwrite) {
     std::filesystem::create_directory(in_the_way);
     auto done = (*follower)->install(pinned->view, pinned->moment.position, pinned->moment.lamport, *marks);
     ASSERT_FALSE(done) << "the test does not stop it where it should";
+    EXPECT_TRUE((*follower)->is_new());
+    EXPECT_NE(read(**follower, "/file"), "text");
+    EXPECT_FALSE((*follower)->wait_for_mark("here", 0));
   }
   std::filesystem::remove(in_the_way);
   auto follower = open(open_store("follower"), true);
+  EXPECT_TRUE(follower->is_new());
+  EXPECT_FALSE(follower->wait_for_mark("here", 0));
+  ASSERT_TRUE(follower->install(pinned->view, pinned->moment.position, pinned->moment.lamport, *marks));
   EXPECT_EQ(read(*follower, "/file"), "text");
   EXPECT_EQ(follower->settle()->position, leader->settle()->position);
   EXPECT_TRUE(follower->wait_for_mark("here", 0));
+}
+
+TEST_F(InstanceTest, AMarkThatACrashKeptFromTheCatalogueIsThereAfterIt) {
+  auto leader = open(create_store("leader"));
+  write(*leader, "/file", "text");
+  auto mark = leader->mark("here", "");
+  ASSERT_TRUE(mark);
+  write(*leader, "/later", "text");
+  ASSERT_TRUE(leader->sync());
+  leader.reset();  // as a crash would
+  std::shared_ptr<store::Store> store = open_store("leader");
+  ASSERT_TRUE(store->catalogue().remove_mark("main", "here"));
+  leader = open(store);
+  auto found = leader->wait_for_mark("here", 0);
+  ASSERT_TRUE(found) << found.error().message();
+  EXPECT_EQ(found->log_index, mark->log_index);
+  EXPECT_EQ(found->token, mark->token);
 }
 
 TEST_F(InstanceTest, AMomentAfterAMarkKnowsTheMark) {

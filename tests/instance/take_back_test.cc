@@ -291,8 +291,12 @@ TEST_F(TakeBack, OnlyFormerStreamsOfItsOwnAndOnlyOnTopOfWhatItHas) {
   journal::BatchBuilder builder;
   builder.add(fs::Barrier{"stranger", {}});
   journal::Batch batch = builder.finish({.origin = {.hi = 1, .lo = 2}, .lsn = 1, .lamport = 9});
-  auto taken = leader->instance().take_back(std::span(&batch, 1), true);
+  auto taken = leader->instance().take_back(more, std::span(&batch, 1), true);
   EXPECT_EQ(taken.error().code(), Code::kCorrupt);
+  batch = builder.finish({.origin = own, .lsn = ours.get(own) + 1, .lamport = 9});
+  auto two = leader->instance().take_back(beside, std::span(&batch, 1), true);
+  ASSERT_FALSE(two) << "of one who lacks what another has given back meanwhile";
+  EXPECT_EQ(two.error().code(), Code::kDetached);
   EXPECT_EQ(leader->instance().vector(), ours);
   write(leader->instance(), "/since", "s");
   ASSERT_TRUE(leader->instance().settle());

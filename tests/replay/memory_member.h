@@ -175,7 +175,7 @@ class MemoryMember final : public Member {
     std::lock_guard lock(mutex_);
     return former_ && peer.covers(replayer_.applied()) && replayer_.applied().get(origin_) == 0;
   }
-  Status take_back(std::span<const journal::Batch> group, bool complete) override {
+  Status take_back(const journal::Vector&, std::span<const journal::Batch> group, bool complete) override {
     if (replayer_.applied().get(origin_) != 0) return fail(Code::kReadOnly, "it has written since");
     took_back_completely_ |= complete;
     return apply(group);
