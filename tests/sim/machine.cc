@@ -1,0 +1,104 @@
+#include "tests/sim/machine.h"
+
+#include "base/check.h"
+
+namespace reprise::sim {
+namespace {
+
+const store::LockHolder kHolder{1, "a simulated program"};
+
+}  // namespace
+
+Machine::Machine(World& world, size_t index, VolumeId volume, uint64_t seed)
+    : number(index),
+      name("m" + std::to_string(index)),
+      clock(world),
+      random(seed),
+      volume_(volume),
+      disk_(std::make_unique<MachineDisk>(volume)) {
+  // Small, so that it happens often.
+  retention_.reopen_bytes = 40'000 + random.next() % 100'000;
+  retention_.reopen_batches = 50 + random.next() % 200;
+  if (random.next() % 2 == 0) retention_.journal_bytes = 60'000 + random.next() % 200'000;
+}
+
+Status Machine::start(bool as_follower) {
+  CHECK(!up());
+  ++starts_;
+  instance::InstanceOptions options{
+      .retention = retention_, .follower = as_follower, .holder = kHolder, .clock = clock, .random = random};
+  options.journal.threads = false;
+  options.journal.segment_bytes = 24 << 10;
+  options.journal.backlog_bytes = 128 << 10;
+  options.journal.recent_bytes = 4 << 10;
+  store_ = disk_->open_store();
+  auto instance = instance::Instance::open(store_, options);
+  if (!instance) {
+    store_.reset();
+    return std::unexpected(instance.error());
+  }
+  instance_ = std::move(*instance);
+  guest_ = std::make_unique<fs::Guest>(instance_->filesystem(), fs::GuestOptions{.label = name});
+  return {};
+}
+
+void Machine::stop_dead(bool power_too, std::mt19937_64& chance) {
+  if (!disk_->program().dead()) disk_->program().die_after(0);
+  guest_.reset();
+  instance_.reset();
+  store_.reset();
+  if (power_too) {
+    disk_->after_power_loss(chance);
+  } else {
+    disk_->after_kill();
+  }
+}
+
+Status Machine::close() {
+  guest_.reset();
+  journal::Vector vector = instance_->vector();
+  Status closed = instance_->close();
+  if (closed && !died()) note_durable(vector);
+  return closed;
+}
+
+void Machine::forget_everything() {
+  CHECK(!up());
+  disk_ = std::make_unique<MachineDisk>(volume_);
+  durable_ = {};
+  kept_ = 0;
+}
+
+Status Machine::promote() {
+  CHECK(!up());
+  return instance::promote(*disk_->open_store(), "main", kHolder);
+}
+
+Status Machine::sync() {
+  TRY(instance_->sync());
+  if (!died()) note_durable(instance_->vector());
+  return {};
+}
+
+void Machine::note_durable(const journal::Vector& vector) {
+  for (const auto& [origin, lsn] : vector.entries())
+    if (durable_.get(origin) < lsn) durable_.set(origin, lsn);
+}
+
+void Machine::note_overwritten() {
+  auto records = store_->catalogue().snapshots();
+  durable_ = records->empty() ? journal::Vector{} : journal::Vector::decode(records->back().vector).value();
+}
+
+size_t Machine::count_kept() {
+  size_t kept = 0;
+  auto branches = store_->branch_names();
+  for (const std::string& name : branches.value()) kept += name != "main";
+  auto records = store_->catalogue().snapshots();
+  for (const store::SnapshotRecord& record : records.value())
+    kept += record.label == "before it was overwritten";
+  size_t before = std::exchange(kept_, kept);
+  return kept > before ? kept - before : 0;
+}
+
+}  // namespace reprise::sim
