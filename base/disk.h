@@ -44,6 +44,7 @@ enum class OpenMode {
 class Directory {
  public:
   virtual ~Directory() = default;
+  // Of what is no regular file kCorrupt.
   virtual Result<std::unique_ptr<File>> open(std::string_view name, OpenMode mode) = 0;
   virtual Result<std::unique_ptr<Directory>> open_directory(std::string_view name) = 0;
   // Creates name and what is missing above it, durably; succeeds if it is there already.

@@ -25,7 +25,7 @@ class HostDirectory final : public Directory {
   HostDirectory(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
 
   Result<std::unique_ptr<File>> open(std::string_view name, OpenMode mode) override {
-    int flags = O_CLOEXEC;
+    int flags = O_CLOEXEC | O_NONBLOCK;  // so that a pipe of that name keeps nobody waiting
     switch (mode) {
       case OpenMode::kRead:
         flags |= O_RDONLY;
@@ -42,7 +42,12 @@ class HostDirectory final : public Directory {
     }
     int fd = ::openat(fd_.get(), std::string(name).c_str(), flags, 0644);
     if (fd < 0) return failed(join(name), "open");
-    return std::make_unique<HostFile>(Descriptor(fd), join(name));
+    Descriptor file(fd);
+    struct stat st;
+    if (::fstat(fd, &st) != 0) return failed(join(name), "stat");
+    if (!S_ISREG(st.st_mode))
+      return fail(Code::kCorrupt, join(name) + ": expected a regular file, found something else");
+    return std::make_unique<HostFile>(std::move(file), join(name));
   }
   Result<std::unique_ptr<Directory>> open_directory(std::string_view name) override {
     int fd = ::openat(fd_.get(), std::string(name).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -193,6 +193,10 @@ Status Instance::rebuild(Opening opening, fs::Head& head) {
   journal::Vector vector;
   if (snapshot) vector = TRY(journal::Vector::decode(snapshot->vector));
 
+  // The journal would give an older state than there was.
+  if (base.unreadable && journal_->last() < base.unreadable_index) return std::unexpected(*base.unreadable);
+  // What there is of the journal goes then: all of the snapshot must be there.
+  if (journal_->last() < snapshot_index && open_report_.lazily) return rebuild(Opening::kWhole, head);
   if (journal_->last() < snapshot_index) {
     // An overwrite was kept as a snapshot, and the crash came before the journal began anew behind it.
     TRY(journal_->restart_at(snapshot_index + 1, vector));

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "instance/history.h"
+#include "instance/snapshots.h"
 #include "snapshot/collect.h"
 #include "store/repair.h"
 
@@ -62,6 +63,30 @@ Result<StoreRepaired> repair_store(const std::string& path) {
   repair.reset();
   if (catalogue_lost) TRY(restore_all_marks(path, done));
   return done;
+}
+
+Result<std::vector<journal::RepairBase>> readable_bases(store::Store& store, std::string_view branch) {
+  std::vector<journal::RepairBase> bases;
+  for (const store::SnapshotRecord& record : TRY(store.catalogue().snapshots())) {
+    if (record.branch != branch) continue;
+    auto head = load_snapshot(store, record);
+    if (head) {
+      bases.push_back({record.log_index, TRY(journal::Vector::decode(record.vector))});
+    } else if (head.error().code() != Code::kCorrupt && head.error().code() != Code::kNotFound) {
+      return std::unexpected(head.error());
+    }
+  }
+  return bases;
+}
+
+std::optional<Error> missing_base(const store::Store& store, std::string_view branch, LogIndex first,
+                                  const std::vector<journal::RepairBase>& bases) {
+  auto reaches = [&](const journal::RepairBase& base) { return base.index + 1 >= first; };
+  if (first <= 1 || std::ranges::any_of(bases, reaches)) return std::nullopt;
+  return Error(Code::kCorrupt,
+               fmt::format("{}: the journal of branch {} begins at batch {}: expected a snapshot that holds "
+                           "batch {} and can be read, found none",
+                           store.path(), branch, first, first - 1));
 }
 
 Result<std::vector<std::string>> restore_marks(store::Store& store, const std::string& branch) {

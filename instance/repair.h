@@ -2,9 +2,12 @@
 // not destroyed; what is lost is said. Journals are repaired by journal::repair_journal. Threads: one.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "journal/repair.h"
 #include "store/store.h"
 
 namespace reprise::instance {
@@ -25,6 +28,13 @@ struct StoreRepaired {
 
 // kBusy while somebody has the store open for writing.
 Result<StoreRepaired> repair_store(const std::string& path);
+
+// What the snapshots of a branch hold, of those that can be read.
+Result<std::vector<journal::RepairBase>> readable_bases(store::Store& store, std::string_view branch);
+
+// A journal that begins at batch `first` needs one of these to begin from: what is wrong if there is none.
+std::optional<Error> missing_base(const store::Store& store, std::string_view branch, LogIndex first,
+                                  const std::vector<journal::RepairBase>& bases);
 
 // The marks that the branch's journal has, put into the catalogue; their names.
 Result<std::vector<std::string>> restore_marks(store::Store& store, const std::string& branch);

@@ -29,7 +29,7 @@ Result<Base> load_base(store::Store& store, std::string_view branch, std::option
       records, [&](auto& record) { return record.branch != branch || (until && record.log_index > *until); });
   std::stable_sort(records.begin(), records.end(),
                    [](auto& a, auto& b) { return a.log_index < b.log_index; });
-  Base base{.head = fs::Head::create(Timestamp{}), .snapshot = std::nullopt, .unreadable = std::nullopt};
+  Base base{.head = fs::Head::create(Timestamp{}), .snapshot = {}, .unreadable = {}};
   for (auto record = records.rbegin(); record != records.rend(); ++record) {
     auto head = load ? load(*record) : load_snapshot(store, *record);
     if (head) {
@@ -39,7 +39,9 @@ Result<Base> load_base(store::Store& store, std::string_view branch, std::option
     }
     if (head.error().code() != Code::kCorrupt && head.error().code() != Code::kNotFound)
       return std::unexpected(head.error());
-    if (!base.unreadable) base.unreadable = head.error();
+    if (base.unreadable) continue;
+    base.unreadable = head.error();
+    base.unreadable_index = record->log_index;
   }
   return base;
 }

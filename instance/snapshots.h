@@ -26,6 +26,7 @@ struct Base {
   // What was wrong with better ones that could not be read. The journal has to reach back to `snapshot`, or
   // else this is the error.
   std::optional<Error> unreadable;
+  LogIndex unreadable_index = 0;  // of the one that reaches furthest: the last batch in it
 };
 // From the snapshot that reaches furthest, at or before `until`, and can be read. kIo only. With `load` that
 // is how one is read, and not load_snapshot.

@@ -293,7 +293,7 @@ Result<RecoveredLog> recover(Directory& directory, const JournalIdentity& identi
 
 Error offer_repair(const Error& error) {
   if (error.code() != Code::kCorrupt) return error;
-  return Error(error.code(), error.message() + "; `reprise repair` cuts it off and keeps a copy");
+  return Error(error.code(), error.message() + "; `reprise repair` takes it out and keeps it aside");
 }
 
 Result<RecoveredLog> recover_log(Directory& directory, const JournalIdentity& identity,

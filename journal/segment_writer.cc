@@ -15,23 +15,28 @@ Status synced(Status status) {
 
 }  // namespace
 
-Result<std::unique_ptr<SegmentWriter>> SegmentWriter::create(Directory& directory,
-                                                             const SegmentHeader& header) {
-  std::string name = segment_name(header.sequence);
-  std::string temporary = name + ".new";
+Result<std::unique_ptr<SegmentWriter>> SegmentWriter::begin(std::unique_ptr<File> file,
+                                                            const SegmentHeader& header) {
   Bytes bytes = encode_segment_header(header);
-  auto file = TRY(directory.open(temporary, OpenMode::kCreateOrOpen));
   TRY(file->resize(0));
   TRY(file->pwrite(bytes, 0));
-  TRY(synced(file->sync_data()));
-  TRY(directory.rename(temporary, name));
-  TRY(synced(directory.sync()));
-  // Once more, so that messages call the file by its name.
-  file = TRY(directory.open(name, OpenMode::kReadWrite));
   SegmentState state{.offset = bytes.size(),
                      .next_index = header.first_index,
                      .summary = {.chain = segment_header_checksum(bytes)}};
   return std::make_unique<SegmentWriter>(std::move(file), header.id, state);
+}
+
+Result<std::unique_ptr<SegmentWriter>> SegmentWriter::create(Directory& directory,
+                                                             const SegmentHeader& header) {
+  std::string name = segment_name(header.sequence);
+  std::string temporary = name + ".new";
+  auto begun = TRY(begin(TRY(directory.open(temporary, OpenMode::kCreateOrOpen)), header));
+  TRY(begun->sync());
+  TRY(directory.rename(temporary, name));
+  TRY(synced(directory.sync()));
+  // Once more, so that messages call the file by its name.
+  return std::make_unique<SegmentWriter>(TRY(directory.open(name, OpenMode::kReadWrite)), header.id,
+                                         begun->state());
 }
 
 SegmentWriter::SegmentWriter(std::unique_ptr<File> file, SegmentId id, const SegmentState& state)

@@ -27,6 +27,9 @@ class SegmentWriter {
   // A new segment file, header and directory entry on the disk when it returns: under its own name there is
   // either a whole header or no file.
   static Result<std::unique_ptr<SegmentWriter>> create(Directory& directory, const SegmentHeader& header);
+  // In a file of another name, emptied first. Nothing is on the disk before sync().
+  static Result<std::unique_ptr<SegmentWriter>> begin(std::unique_ptr<File> file,
+                                                      const SegmentHeader& header);
   // Goes on at `state` in a segment that a reader has read up to there.
   SegmentWriter(std::unique_ptr<File> file, SegmentId id, const SegmentState& state);
 

@@ -1,9 +1,7 @@
-// Checking a journal to the last byte, and cutting it at the first damage. For a journal that nobody has
-// open.
+// Checking a journal to the last byte. For a journal that nobody has open.
 //
-// verify_journal changes nothing. repair_journal never destroys: what it cuts off lies beside the segments
-// afterwards, under names that end in ".cut-N". Neither knows what the catalogue says of the journal; their
-// callers do.
+// It changes nothing (repair.h does), and does not know what the catalogue says of the journal; its caller
+// does.
 #pragma once
 
 #include <functional>
@@ -28,27 +26,15 @@ struct JournalReport {
   bool begins_anew = false;      // an overwrite began the log
   std::optional<Error> problem;  // the first one; names file, offset and log index
   bool torn_tail = false;        // the problem is one that opening mends by itself
+  // Where the problem is, for who repairs it.
+  std::vector<uint64_t> sequences;  // of the segments looked at, ascending
+  size_t damaged = 0;               // index into them; their number if it is behind the last
+  uint64_t damaged_offset = 0;      // 0: not even its header belongs here
 };
 
 // Every frame, checksum, batch and LSN, and how the segments follow each other. An Error only when it cannot
 // tell: the disk fails, another volume, a version or feature it does not know.
 Result<JournalReport> verify_journal(Directory& directory, const JournalIdentity& identity,
                                      LogIndex durable_hint, const JournalProgress& progress = nullptr);
-
-struct JournalRepair {
-  LogIndex first = 1, last = 0;  // of the batches left: what the catalogue may at most call durable
-  uint64_t cut_bytes = 0;
-  std::vector<std::string> kept;  // files that hold what was cut, in the journal's directory
-  std::optional<Error> problem;   // why
-};
-
-// Cuts at the first problem that verify_journal finds. A crash on the way leaves something that can be
-// repaired again.
-Result<JournalRepair> repair_journal(Directory& directory, const JournalIdentity& identity,
-                                     const JournalProgress& progress = nullptr);
-
-// Puts all segments that are left aside, newest first, and says so in `repair`: for a log that ends before
-// what a snapshot holds, since the next opening begins it anew.
-Status set_aside_segments(Directory& directory, JournalRepair& repair);
 
 }  // namespace reprise::journal

@@ -153,7 +153,7 @@ class Repair final : public StoreRepair {
       if (read.error().code() != Code::kCorrupt) return read;
       catalogue_problem_ = read.error();
     }
-    if (!catalogue_problem_) return {};
+    if (!catalogue_problem_) return check_copies();
     known.clear();
     content_ = {};
     if (!TRY(store_->exists("snapshots"))) return {};
@@ -164,6 +164,12 @@ class Repair final : public StoreRepair {
     }
     for (const std::string& branch : TRY(TRY(store_->open_directory("branches"))->list()))
       if (Store::check_name("branch", branch)) content_.branches.push_back({.name = branch});
+    return {};
+  }
+  Status check_copies() {
+    TRY(store_->make_directory("snapshots"));
+    SnapshotFiles files(TRY(store_->open_directory("snapshots")));
+    for (Error& wrong : TRY(files.check(content_.snapshots))) damage_.push_back(std::move(wrong));
     return {};
   }
   Result<std::unique_ptr<Catalogue>> open_old() {
@@ -224,14 +230,19 @@ class Repair final : public StoreRepair {
     auto directory = TRY(store_->open_directory("snapshots"));
     SnapshotFiles files(TRY(store_->open_directory("snapshots")));
     for (const SnapshotRecord& record : content_.snapshots) {
-      if (std::ranges::find(kept, record.id) != kept.end()) TRY(files.replace_record(record));
+      if (std::ranges::find(kept, record.id) == kept.end()) continue;
+      if (auto damaged = TRY(files.damaged_file(record.id))) TRY(put_aside(*directory, *damaged, aside));
+      TRY(files.replace_record(record));
     }
-    for (const std::string& name : TRY(files.names_of_others(kept))) {
-      std::string to = TRY(free_name(*directory, name));
-      TRY(directory->rename(name, to));
-      aside.push_back("snapshots/" + to);
-    }
+    for (const std::string& name : TRY(files.names_of_others(kept))) TRY(put_aside(*directory, name, aside));
     return directory->sync();
+  }
+
+  static Status put_aside(Directory& snapshots, const std::string& name, std::vector<std::string>& aside) {
+    std::string to = TRY(free_name(snapshots, name));
+    TRY(snapshots.rename(name, to));
+    aside.push_back("snapshots/" + to);
+    return {};
   }
 
   const std::string path_;

@@ -23,7 +23,8 @@ class StoreRepair {
 
   // Is there anything to do? If so:
   virtual bool needed() const = 0;
-  // What is wrong: with the catalogue, then with each blob that it has and that cannot be read.
+  // What is wrong: with the catalogue; then with the copies of its records, and with each blob that it has
+  // and that cannot be read.
   virtual const std::optional<Error>& catalogue_problem() const = 0;
   virtual const std::vector<Error>& damage() const = 0;
   // The catalogue that is being made: with all blobs that can be read, and all snapshots, read or not.

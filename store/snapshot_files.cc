@@ -94,6 +94,35 @@ Result<std::vector<std::string>> SnapshotFiles::names_of_others(const std::vecto
   return names;
 }
 
+Result<std::vector<Error>> SnapshotFiles::check(const std::vector<SnapshotRecord>& records) {
+  std::vector<Error> wrong;
+  for (const SnapshotRecord& record : records) {
+    auto copy = read(name_of(record.id));
+    if (!copy && copy.error().code() != Code::kCorrupt && copy.error().code() != Code::kNotFound)
+      return std::unexpected(copy.error());
+    if (!copy) {
+      wrong.push_back(copy.error());
+      continue;
+    }
+    // A label may be another: the file is written before the catalogue.
+    const SnapshotRecord& found = copy->record;
+    if (found.root == record.root && found.digest == record.digest && found.branch == record.branch &&
+        found.log_index == record.log_index)
+      continue;
+    wrong.emplace_back(Code::kCorrupt, fmt::format("{}/{}: expected the record of {}@{}, found that of {}@{}",
+                                                   directory_->path(), name_of(record.id), record.branch,
+                                                   record.log_index, found.branch, found.log_index));
+  }
+  return wrong;
+}
+
+Result<std::optional<std::string>> SnapshotFiles::damaged_file(uint64_t id) {
+  auto copy = read(name_of(id));
+  if (copy || copy.error().code() == Code::kNotFound) return std::nullopt;
+  if (copy.error().code() != Code::kCorrupt) return std::unexpected(copy.error());
+  return name_of(id);
+}
+
 Result<std::vector<SnapshotCopy>> SnapshotFiles::all(std::vector<Error>& damaged) {
   std::vector<SnapshotCopy> copies;
   for (const std::string& name : TRY(directory_->list())) {

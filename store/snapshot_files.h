@@ -7,6 +7,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "base/disk.h"
@@ -28,6 +30,10 @@ class SnapshotFiles {
   Status remove_all_but(const std::vector<uint64_t>& ids);  // durable on return
   // The files of snapshots that are not among these.
   Result<std::vector<std::string>> names_of_others(const std::vector<uint64_t>& ids);
+  // What is wrong with those of these snapshots: damaged, of another snapshot, or missing.
+  Result<std::vector<Error>> check(const std::vector<SnapshotRecord>& records);
+  // The name of the file, if it is there and damaged.
+  Result<std::optional<std::string>> damaged_file(uint64_t id);
   // By number. What is damaged is left out, and said.
   Result<std::vector<SnapshotCopy>> all(std::vector<Error>& damaged);
 

@@ -207,6 +207,13 @@ class DiskStore final : public Store {
   std::string control_socket_path(std::string_view branch) const override {
     return fmt::format("{}/branches/{}/control", path_, branch);
   }
+  Result<std::vector<Error>> check_copies() override {
+    auto records = TRY(catalogue_->snapshots());
+    if (records.empty()) return std::vector<Error>{};
+    auto directory = directory_->open_directory("snapshots");
+    if (!directory && directory.error().code() == Code::kNotFound) return std::vector{directory.error()};
+    return SnapshotFiles(TRY(std::move(directory))).check(records);
+  }
   Result<StoreUsage> usage() override {
     StoreUsage usage;
     usage.packs = TRY(blobs_->bytes_on_disk());
@@ -306,6 +313,7 @@ class MemoryStore final : public Store {
     return it->second;
   }
   std::string control_socket_path(std::string_view) const override { return ""; }
+  Result<std::vector<Error>> check_copies() override { return std::vector<Error>{}; }
   Result<StoreUsage> usage() override { return StoreUsage{}; }
 
  private:

@@ -124,6 +124,9 @@ class Store {
   // kBusy names the holder.
   virtual Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
                                                           const LockHolder& holder) = 0;
+  // What is wrong with the copies of the snapshots' records, which the catalogue is made anew from if it is
+  // lost.
+  virtual Result<std::vector<Error>> check_copies() = 0;
   // What its files take, all branches together; zeros in memory.
   virtual Result<StoreUsage> usage() = 0;
   // Who holds it now; nullopt if nobody.

@@ -1,5 +1,7 @@
 """Segments cut and bytes flipped: above the durable mark the journal opens at the last whole batch, below it is refused."""
+import os
 import random
+import re
 import shutil
 import struct
 import unittest
@@ -130,12 +132,25 @@ class Damage(EndToEnd):
         self.assertIn(str(segment), found)
         self.assertEqual(segment.read_bytes(), before)
 
-        self.reprise("repair", store)
-        # What is left ends before the snapshot, if there is one behind it: then it is kept aside as well, after the rest.
-        *left, = sorted(segment.parent.glob("*.cut-*"), reverse=True) if not segment.exists() else \
-            [segment, *sorted(segment.parent.glob("*.cut-*"))]
-        self.assertEqual(b"".join(path.read_bytes() for path in left), before)
+        whole = max(frame.index for frame in self.batches)  # of them there had been
+        there = max((frame.index for frame in self.batches if frame.end <= len(before)), default=0)
+        # The batches behind the damage go on from the snapshot, if that lies behind it.
+        last = max(there, self.closed_at) if lost <= self.closed_at else lost - 1
+        said = self.reprise("repair", store)
+        lost_batches = re.search(r"^lost: batch(?:es)? (\d+)(?: to (\d+))?, which", said, re.MULTILINE)
+        if last == whole or len(before) < self.segment.stat().st_size:
+            self.assertTrue(lost_batches is None or int(lost_batches[1]) > last, said)
+        else:
+            self.assertEqual((int(lost_batches[1]), int(lost_batches[2] or lost_batches[1])), (last + 1, whole), said)
+        self.assertNotRegex(said, r"batch(es)? \d+ to 0\b")
+        # Every byte is in its place, or in one that was named, or in both together.
+        kept = sorted(segment.parent.glob("*.cut-*"))
+        for path in kept:
+            self.assertIn(f"kept aside: {path}\n", said)
+        left = [segment] if segment.exists() else []
+        self.assertIn(before, [b"".join(path.read_bytes() for path in [*left, *kept]), *(path.read_bytes() for path in kept)])
         self.reprise("verify", store)
+        self.assertEqual(self.reprise("digest", "--content", store), self.content_at(last))
         self.run_inside(store, "test -e before-2; echo more > more")
         self.reprise("verify", store)
 
@@ -211,6 +226,53 @@ class Damage(EndToEnd):
         self.assertIn("log index", self.refused("replay", store, "--onto", self.work / "nothing", status=3))
         self.assertIn("log index", self.refused("digest", store, status=3))
         self.assertFalse(segment.exists())
+
+    def test_no_snapshot_to_go_on_from(self):
+        """A journal that was trimmed is of no use without its snapshot: verify and repair say so."""
+        store = self.work / "T"
+        guest = self.guest(store)
+        guest.sh("echo one > one")
+        self.reprise("snapshot", "create", store, "--label", "only", "--trim")
+        guest.sh("echo two > two")
+        guest.kill()
+        self.reprise("verify", store)
+        for pack in (store / "packs").glob("*.pack"):
+            data = bytearray(pack.read_bytes())
+            data[len(data) // 2:] = bytes(len(data) - len(data) // 2)
+            pack.write_bytes(data)
+        self.refused("run", "--store", store, "--", "true", status=125)
+        self.assertIn("expected a snapshot that holds batch", self.reprise("verify", store, status=1))
+        said = self.reprise("repair", store, status=1)
+        self.assertIn("cannot be opened: ", said)
+        self.assertIn("expected a snapshot that holds batch", self.reprise("verify", store, status=1))
+        self.assertIn("cannot be opened: ", self.reprise("repair", store, status=1))
+        self.refused("run", "--store", store, "--", "true", status=125)
+
+    def test_a_pipe_in_the_place_of_a_segment(self):
+        store, segment = self.damaged_copy(lambda data: None)
+        segment.unlink()
+        os.mkfifo(segment)
+        for command in (("run", "--store", store, "--", "true"), ("log", store)):
+            done = execute([REPRISE, *command], timeout=30)
+            self.assertIn("expected a regular file", done.err)
+        self.assertIn("expected a regular file", self.reprise("verify", store, status=1))
+        self.assertIn("kept aside", self.reprise("repair", store))
+        self.assertEqual(self.reprise("digest", "--content", store), self.content_at(self.closed_at))
+        self.reprise("verify", store)
+
+    def test_a_damaged_copy_of_a_snapshots_record(self):
+        store, _ = self.damaged_copy(lambda data: None)
+        copies = sorted((store / "snapshots").glob("*.snapshot"))
+        damaged, missing = copies[0], copies[-1]
+        damaged.write_bytes(damaged.read_bytes()[:-3])
+        self.assertIn(f"{damaged}: expected the record of a snapshot", self.reprise("verify", store, status=1))
+        self.assertIn(f"kept aside: {damaged}.damaged\n", self.reprise("repair", store))
+        self.reprise("verify", store)
+        missing.unlink()
+        self.assertIn(str(missing), self.reprise("verify", store, status=1))
+        self.reprise("repair", store)
+        self.reprise("verify", store)
+        self.run_inside(store, "test -e before-2")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 #include "base/check.h"
 #include "journal/recovery.h"
+#include "journal/repair.h"
 #include "journal/segments_cursor.h"
-#include "journal/verify.h"
 #include "tests/fuzz/volume.h"
 
 namespace reprise::fuzz {
@@ -36,8 +36,9 @@ void open_and_open_again(Directory& directory, LogIndex durable_hint) {
   CHECK(again->recovery.last == log->recovery.last && again->recovery.cut_bytes == 0);
 }
 
-void repair_and_open(Directory& directory) {
-  auto repair = repair_journal(directory, kVolumeOfSeeds);
+void repair_and_open(Directory& directory, std::span<const RepairBase> bases) {
+  test::FakeRandom random;
+  auto repair = repair_journal(directory, kVolumeOfSeeds, 0, bases, random);
   if (!repair) return;
   auto report = verify_journal(directory, kVolumeOfSeeds, 0);
   CHECK(report);
@@ -76,8 +77,12 @@ void use_journal(const FakeDisk& disk, LogIndex durable_hint) {
     FakeDirectory to_open(copy_of(disk));
     open_and_open_again(to_open, durable_hint);
   }
-  FakeDirectory to_repair(copy_of(disk));
-  repair_and_open(to_repair);
+  // Without snapshots; and with some that reach as far as is known, and further.
+  for (LogIndex reach : {LogIndex{0}, durable_hint, durable_hint + 1}) {
+    FakeDirectory to_repair(copy_of(disk));
+    RepairBase base{.index = reach, .vector = {}};
+    repair_and_open(to_repair, {&base, reach == 0 ? size_t{0} : size_t{1}});
+  }
 }
 
 }  // namespace reprise::fuzz

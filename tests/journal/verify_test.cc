@@ -1,54 +1,29 @@
-#include "journal/verify.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
 #include "journal/compressed_segment.h"
 #include "journal/recovery.h"
+#include "journal/repair.h"
 #include "journal/segments_cursor.h"
 #include "tests/journal/batches.h"
-#include "tests/journal/crash_disk.h"
 #include "tests/journal/fake_world.h"
 #include "tests/journal/mend_segment.h"
+#include "tests/journal/several_segments.h"
 
 namespace reprise::journal {
 namespace {
 
-using test::FakeClock;
+using test::all_bytes;
+using test::fake_random;
 using test::FakeDirectory;
 using test::FakeDisk;
-using test::FakeRandom;
+using test::kBatches;
 using test::kIdentity;
 using test::kOriginA;
 using test::make_batch;
-using test::show;
-
-FakeClock fake_clock;
-FakeRandom fake_random;
-
-Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<FakeDisk>& disk, LogIndex durable_hint = 0) {
-  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
-                       {.segment_bytes = 1500, .compress = false}, fake_clock, fake_random, durable_hint,
-                       nullptr);
-}
-
-constexpr LogIndex kBatches = 12;
-
-std::shared_ptr<FakeDisk> several_segments() {
-  auto disk = FakeDisk::create();
-  auto journal = *open_on(disk);
-  for (LogIndex i = 1; i <= kBatches; ++i) EXPECT_TRUE(journal->append(make_batch(kOriginA, i)));
-  EXPECT_TRUE(journal->close());
-  EXPECT_GE(disk->files.size(), 3u);
-  return disk;
-}
-
-uint64_t all_bytes(FakeDisk& disk) {
-  uint64_t bytes = 0;
-  for (const auto& [name, content] : disk.files) bytes += content->bytes.size();
-  return bytes;
-}
+using test::open_on;
+using test::several_segments;
 
 TEST(Verify, AGoodJournalIsCountedAndLeftAlone) {
   auto disk = several_segments();
@@ -72,41 +47,6 @@ TEST(Verify, AGoodJournalIsCountedAndLeftAlone) {
   EXPECT_EQ(done, all);
   EXPECT_EQ(all, all_bytes(*disk));
   EXPECT_EQ(disk->calls, calls);
-}
-
-TEST(Verify, EveryFlippedByteIsFoundAndRepairLeavesAPrefix) {
-  auto good = several_segments();
-  uint64_t before = all_bytes(*good);
-  for (const auto& [name, content] : good->files) {
-    for (size_t at = 0; at < content->bytes.size(); at += 3) {
-      auto disk = good->copy();
-      disk->files.at(name)->bytes[at] ^= std::byte{0x20};
-      FakeDirectory directory(disk);
-      auto report = verify_journal(directory, kIdentity, 0);
-      if (!report) {  // a volume or version of another number: refused as such only with a good checksum
-        ADD_FAILURE() << name << " " << at << ": " << report.error().message();
-        continue;
-      }
-      ASSERT_TRUE(report->problem) << name << " " << at;
-      EXPECT_NE(report->problem->message().find(name), std::string::npos) << report->problem->message();
-
-      auto repair = repair_journal(directory, kIdentity);
-      ASSERT_TRUE(repair) << repair.error().message();
-      EXPECT_EQ(repair->last, report->last);
-      EXPECT_FALSE(repair->kept.empty());
-      EXPECT_EQ(all_bytes(*disk), before) << "bytes were destroyed";
-      auto again = verify_journal(directory, kIdentity, repair->last);
-      ASSERT_TRUE(again);
-      EXPECT_FALSE(again->problem) << again->problem->message();
-
-      auto journal = open_on(disk, repair->last);
-      ASSERT_TRUE(journal) << journal.error().message();
-      auto cursor = (*journal)->read(1);
-      for (LogIndex i = 1; i <= repair->last; ++i)
-        EXPECT_EQ(show((**cursor->next()).batch), show(make_batch(kOriginA, i)));
-      EXPECT_FALSE(*cursor->next());
-    }
-  }
 }
 
 // Each segment is sound by itself, of this volume and branch, and has the right number and log index.
@@ -146,113 +86,12 @@ TEST(Verify, ATornTailIsToldFromWorse) {
   EXPECT_FALSE(report->torn_tail);
 }
 
-TEST(Verify, RepairOfAGoodJournalChangesNothing) {
-  auto disk = several_segments();
-  int calls = disk->calls;
-  FakeDirectory directory(disk);
-  auto repair = repair_journal(directory, kIdentity);
-  ASSERT_TRUE(repair);
-  EXPECT_TRUE(repair->kept.empty());
-  EXPECT_EQ(repair->last, kBatches);
-  EXPECT_EQ(disk->calls, calls);
-}
-
 TEST(Verify, AnotherVolumeIsAnErrorAndNotAProblemToCut) {
   auto disk = several_segments();
   FakeDirectory directory(disk);
   JournalIdentity other{.volume = {9, 9}, .branch = "main"};
   EXPECT_EQ(verify_journal(directory, other, 0).error().code(), Code::kWrongVolume);
-  EXPECT_EQ(repair_journal(directory, other).error().code(), Code::kWrongVolume);
-}
-
-TEST(Verify, RepairMayFailAnywhereAndBeRunAgain) {
-  auto damaged = several_segments();
-  damaged->files.at("0000000002.seg")->bytes[400] ^= std::byte{1};
-  for (int k = 0;; ++k) {
-    auto disk = damaged->copy();
-    disk->calls_until_failure = k;
-    FakeDirectory directory(disk);
-    auto first = repair_journal(directory, kIdentity);
-    disk->calls_until_failure = -1;
-    auto second = repair_journal(directory, kIdentity);
-    ASSERT_TRUE(second) << k << ": " << second.error().message();
-    EXPECT_TRUE(open_on(disk)) << k;
-    EXPECT_GE(all_bytes(*disk), all_bytes(*damaged)) << k;
-    if (first) break;
-    ASSERT_LT(k, 100);
-  }
-}
-
-// Is every byte of the segment still there: in its place, in a file that was set aside, or in both together?
-bool is_kept(const test::Files& files, const std::string& name, const Bytes& original) {
-  auto place = files.find(name);
-  Bytes left = place == files.end() ? Bytes() : place->second;
-  if (left == original) return true;
-  return std::ranges::any_of(files, [&](const auto& file) {
-    if (!file.first.starts_with(name + ".cut-")) return false;
-    Bytes both = left;
-    append_bytes(both, file.second);
-    return file.second == original || both == original;
-  });
-}
-
-// Power fails at every event of a repair, and whatever was not synced is there or not: no byte is lost, and
-// what is found can be repaired again.
-void expect_nothing_destroyed(const test::Files& damaged) {
-  auto disk = std::make_shared<test::CrashDisk>(damaged);
-  test::CrashDirectory directory(disk);
-  auto repaired = repair_journal(directory, kIdentity);
-  ASSERT_TRUE(repaired) << repaired.error().message();
-  ASSERT_FALSE(repaired->kept.empty());
-  test::Platters platters(damaged);
-  FakeRandom chance(11);
-  size_t points = 0;
-  auto check = [&](const test::Files& files, const char* which) {
-    ++points;
-    for (const auto& [name, bytes] : damaged)
-      ASSERT_TRUE(is_kept(files, name, bytes)) << name << " after " << points << ", " << which;
-    test::CrashDirectory left(std::make_shared<test::CrashDisk>(files));
-    ASSERT_TRUE(repair_journal(left, kIdentity)) << points << ", " << which;
-    auto report = verify_journal(left, kIdentity, 0);
-    ASSERT_TRUE(report && !report->problem) << points << ", " << which;
-    ASSERT_EQ(report->last, repaired->last) << points << ", " << which;
-  };
-  for (const test::DiskEvent& event : disk->trace()) {
-    platters.advance(event);
-    check(platters.survivors([](size_t) { return test::Fate{}; }), "all kept");
-    check(platters.survivors([](size_t) { return test::Fate{.kind = test::Fate::kLost}; }), "all lost");
-    for (int n = 0; n < 8; ++n) {
-      check(platters.survivors([&](size_t) {
-        auto kind = static_cast<test::Fate::Kind>(chance.next() % 3);
-        return test::Fate{.kind = kind, .sectors = chance.next()};
-      }),
-            "any");
-    }
-  }
-  EXPECT_GT(points, 50u);
-}
-
-TEST(Repair, DestroysNothingWhereverPowerFails) {
-  const auto good = several_segments();
-  for (const auto& [name, content] : good->files) {
-    auto disk = good->copy();
-    disk->files.at(name)->bytes[400] ^= std::byte{1};
-    test::Files damaged;
-    for (const auto& [other, bytes] : disk->files) damaged[other] = bytes->bytes;
-    expect_nothing_destroyed(damaged);
-  }
-}
-
-TEST(Repair, DestroysNothingOfACompressedOneWhereverPowerFails) {
-  auto disk = several_segments();
-  FakeDirectory directory(disk);
-  ASSERT_TRUE(compress_segment(directory, 2, [] { return false; }));
-  ASSERT_TRUE(replace_by_compressed(directory, 2));
-  test::Files damaged;
-  for (const auto& [name, content] : disk->files) damaged[name] = content->bytes;
-  Bytes& bytes = damaged.at("0000000002.seg");
-  bytes[bytes.size() / 2] ^= std::byte{1};
-  expect_nothing_destroyed(damaged);
+  EXPECT_EQ(repair_journal(directory, other, 0, {}, fake_random).error().code(), Code::kWrongVolume);
 }
 
 // Its checksums are right: only who decodes it sees that it is none.
@@ -329,31 +168,12 @@ TEST(Verify, ASegmentThatAnotherFollowsEndsWithASeal) {
   ASSERT_TRUE(report->problem);
   EXPECT_NE(report->problem->message().find("0000000001.seg: expected a seal"), std::string::npos)
       << report->problem->message();
-  auto repair = repair_journal(directory, kIdentity);
+  auto repair = repair_journal(directory, kIdentity, 0, {}, fake_random);
   ASSERT_TRUE(repair);
   EXPECT_EQ(repair->kept, (std::vector<std::string>{"0000000002.seg.cut-1"}));
   auto opened = recover_log(directory, kIdentity, repair->last);
   ASSERT_TRUE(opened) << opened.error().message();
   EXPECT_EQ(opened->recovery.last, 1u);
-}
-
-TEST(Repair, WhatIsLeftCanBeSetAsideAsWellAndIsNamed) {
-  auto disk = several_segments();
-  uint64_t before = all_bytes(*disk);
-  auto second = std::next(disk->files.begin());
-  second->second->bytes[200] ^= std::byte{1};
-  FakeDirectory directory(disk);
-  auto repair = repair_journal(directory, kIdentity);
-  ASSERT_TRUE(repair);
-  size_t cut = repair->kept.size();
-  auto left = list_segments(directory);
-  ASSERT_TRUE(left);
-  ASSERT_FALSE(left->empty());
-  ASSERT_TRUE(set_aside_segments(directory, *repair));
-  EXPECT_EQ(repair->kept.size(), cut + left->size());
-  EXPECT_TRUE(list_segments(directory)->empty());
-  EXPECT_EQ(all_bytes(*disk), before) << "bytes were destroyed";
-  for (const std::string& name : repair->kept) EXPECT_TRUE(disk->files.contains(name)) << name;
 }
 
 TEST(Repair, IsOfferedOnceByWhoRefusesAndNotByVerify) {

@@ -26,12 +26,18 @@ journal::JournalProgress shown_on(Progress& progress) {
   };
 }
 
+struct VerifiedSnapshots {
+  uint64_t there = 0;
+  std::vector<journal::RepairBase> good;
+};
+
 // Every snapshot of the branch can be loaded and has the digest it was recorded with.
-Result<uint64_t> verify_snapshots(store::Store& store, std::string_view branch,
-                                  std::vector<std::string>& problems) {
-  uint64_t good = 0;
+Result<VerifiedSnapshots> verify_snapshots(store::Store& store, std::string_view branch,
+                                           std::vector<std::string>& problems) {
+  VerifiedSnapshots snapshots;
   for (const store::SnapshotRecord& record : TRY(store.catalogue().snapshots())) {
     if (record.branch != branch) continue;
+    snapshots.there++;
     Progress progress(fmt::format("snapshot {}", record.id));
     progress.show(format_bytes(record.bytes));
     auto head = instance::load_snapshot(store, record);
@@ -41,10 +47,10 @@ Result<uint64_t> verify_snapshots(store::Store& store, std::string_view branch,
       problems.push_back(
           fmt::format("snapshot {}: the digest counted again from the bytes differs", record.id));
     } else {
-      good++;
+      snapshots.good.push_back({record.log_index, TRY(journal::Vector::decode(record.vector))});
     }
   }
-  return good;
+  return snapshots;
 }
 
 // Without its catalogue nothing of a store can be looked at.
@@ -84,22 +90,26 @@ Result<int> verify(const Options& options) {
     for (std::string& wrong : TRY(instance::check_marks(*open.store, open.target.branch, report)))
       problems.push_back(std::move(wrong));
   }
-  uint64_t snapshots = TRY(verify_snapshots(*open.store, open.target.branch, problems));
+  auto snapshots = TRY(verify_snapshots(*open.store, open.target.branch, problems));
+  auto no_base = instance::missing_base(*open.store, open.target.branch, report.first, snapshots.good);
+  if (no_base) problems.push_back(no_base->message());
+  for (const Error& damage : TRY(open.store->check_copies())) problems.push_back(damage.message());
   if (options.json) {
     nlohmann::json json = {{"segments", report.segments},   {"batches", report.batches},
                            {"bytes", report.bytes},         {"clean_close", report.clean_close},
-                           {"torn_tail", report.torn_tail}, {"snapshots", snapshots},
+                           {"torn_tail", report.torn_tail}, {"snapshots", snapshots.good.size()},
                            {"problems", problems}};
     fmt::print("{}\n", json.dump());
   } else {
-    fmt::print("{} segments, {} batches, {}; {} snapshots{}\n", report.segments, report.batches,
-               format_bytes(report.bytes), snapshots, report.clean_close ? "; cleanly closed" : "");
+    fmt::print("{} segments, {} batches, {}; {} snapshots{}{}\n", report.segments, report.batches,
+               format_bytes(report.bytes), snapshots.good.size(),
+               snapshots.good.size() == snapshots.there ? "" : fmt::format(" of {}", snapshots.there),
+               report.clean_close ? "; cleanly closed" : "");
     if (report.torn_tail)
       fmt::print("torn tail, which the next opening cuts: {}\n", report.problem->message());
     for (const std::string& problem : problems) fmt::print("damaged: {}\n", problem);
     if (damaged) {
-      fmt::print("`reprise repair {}` cuts the journal at its first damage and keeps what it cuts\n",
-                 options.what);
+      fmt::print("`reprise repair {}` takes the damage out and keeps what it takes out\n", options.what);
     }
   }
   return problems.empty() ? kDone : kNo;
@@ -107,25 +117,27 @@ Result<int> verify(const Options& options) {
 
 struct Repaired {
   journal::JournalRepair journal;
-  LogIndex durable = 0;         // what was known to be on the disk
-  LogIndex missing_before = 0;  // batches are missing at the beginning, before this one; 0: none
-  bool set_aside = false;       // all that was left: it ends before what the snapshot holds
-  std::optional<store::SnapshotRecord> snapshot;  // the one that reaches furthest
+  LogIndex durable = 0;            // what was known to be on the disk
+  LogIndex began = 1, begins = 0;  // the journal did, and does, if it has lost its beginning
+  LogIndex reaches = 0;            // the snapshot that reaches furthest and can be read; 0: none
   std::vector<std::string> lost_marks;
+  std::optional<Error> no_base;  // it cannot be opened
 
-  LogIndex lost() const { return durable > journal.last ? durable - journal.last : 0; }
-  LogIndex snapshot_reaches() const { return snapshot ? snapshot->log_index : 0; }
+  LogIndex end() const { return std::max(journal.last, reaches); }
+  // The last of the batches that are in no state any more; end() or before: none.
+  LogIndex lost_to() const { return std::max(durable, journal.seen); }
+  uint64_t lost() const { return lost_to() > end() ? lost_to() - end() : 0; }
   bool nothing() const {
-    return !journal.problem && lost() == 0 && missing_before == 0 && lost_marks.empty();
+    return journal.problems.empty() && journal.kept.empty() && lost() == 0 && begins == 0 &&
+           lost_marks.empty() && !no_base;
   }
 };
 
 // Accepting the loss is what repairing is: the next opening shall not refuse for it again.
 Status accept_loss(store::Store& store, const std::string& branch, const Repaired& repaired) {
   return store.catalogue().update_branch(branch, [&](store::BranchRecord& record) {
-    LogIndex left = repaired.set_aside ? 0 : repaired.journal.last;
-    record.durable_hint = std::min(record.durable_hint, left);
-    if (repaired.missing_before != 0) record.journal_begins = repaired.missing_before;
+    record.durable_hint = std::min(record.durable_hint, repaired.journal.last);
+    if (repaired.begins != 0) record.journal_begins = repaired.begins;
   });
 }
 
@@ -133,65 +145,77 @@ Result<Repaired> repair_branch(store::Store& store, const std::string& branch, D
   Repaired repaired;
   auto record = TRY(store.catalogue().branch(branch));
   repaired.durable = record ? record->durable_hint : 0;
-  repaired.snapshot = TRY(instance::newest_snapshot(store.catalogue(), branch, std::nullopt));
+  auto bases = TRY(instance::readable_bases(store, branch));
+  for (const journal::RepairBase& base : bases) repaired.reaches = std::max(repaired.reaches, base.index);
+  journal::JournalIdentity identity{store.volume(), branch};
   {
     Progress progress("journal");
-    repaired.journal = TRY(journal::repair_journal(directory, {store.volume(), branch}, shown_on(progress)));
+    repaired.journal = TRY(journal::repair_journal(directory, identity, repaired.durable, bases,
+                                                   system_random(), shown_on(progress)));
   }
-  journal::JournalFiles left = TRY(journal::journal_files(directory, {store.volume(), branch}));
-  bool begins_anew = left.begins_anew;
-  if (!left.segments.empty() && instance::missing_beginning(record, repaired.journal.first, begins_anew))
-    repaired.missing_before = repaired.journal.first;
-  bool cut = repaired.journal.problem || repaired.lost() > 0;
-  repaired.set_aside = cut && !left.segments.empty() && repaired.snapshot_reaches() > repaired.journal.last;
-  // Where the next opening goes on from the snapshot, it would drop what lies before it.
-  if (repaired.set_aside) TRY(journal::set_aside_segments(directory, repaired.journal));
+  const journal::JournalRepair& journal = repaired.journal;
+  journal::JournalFiles left = TRY(journal::journal_files(directory, identity));
+  if (!left.segments.empty() && instance::missing_beginning(record, journal.first, left.begins_anew)) {
+    repaired.began = record->journal_begins;
+    repaired.begins = journal.first;
+  }
+  repaired.no_base = instance::missing_base(store, branch, journal.first, bases);
   TRY(accept_loss(store, branch, repaired));
   // The numbers of what was lost will be given to other batches: no mark may go on naming them.
-  repaired.lost_marks = TRY(instance::drop_marks_after(
-      store, branch, std::max(repaired.journal.last, repaired.snapshot_reaches())));
+  repaired.lost_marks = TRY(instance::drop_marks_after(store, branch, repaired.end()));
   return repaired;
 }
 
 nlohmann::json as_json(const Repaired& repaired) {
+  const journal::JournalRepair& journal = repaired.journal;
   nlohmann::json json = {{"lost_marks", repaired.lost_marks},
-                         {"first", repaired.journal.first},
-                         {"last", repaired.journal.last},
-                         {"cut_bytes", repaired.journal.cut_bytes},
-                         {"kept", repaired.journal.kept},
-                         {"set_aside", repaired.set_aside},
+                         {"first", journal.first},
+                         {"last", journal.last},
+                         {"cut_bytes", journal.cut_bytes},
+                         {"kept", journal.kept},
                          {"lost_batches", repaired.lost()},
-                         {"missing_before", repaired.missing_before},
-                         {"snapshot_reaches", repaired.snapshot_reaches()}};
-  if (repaired.journal.problem) json["problem"] = repaired.journal.problem->message();
+                         {"missing_before", repaired.begins},
+                         {"snapshot_reaches", repaired.reaches},
+                         {"problems", nlohmann::json::array()}};
+  for (const Error& problem : journal.problems) json["problems"].push_back(problem.message());
+  if (repaired.no_base) json["cannot_be_opened"] = repaired.no_base->message();
   return json;
+}
+
+std::string batches(LogIndex first, LogIndex last) {
+  return first == last ? fmt::format("batch {}", first) : fmt::format("batches {} to {}", first, last);
+}
+
+void print_left(const Repaired& repaired) {
+  const journal::JournalRepair& journal = repaired.journal;
+  bool any = journal.last >= journal.first;
+  fmt::print("the journal has {}", any ? batches(journal.first, journal.last) : "no batches");
+  if (!any || journal.first > 1) fmt::print("; a snapshot holds the state up to batch {}", repaired.reaches);
+  fmt::print("\n");
 }
 
 void print(const Repaired& repaired, const std::string& directory) {
   const journal::JournalRepair& journal = repaired.journal;
   if (repaired.nothing()) {
-    fmt::print("nothing to repair: batches {} to {} are sound\n", journal.first, journal.last);
+    fmt::print("nothing to repair: {}\n", journal.last >= journal.first
+                                              ? batches(journal.first, journal.last) + " are sound"
+                                              : "the journal has no batches");
     return;
   }
-  if (repaired.missing_before != 0) {
-    fmt::print("lost: segments at the beginning; the journal goes on from batch {}\n",
-               repaired.missing_before);
-  }
-  if (repaired.lost() > 0) {
-    fmt::print("lost: batches {} to {}, which had been on the disk\n", journal.last + 1, repaired.durable);
-  }
-  for (const std::string& name : repaired.lost_marks) fmt::print("lost: the mark {}\n", name);
-  if (journal.problem) {
-    fmt::print("found: {}\ncut {}; batches {} to {} are left\n", journal.problem->message(),
-               format_bytes(journal.cut_bytes), journal.first, journal.last);
-  }
-  if (repaired.set_aside) {
-    fmt::print(
-        "snapshot {} holds the state up to batch {}; the next opening goes on from there, and what was left "
-        "of the journal before it is kept aside too\n",
-        repaired.snapshot->id, repaired.snapshot_reaches());
-  }
+  for (const Error& problem : journal.problems) fmt::print("found: {}\n", problem.message());
   for (const std::string& name : journal.kept) fmt::print("kept aside: {}/{}\n", directory, name);
+  if (repaired.begins != 0) {
+    fmt::print("lost: the history of {}, but not the state after it\n",
+               batches(repaired.began, repaired.begins - 1));
+  }
+  if (repaired.lost() > 0)
+    fmt::print("lost: {}, which had been on the disk\n", batches(repaired.end() + 1, repaired.lost_to()));
+  for (const std::string& name : repaired.lost_marks) fmt::print("lost: the mark {}\n", name);
+  if (repaired.no_base) {
+    fmt::print("cannot be opened: {}\n", repaired.no_base->message());
+    return;
+  }
+  print_left(repaired);
 }
 
 nlohmann::json repaired_json(const instance::StoreRepaired& done) {
@@ -241,7 +265,7 @@ Result<int> repair(const Options& options) {
   } else if (!store_repaired || !repaired.nothing()) {
     print(repaired, directory->path());
   }
-  return kDone;
+  return repaired.no_base ? kNo : kDone;
 }
 
 }  // namespace
@@ -259,8 +283,9 @@ void add_repair(Command& reprise) {
   auto options = std::make_shared<Options>();
   Command command = reprise.subcommand(
       "repair",
-      "Make a damaged catalogue anew, set damaged packs aside, cut a journal at its first damage;\n"
-      "nothing is destroyed: what is cut or replaced is kept aside and named");
+      "Make a damaged catalogue anew, set damaged packs aside, take damage out of a journal;\n"
+      "nothing is destroyed: what is taken out or replaced is kept aside and named.\n"
+      "Exit 1 if it still cannot be opened");
   command.required("store", options->what, "STORE[:BRANCH]");
   command.flag("--json", options->json, "what was done, as JSON");
   command.does([options] { return repair(*options); });

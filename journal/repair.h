@@ -1,0 +1,39 @@
+// Making a damaged journal one that can be opened again. For a journal that nobody has open.
+//
+// It never destroys: what it takes out lies beside the segments afterwards, under names that end in ".cut-N".
+// What is kept is what gives the latest state: everything before the first damage, or, if a snapshot reaches
+// behind that, the sound batches from there on. docs/journal-format.md says what is done when. It does not
+// know what the catalogue says of the journal; its caller does.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "journal/verify.h"
+
+namespace reprise::journal {
+
+// A state that is kept elsewhere, in a snapshot that can be read.
+struct RepairBase {
+  LogIndex index = 0;  // the last batch in it
+  Vector vector;
+};
+
+struct JournalRepair {
+  LogIndex first = 1, last = 0;   // of the batches left: what the catalogue may at most call durable
+  LogIndex seen = 0;              // up to here there had been batches, as far as it can be told
+  uint64_t cut_bytes = 0;         // taken out; less what is still in the journal too
+  std::vector<std::string> kept;  // files that hold what was taken out, in the journal's directory
+  std::vector<Error> problems;    // why: the first one, and what was found after that was mended
+};
+
+// `bases` in any order; none: as if there were no snapshots. `durable_hint` is what the catalogue says. A
+// crash on the way leaves something that can be repaired again; so does an error, which names what was set
+// aside until then.
+Result<JournalRepair> repair_journal(Directory& directory, const JournalIdentity& identity,
+                                     LogIndex durable_hint, std::span<const RepairBase> bases, Random& random,
+                                     const JournalProgress& progress = nullptr);
+
+}  // namespace reprise::journal

@@ -1,0 +1,121 @@
+#include "journal/survey.h"
+
+#include <algorithm>
+
+namespace reprise::journal {
+namespace {
+
+LogIndex highest_index(const FrameHeader& header) {
+  return header.kind == FrameKind::kBatch ? header.index : header.durable_through;
+}
+
+class Survey {
+ public:
+  Survey(Directory& directory, const JournalIdentity& identity, LogIndex wanted)
+      : directory_(directory), identity_(identity), wanted_(wanted) {}
+
+  Result<SurveyReport> run(const std::vector<uint64_t>& sequences) {
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      auto reader = open_own_segment(directory_, sequences[i], identity_);
+      if (!reader && reader.error().code() != Code::kCorrupt) return std::unexpected(reader.error());
+      if (!reader) {
+        end_run();
+        continue;
+      }
+      segment_ = i;
+      begin_segment(**reader);
+      TRY(pass_frames(**reader));
+      chain_ = (*reader)->chain();
+    }
+    end_run();
+    return std::move(report_);
+  }
+
+ private:
+  void begin_segment(const SegmentReader& reader) {
+    const SegmentHeader& header = reader.header();
+    bool follows = run_ && sealed_ && check_succession(reader, sequence_ + 1, run_->end, chain_);
+    if (!follows) begin_run(header.first_index);
+    if (!run_->whole) run_->whole = {segment_, header.first_index};
+    sequence_ = header.sequence;
+    sealed_ = false;
+  }
+
+  Status pass_frames(SegmentReader& reader) {
+    while (true) {
+      auto frame = reader.next();
+      if (!frame && frame.error().code() != Code::kCorrupt) return std::unexpected(frame.error());
+      if (!frame || (*frame && sealed_)) {
+        end_run();
+        if (!TRY(go_on_behind_damage(reader))) return {};
+        continue;
+      }
+      if (!*frame) return {};
+      report_.seen = std::max(report_.seen, highest_index((*frame)->header));
+      sealed_ = (*frame)->header.kind == FrameKind::kSeal;
+      if (!(*frame)->is_batch()) continue;
+      auto batch = reader.batch(**frame);
+      if (!batch && batch.error().code() != Code::kCorrupt) return std::unexpected(batch.error());
+      if (batch) {
+        run_->end += 1;
+      } else {
+        begin_run((*frame)->header.index + 1);
+      }
+    }
+  }
+
+  Result<bool> go_on_behind_damage(SegmentReader& reader) {
+    sealed_ = false;
+    auto seen = TRY(skip_damage(reader));
+    if (!seen) return false;
+    report_.seen = std::max(report_.seen, *seen);
+    begin_run(reader.state().next_index);
+    return true;
+  }
+
+  void begin_run(LogIndex first) {
+    end_run();
+    run_ = SoundRun{.first = first, .end = first, .segment = segment_, .whole = std::nullopt};
+  }
+  void end_run() {
+    if (!run_) return;
+    bool better = !report_.run || run_->end > report_.run->end;
+    if (run_->end > run_->first && run_->first <= wanted_ && wanted_ <= run_->end && better)
+      report_.run = run_;
+    run_.reset();
+  }
+
+  Directory& directory_;
+  const JournalIdentity& identity_;
+  const LogIndex wanted_;
+  SurveyReport report_;
+  size_t segment_ = 0;
+  std::optional<SoundRun> run_;
+  // Of the segment before.
+  bool sealed_ = false;
+  uint64_t sequence_ = 0;
+  std::optional<uint64_t> chain_;
+};
+
+}  // namespace
+
+Result<std::optional<LogIndex>> skip_damage(SegmentReader& reader) {
+  uint64_t damaged = reader.state().offset;
+  if (reader.compressed()) {
+    auto next = std::ranges::upper_bound(reader.points(), damaged, {}, &ReadPoint::offset);
+    if (next == reader.points().end()) return std::nullopt;
+    reader.seek(next->offset, next->index);
+    return next->index - 1;
+  }
+  auto frame = TRY(reader.find_frame_after(damaged));
+  if (!frame) return std::nullopt;
+  reader.seek(frame->offset, frame->header.index);
+  return highest_index(frame->header);
+}
+
+Result<SurveyReport> survey_segments(Directory& directory, const JournalIdentity& identity,
+                                     const std::vector<uint64_t>& sequences, LogIndex wanted) {
+  return Survey(directory, identity, wanted).run(sequences);
+}
+
+}  // namespace reprise::journal

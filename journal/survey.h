@@ -1,0 +1,38 @@
+// What is sound in a damaged journal: not only what lies before the first damage, as verify.h finds, but also
+// what lies behind it. Private to this folder.
+#pragma once
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "journal/recovery.h"
+
+namespace reprise::journal {
+
+// Batches that lie behind each other without damage, across segments too. LSNs are not looked at.
+struct SoundRun {
+  struct Place {
+    size_t segment = 0;  // of those surveyed
+    LogIndex index = 0;  // of the first batch from there on
+  };
+  LogIndex first = 0, end = 0;  // its batches: [first, end)
+  size_t segment = 0;           // where it begins
+  std::optional<Place> whole;   // from here on it has segments from their first frame on
+};
+
+struct SurveyReport {
+  LogIndex seen = 0;            // the highest log index that any frame speaks of
+  std::optional<SoundRun> run;  // that has batch `wanted` in it, or ends right before it
+};
+
+// An Error only when it cannot tell: the disk fails, another volume, a version or feature it does not know.
+Result<SurveyReport> survey_segments(Directory& directory, const JournalIdentity& identity,
+                                     const std::vector<uint64_t>& sequences, LogIndex wanted);
+
+// Goes on behind damage that reader.next() has just met: at the next frame whose header is one, or, in a
+// compressed segment, that its index names. The highest log index that this speaks of; nullopt if there is
+// nothing.
+Result<std::optional<LogIndex>> skip_damage(SegmentReader& reader);
+
+}  // namespace reprise::journal

@@ -1,0 +1,355 @@
+#include "journal/repair.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "journal/compressed_segment.h"
+#include "journal/recovery.h"
+#include "journal/segments_cursor.h"
+#include "tests/journal/crash_disk.h"
+#include "tests/journal/several_segments.h"
+
+namespace reprise::journal {
+namespace {
+
+using test::all_bytes;
+using test::fake_random;
+using test::FakeDirectory;
+using test::FakeDisk;
+using test::FakeRandom;
+using test::kBatches;
+using test::kIdentity;
+using test::kOriginA;
+using test::make_batch;
+using test::open_on;
+using test::several_segments;
+using test::show;
+
+std::vector<RepairBase> bases_at(const std::vector<LogIndex>& indexes) {
+  std::vector<RepairBase> bases;
+  for (LogIndex index : indexes) {
+    bases.push_back({.index = index, .vector = {}});
+    bases.back().vector.set(kOriginA, index);
+  }
+  return bases;
+}
+
+LogIndex newest(const std::vector<RepairBase>& bases) {
+  LogIndex index = 0;
+  for (const RepairBase& base : bases) index = std::max(index, base.index);
+  return index;
+}
+
+// The last batch in the state that can be had from what is left, and snapshots.
+LogIndex state_after(const JournalRepair& repair, const std::vector<RepairBase>& bases) {
+  return std::max(repair.last, newest(bases));
+}
+
+Result<JournalRepair> repair_on(const std::shared_ptr<FakeDisk>& disk,
+                                const std::vector<RepairBase>& bases = {}) {
+  FakeDirectory directory(disk);
+  return repair_journal(directory, kIdentity, 0, bases, fake_random);
+}
+
+std::set<std::string> set_aside_in(const FakeDisk& disk) {
+  std::set<std::string> names;
+  for (const auto& [name, content] : disk.files)
+    if (name.find(".cut-") != std::string::npos) names.insert(name);
+  return names;
+}
+
+// Of bytes that are still in their place as well?
+bool is_copy(const FakeDisk& disk, const std::string& name) {
+  auto original = disk.files.find(name.substr(0, name.find(".cut-")));
+  if (original == disk.files.end()) return false;
+  const Bytes& all = original->second->bytes;
+  const Bytes& some = disk.files.at(name)->bytes;
+  return some.size() <= all.size() && std::equal(some.rbegin(), some.rend(), all.rbegin());
+}
+
+// What a byte of a segment belongs to: the batch with this log index; else, of all batches of the segment
+// (its header) or of none (its seal or close).
+struct Owner {
+  std::set<LogIndex> batches;
+};
+std::map<std::string, std::vector<Owner>> owners_of(const std::shared_ptr<FakeDisk>& disk) {
+  std::map<std::string, std::vector<Owner>> owners;
+  FakeDirectory directory(disk);
+  for (const auto& [name, content] : disk->files) {
+    std::vector<Owner>& of_file = owners[name];
+    auto reader = *SegmentReader::open(*directory.open(name, OpenMode::kRead));
+    uint64_t header_bytes = reader->state().offset;
+    std::set<LogIndex> all;
+    of_file.resize(content->bytes.size());
+    while (auto frame = *reader->next()) {
+      if (!frame->is_batch()) continue;
+      all.insert(frame->header.index);
+      for (uint64_t at = frame->offset; at < frame->end(); ++at) of_file[at].batches = {frame->header.index};
+    }
+    for (uint64_t at = 0; at < header_bytes; ++at) of_file[at].batches = all;
+  }
+  return owners;
+}
+
+void expect_sound(const std::shared_ptr<FakeDisk>& disk, const JournalRepair& repair,
+                  const std::vector<RepairBase>& bases) {
+  FakeDirectory directory(disk);
+  auto report = verify_journal(directory, kIdentity, repair.last);
+  ASSERT_TRUE(report);
+  ASSERT_FALSE(report->problem) << report->problem->message();
+  EXPECT_EQ(report->first, repair.first);
+  EXPECT_EQ(report->last, repair.last);
+  // It goes on from a snapshot, or from nothing.
+  EXPECT_TRUE(repair.first == 1 || repair.first <= newest(bases) + 1);
+  auto journal = open_on(disk, repair.last);
+  ASSERT_TRUE(journal) << journal.error().message();
+  auto cursor = (*journal)->read(repair.first);
+  for (LogIndex i = repair.first; i <= repair.last; ++i)
+    EXPECT_EQ(show((**cursor->next()).batch), show(make_batch(kOriginA, i)));
+  EXPECT_FALSE(*cursor->next());
+}
+
+bool is_kept(const test::Files& files, const std::string& name, const Bytes& original);
+
+test::Files files_of(const FakeDisk& disk) {
+  test::Files files;
+  for (const auto& [name, content] : disk.files) files[name] = content->bytes;
+  return files;
+}
+
+// Whatever byte is hit and whatever snapshots there are: the latest state that can be had is what is left,
+// and every byte is somewhere.
+TEST(Repair, LeavesTheLatestStateThereIsWhicheverByteIsHit) {
+  auto good = several_segments();
+  auto owners = owners_of(good);
+  const std::vector<std::vector<LogIndex>> snapshots = {{},     {2},    {6}, {9}, {kBatches}, {kBatches + 5},
+                                                        {1, 7}, {5, 10}};
+  size_t kept_behind_damage = 0;
+  for (const auto& [name, content] : good->files) {
+    for (size_t at = 0; at < content->bytes.size(); at += 7) {
+      const std::set<LogIndex>& bad = owners.at(name)[at].batches;
+      for (const auto& indexes : snapshots) {
+        auto bases = bases_at(indexes);
+        auto disk = good->copy();
+        disk->files.at(name)->bytes[at] ^= std::byte{0x20};
+        test::Files damaged = files_of(*disk);
+        FakeDirectory directory(disk);
+        auto before = verify_journal(directory, kIdentity, 0);
+        ASSERT_TRUE(before) << before.error().message();
+        ASSERT_TRUE(before->problem) << name << " " << at;
+        EXPECT_NE(before->problem->message().find(name), std::string::npos) << before->problem->message();
+        LogIndex expected = before->last;
+        if (newest(bases) > before->last) {
+          expected = newest(bases);
+          while (expected < kBatches && !bad.contains(expected + 1)) ++expected;
+        }
+
+        auto repair = repair_on(disk, bases);
+        ASSERT_TRUE(repair) << repair.error().message();
+        ASSERT_EQ(state_after(*repair, bases), expected) << name << " " << at << ", of " << newest(bases);
+        kept_behind_damage += repair->last > before->last ? 1 : 0;
+        ASSERT_FALSE(repair->problems.empty());
+        for (const auto& [other, bytes] : damaged)
+          ASSERT_TRUE(is_kept(files_of(*disk), other, bytes))
+              << other << ", " << name << " " << at << ", of " << newest(bases);
+        expect_sound(disk, *repair, bases);
+        if (!bad.empty() && !before->torn_tail) {
+          EXPECT_GE(repair->seen, *bad.begin());
+        }
+      }
+    }
+  }
+  EXPECT_GT(kept_behind_damage, 100u);
+}
+
+// What lies in the same segment behind the damage is no whole segment, and is kept all the same.
+TEST(Repair, KeepsWhatASnapshotReachesWithinOneSegment) {
+  auto disk = FakeDisk::create();
+  {
+    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.compress = false},
+                                  test::fake_clock, fake_random, 0, nullptr);
+    for (LogIndex i = 1; i <= kBatches; ++i) ASSERT_TRUE(journal->append(make_batch(kOriginA, i)));
+    ASSERT_TRUE(journal->close());
+  }
+  ASSERT_EQ(disk->files.size(), 1u);
+  auto owners = owners_of(disk);
+  const std::string name = disk->files.begin()->first;
+  const std::vector<Owner>& of_file = owners.at(name);
+  auto second = std::ranges::find_if(
+      of_file, [](const Owner& owner) { return owner.batches == std::set<LogIndex>{2}; });
+  disk->files.at(name)->bytes[static_cast<size_t>(second - of_file.begin()) + 100] ^= std::byte{1};
+  auto bases = bases_at({3, 8});
+  auto repair = repair_on(disk, bases);
+  ASSERT_TRUE(repair) << repair.error().message();
+  EXPECT_EQ(repair->first, 4u) << "history is kept as far back as there is a snapshot";
+  EXPECT_EQ(repair->last, kBatches);
+  EXPECT_EQ(repair->kept, (std::vector<std::string>{name + ".cut-1"}));
+  expect_sound(disk, *repair, bases);
+}
+
+TEST(Repair, SaysUpToWhereThereHadBeenBatches) {
+  auto good = several_segments();
+  auto owners = owners_of(good);
+  for (const auto& [name, of_file] : owners) {
+    for (size_t at = 0; at < of_file.size(); at += 50) {
+      const std::set<LogIndex>& bad = of_file[at].batches;
+      if (bad.size() != 1 || *bad.begin() > 8) continue;
+      auto disk = good->copy();
+      disk->files.at(name)->bytes[at] ^= std::byte{1};
+      auto repair = repair_on(disk);
+      ASSERT_TRUE(repair);
+      EXPECT_EQ(repair->seen, kBatches) << name << " " << at;
+    }
+  }
+}
+
+// A pipe of that name keeps nobody waiting (base/), and is set aside like any file that is no segment.
+TEST(Repair, SetsAsideWhatIsNoSegment) {
+  auto disk = several_segments();
+  std::string name = std::next(disk->files.begin())->first;
+  disk->files.at(name)->bytes.clear();
+  auto bases = bases_at({kBatches - 1});
+  auto repair = repair_on(disk, bases);
+  ASSERT_TRUE(repair) << repair.error().message();
+  EXPECT_EQ(repair->last, kBatches);
+  EXPECT_TRUE(disk->files.contains(name + ".cut-1"));
+  expect_sound(disk, *repair, bases);
+}
+
+TEST(Repair, OfAGoodJournalChangesNothing) {
+  auto disk = several_segments();
+  int calls = disk->calls;
+  auto repair = repair_on(disk);
+  ASSERT_TRUE(repair);
+  EXPECT_TRUE(repair->kept.empty());
+  EXPECT_EQ(repair->last, kBatches);
+  EXPECT_EQ(disk->calls, calls);
+}
+
+TEST(Repair, MayFailAnywhereAndBeRunAgain) {
+  const std::vector<std::vector<RepairBase>> some = {
+      {}, bases_at({kBatches}), bases_at({5, 9}), bases_at({7})};
+  auto damaged = several_segments();
+  damaged->files.at("0000000002.seg")->bytes[400] ^= std::byte{1};
+  for (const auto& bases : some) {
+    LogIndex end = state_after(*repair_on(damaged->copy(), bases), bases);
+    for (int k = 0;; ++k) {
+      auto disk = damaged->copy();
+      disk->calls_until_failure = k;
+      auto first = repair_on(disk, bases);
+      std::set<std::string> aside = set_aside_in(*disk);
+      disk->calls_until_failure = -1;
+      if (!first) {
+        for (const std::string& name : aside) {
+          bool named = first.error().message().find(name) != std::string::npos;
+          EXPECT_TRUE(named || is_copy(*disk, name)) << k << ": " << name << ": " << first.error().message();
+        }
+      }
+      auto second = repair_on(disk, bases);
+      ASSERT_TRUE(second) << k << ": " << second.error().message();
+      EXPECT_EQ(state_after(*second, bases), end) << k;
+      EXPECT_TRUE(open_on(disk)) << k;
+      EXPECT_GE(all_bytes(*disk), all_bytes(*damaged)) << k;
+      if (first) break;
+      ASSERT_LT(k, 200);
+    }
+  }
+}
+
+// Is every byte of the segment still there: in its place, in a file that was set aside, or in both together?
+bool is_kept(const test::Files& files, const std::string& name, const Bytes& original) {
+  auto place = files.find(name);
+  Bytes left = place == files.end() ? Bytes() : place->second;
+  if (left == original) return true;
+  return std::ranges::any_of(files, [&](const auto& file) {
+    if (!file.first.starts_with(name + ".cut-")) return false;
+    Bytes both = left;
+    append_bytes(both, file.second);
+    return file.second == original || both == original;
+  });
+}
+
+// Power fails at every event of a repair, and whatever was not synced is there or not: no byte is lost, and
+// what is found can be repaired again.
+void expect_nothing_destroyed(const test::Files& damaged, const std::vector<RepairBase>& bases = {}) {
+  auto disk = std::make_shared<test::CrashDisk>(damaged);
+  test::CrashDirectory directory(disk);
+  auto repaired = repair_journal(directory, kIdentity, 0, bases, fake_random);
+  ASSERT_TRUE(repaired) << repaired.error().message();
+  ASSERT_FALSE(repaired->kept.empty());
+  test::Platters platters(damaged);
+  FakeRandom chance(11);
+  size_t points = 0;
+  auto check = [&](const test::Files& files, const char* which) {
+    ++points;
+    for (const auto& [name, bytes] : damaged)
+      ASSERT_TRUE(is_kept(files, name, bytes)) << name << " after " << points << ", " << which;
+    test::CrashDirectory left(std::make_shared<test::CrashDisk>(files));
+    auto again = repair_journal(left, kIdentity, 0, bases, fake_random);
+    ASSERT_TRUE(again) << points << ", " << which;
+    auto report = verify_journal(left, kIdentity, 0);
+    ASSERT_TRUE(report && !report->problem) << points << ", " << which;
+    ASSERT_EQ(state_after(*again, bases), state_after(*repaired, bases)) << points << ", " << which;
+  };
+  for (const test::DiskEvent& event : disk->trace()) {
+    platters.advance(event);
+    check(platters.survivors([](size_t) { return test::Fate{}; }), "all kept");
+    check(platters.survivors([](size_t) { return test::Fate{.kind = test::Fate::kLost}; }), "all lost");
+    for (int n = 0; n < 8; ++n) {
+      check(platters.survivors([&](size_t) {
+        auto kind = static_cast<test::Fate::Kind>(chance.next() % 3);
+        return test::Fate{.kind = kind, .sectors = chance.next()};
+      }),
+            "any");
+    }
+  }
+  EXPECT_GE(points, 20u);
+}
+
+TEST(Repair, DestroysNothingWhereverPowerFails) {
+  const auto good = several_segments();
+  for (const auto& [name, content] : good->files) {
+    auto disk = good->copy();
+    disk->files.at(name)->bytes[400] ^= std::byte{1};
+    test::Files damaged;
+    for (const auto& [other, bytes] : disk->files) damaged[other] = bytes->bytes;
+    expect_nothing_destroyed(damaged);
+    for (LogIndex index : {3, 6, 9, 11}) expect_nothing_destroyed(damaged, bases_at({index}));
+  }
+}
+
+TEST(Repair, DestroysNothingOfACompressedOneWhereverPowerFails) {
+  auto disk = several_segments();
+  FakeDirectory directory(disk);
+  ASSERT_TRUE(compress_segment(directory, 2, [] { return false; }));
+  ASSERT_TRUE(replace_by_compressed(directory, 2));
+  test::Files damaged;
+  for (const auto& [name, content] : disk->files) damaged[name] = content->bytes;
+  Bytes& bytes = damaged.at("0000000002.seg");
+  bytes[bytes.size() / 2] ^= std::byte{1};
+  expect_nothing_destroyed(damaged);
+  for (LogIndex index : {5, 7, 10}) expect_nothing_destroyed(damaged, bases_at({index}));
+}
+
+// Nothing is damaged; but what is known to have been on the disk is not there, and a snapshot holds more than
+// what is left.
+TEST(Repair, AJournalThatEndsBeforeASnapshotIsSetAside) {
+  auto disk = several_segments();
+  uint64_t before = all_bytes(*disk);
+  FakeDirectory directory(disk);
+  auto bases = bases_at({kBatches + 3});
+  auto kept = repair_journal(directory, kIdentity, kBatches, bases, fake_random);
+  ASSERT_TRUE(kept);
+  EXPECT_TRUE(kept->kept.empty()) << "an overwrite that a crash interrupted is no case for repair";
+  auto repair = repair_journal(directory, kIdentity, kBatches + 3, bases, fake_random);
+  ASSERT_TRUE(repair);
+  EXPECT_EQ(repair->kept.size(), set_aside_in(*disk).size());
+  EXPECT_TRUE(list_segments(directory)->empty());
+  EXPECT_EQ(all_bytes(*disk), before) << "bytes were destroyed";
+}
+
+}  // namespace
+}  // namespace reprise::journal
