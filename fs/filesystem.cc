@@ -123,14 +123,14 @@ Outcome<Filesystem::Found> Filesystem::find_directory(const Caller& caller, Inod
 }
 
 StatFs Filesystem::stat_fs() {
-  constexpr uint64_t kTotal = kFileBlocksMax;  // what a tree without limits may well be said to hold
   std::shared_lock lock(mutex_);
   Usage used = head_.usage();
   used.blocks += reservations_.total();
   const SetLimits& limits = head_.limits();
   auto left = [](uint64_t total, uint64_t taken) { return taken < total ? total - taken : 0; };
-  const uint64_t blocks = limits.bytes == 0 ? kTotal : limits.bytes / kBlockSize;
-  const uint64_t inodes = limits.inodes == 0 ? kTotal : limits.inodes;
+  // Without limits it may well be said to hold as much as one file may.
+  const uint64_t blocks = limits.bytes == 0 ? kFileBlocksMax : limits.bytes / kBlockSize;
+  const uint64_t inodes = limits.inodes == 0 ? kFileBlocksMax : limits.inodes;
   return {blocks, left(blocks, used.blocks), inodes, left(inodes, used.inodes)};
 }
 

@@ -5,10 +5,11 @@
 // of the FUSE device handed back to the caller, who serves it (server.h). So nothing is mounted that outlives
 // the namespace, whatever happens.
 //
-//   auto launch = TRY(Launch::prepare({.command = argv, .mountpoint = path}));   // early: it forks
-//   auto server = TRY(Server::start(filesystem, clock, launch->take_fuse_fd(), {.show_all_as =
-//   launch->owner()})); TRY(launch->start());           // the command is running, or it is said why not int
-//   status = launch->wait();    // as env(1) reports it server->stop();
+//   auto launch = TRY(Launch::prepare({.command = argv, .mountpoint = path}));  // early: it forks
+//   auto server = TRY(Server::start(filesystem, clock, launch->take_fuse_fd(), options));
+//   TRY(launch->start());           // the command is running, or it is said why not
+//   int status = launch->wait();    // as env(1) reports it
+//   server->stop();
 //
 // What the command leaves running when it exits keeps the namespace but not the mount: once the server stops
 // it gets ENOTCONN. What it has changed before sync() is kept, also by way of a mapping. The command is

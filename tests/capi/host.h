@@ -15,8 +15,8 @@ namespace reprise::host {
 class Capi : public testing::Test {
  protected:
   Capi() {
-    char name[] = "/tmp/reprise-capi-XXXXXX";
-    folder_ = ::mkdtemp(name);
+    folder_ = (std::filesystem::temp_directory_path() / "reprise-capi-XXXXXX").string();
+    if (::mkdtemp(folder_.data()) == nullptr) std::abort();
   }
   ~Capi() override { std::filesystem::remove_all(folder_); }
   std::string path(const std::string& name) const { return folder_ + "/" + name; }

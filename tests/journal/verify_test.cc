@@ -94,6 +94,21 @@ TEST(Verify, AnotherVolumeIsAnErrorAndNotAProblemToCut) {
   EXPECT_EQ(repair_journal(directory, other, 0, {}, fake_random).error().code(), Code::kWrongVolume);
 }
 
+TEST(Cursor, MissesABatchThatIsKnownToHaveBeenOnTheDisk) {
+  auto disk = several_segments();
+  FakeDirectory directory(disk);
+  for (LogIndex hint : {kBatches, kBatches + 1}) {
+    auto cursor = SegmentsCursor::open(directory, kIdentity, 0, hint);
+    ASSERT_TRUE(cursor);
+    for (LogIndex i = 1; i <= kBatches; ++i) ASSERT_TRUE(*(*cursor)->next());
+    auto end = (*cursor)->next();
+    EXPECT_EQ(end.has_value(), hint == kBatches) << hint;
+    if (!end) {
+      EXPECT_EQ(end.error().code(), Code::kCorrupt);
+    }
+  }
+}
+
 // Its checksums are right: only who decodes it sees that it is none.
 TEST(Verify, ABatchThatCannotBeReadIsFound) {
   auto disk = FakeDisk::create();

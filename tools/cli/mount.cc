@@ -42,7 +42,7 @@ Result<int> mount(const Options& options) {
     if (server.unmounted()) return kDone;
     // What is only in the kernel's caches is written while somebody is there to take it.
     auto written = sync_mount(getpid(), mount_path);
-    server.drain(kDrain_ms);
+    if (!server.drain(kDrain_ms)) complain(kStillWriting);
     auto unmounted = mount->unmount();
     for (const Status& status : {written, unmounted}) {
       if (!status) complain(status.error().message());

@@ -108,7 +108,7 @@ Result<int> run_in_store(const Options& options, OverlayRun* overlay) {
     }
     auto written = launch->sync();
     if (!written) complain(written.error().message());
-    server.drain(kDrain_ms);
+    if (!server.drain(kDrain_ms)) complain(kStillWriting);
     return written || status != 0 ? status : fuse::Launch::kOwnFailure;
   });
 }

@@ -63,6 +63,8 @@ Result<int> serve_alone(const instance::HostOptions& settings,
 Status sync_mount(pid_t seen_by, const std::string& path);
 // How long the requests may take that come of that (fuse::Server::drain), once nobody should ask for more.
 inline constexpr uint64_t kDrain_ms = 5000;
+inline constexpr const char* kStillWriting =
+    "the kernel was still writing back what was changed through mappings; some of that may be missing";
 
 // SIGINT, SIGTERM, SIGHUP and SIGQUIT.
 sigset_t signals_that_end();
