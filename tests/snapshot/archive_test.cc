@@ -281,10 +281,11 @@ TEST(Archive, WhatGnuTarPythonAndZipWriteIsRead) {
       " && mkdir -p a/$(printf '%060d' 0) && (cd a/0* && echo x > $(printf '%060d' 1)) && tar --format=ustar "
       "-cf ../t.tar .");
   EXPECT_EQ(imported(out / "t.tar"), content_digest_of_directory(out / "u")->to_string());
-  run("cd " + out / "u" + " && ln -s f a/link && chmod 600 a/0*/0* && zip -qry ../t.zip .");
-  EXPECT_EQ(imported(out / "t.zip"), content_digest_of_directory(out / "u")->to_string());
-  run("cd " + out / "u" + " && zip -qry - . | cat > ../stream.zip");
+  // Without a symlink, which some versions of zip cannot write into a pipe.
+  run("cd " + out / "u" + " && chmod 600 a/0*/0* && zip -qr - . | cat > ../stream.zip");
   EXPECT_EQ(imported(out / "stream.zip"), content_digest_of_directory(out / "u")->to_string());
+  run("cd " + out / "u" + " && ln -s f a/link && zip -qry ../t.zip .");
+  EXPECT_EQ(imported(out / "t.zip"), content_digest_of_directory(out / "u")->to_string());
   run("cd " + out / "u" +
       " && rm a/link && python3 -c \"import zipfile, os; z = zipfile.ZipFile('../p.zip', 'w', "
       "zipfile.ZIP_BZIP2); "
