@@ -184,8 +184,11 @@ Result<std::optional<LogIndex>> end_before_joins(store::Store& store, std::strin
 Result<Branch> find_branch(store::Store& store, std::string_view name) {
   TRY(store::Store::check_name("branch", name));
   if (TRY(is_there(store, name))) return read_branch(store, name);
-  return fail(Code::kNotFound, fmt::format("{0}: there is no branch {1}; `reprise fork {0} {1}` makes one",
-                                           store.path(), name));
+  return fail(
+      Code::kNotFound,
+      fmt::format(
+          "{0}: there is no branch {1} (`reprise branches {0}` lists them, `reprise fork {0} {1}` makes one)",
+          store.path(), name));
 }
 
 Status check_not_joining(store::Store& store, const Branch& branch) {

@@ -66,8 +66,8 @@ Result<FlushState> look_at_flush(const FlushRequest& request, const std::vector<
   const char* doing = request.synced ? "have it on the disk" : "have applied it";
   if (request.count != 0) {
     if (state.peers.size() < request.count)
-      state.missing = fmt::format("{} peers {}, expected {}; {} are connected", state.peers.size(), doing,
-                                  request.count, all_there);
+      state.missing = fmt::format("expected peers that {}: {}, found {}; connected: {}", doing, request.count,
+                                  state.peers.size(), all_there);
     return state;
   }
   std::erase_if(state.peers, [&](const std::string& name) { return !request.names.contains(name); });

@@ -52,6 +52,9 @@ Result<int> fork(const Options& options) {
   TRY(store::Store::check_name("branch", options.name));
   OpenTarget open = TRY(open_target(target, store::Access::kWrite));
   auto count = static_cast<uint64_t>(options.count);
+  if (static_cast<double>(count) != options.count)
+    return fail(Code::kInvalidArgument,
+                fmt::format("--count: expected a whole number, found {}", options.count));
   for (uint64_t i = 0; i < std::max<uint64_t>(count, 1); i++) {
     std::string name = count == 0 ? options.name : fmt::format("{}.{}", options.name, i + 1);
     nlohmann::json made = TRY(fork_once(open, name, options));
