@@ -173,7 +173,7 @@ Result<int> log_store(const Options& options) {
   instance::PathIndex paths = TRY(names_before(open, first));
   if (first > 1) {
     complain(fmt::format("{}: history begins at batch {}; {}", options.what.front(), first,
-                         history.cursor().begins_anew() ? "what was there before has been overwritten"
+                         history.cursor().begins_anew() ? "a snapshot stands for what was before"
                                                         : "what was before has been trimmed"));
   }
   Printer printer(options, std::move(paths));
