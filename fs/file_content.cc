@@ -463,7 +463,6 @@ void copy(const Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset
   uint64_t whole = length / kBlockSize * kBlockSize;
   bool can_share = from_offset % kBlockSize == 0 && to_offset % kBlockSize == 0 && whole > 0 &&
                    from.content != nullptr && !is_small(from.content);
-  const Node* blocks = loaded(from.content);
   if (!can_share) {
     copy_bytes(from, from_offset, to, to_offset, length);
     return;
@@ -472,7 +471,8 @@ void copy(const Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset
   punch(to, to_offset, whole);
   uint64_t first = from_offset / kBlockSize, shift = to_offset / kBlockSize;
   for (uint64_t i = 0; i < whole / kBlockSize; i++) {
-    const FileLeaf* leaf = find_leaf(blocks, first + i);
+    // Asked each time: where both are one file, what changes the one changes the other.
+    const FileLeaf* leaf = find_leaf(loaded(from.content), first + i);
     std::byte* block = leaf != nullptr ? leaf->block[index_at(first + i, 0)] : nullptr;
     if (block == nullptr) continue;
     // The source leaf may be the same file's or unshared so far: from now on its block has a second owner.
