@@ -260,6 +260,7 @@ Outcome<void> Head::rest_on(InodeId id, std::shared_ptr<Source> source, uint64_t
 }
 
 Outcome<void> Head::add_unlinked(const Create& inode_only) {
+  if (partial_) TRY(Mutation(*this).load_for(inode_only));
   return Mutation(*this).add_unlinked(inode_only);
 }
 

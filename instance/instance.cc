@@ -758,6 +758,7 @@ Result<store::SnapshotRecord> Instance::snapshot(std::string_view label) {
 // All but the newest, and the one from which what is left of a trimmed journal can be read; of a journal with
 // limits all that lie in it, since it will be trimmed up to them.
 Status Instance::drop_older_checkpoints(uint64_t newest) {
+  if (is_damaged()) return {};
   std::vector<store::SnapshotRecord> records = TRY(own_snapshots());
   LogIndex first = journal_->first();
   std::vector<uint64_t> needed = needed_snapshots(records, options_.branch, first);

@@ -290,6 +290,9 @@ class Instance final : public replay::Member {
   EvictsTo evicts_to_;
   InodeId evict_from_;
   std::atomic<uint64_t> evicted_bytes_ = 0;
+  // Blobs of the tree could not be read: older snapshots, and the journal behind them, may be all that is
+  // left of what they hold, and are not given up.
+  bool is_damaged() const { return !damage_->list().empty(); }
   const std::shared_ptr<Damage> damage_ = std::make_shared<Damage>();
   std::unique_ptr<journal::Journal> journal_;
   std::unique_ptr<journal::Recorder> recorder_;  // of a writer

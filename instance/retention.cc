@@ -124,6 +124,7 @@ Result<std::vector<store::SnapshotRecord>> Instance::own_snapshots() {
 Status Instance::drop_old_snapshots() {
   const Retention& retention = options_.retention;
   if (retention.snapshots == 0 && retention.snapshot_age_s == 0) return {};
+  if (is_damaged()) return {};
   std::vector<store::SnapshotRecord> records = TRY(own_snapshots());
   int64_t now_s = options_.clock.realtime().sec;
   uint64_t seen = 0;
@@ -259,6 +260,7 @@ Status Instance::trim_to_bytes(uint64_t bytes) {
 
 // The oldest; false if there is none.
 Result<bool> Instance::drop_one_unlabelled() {
+  if (is_damaged()) return false;
   std::lock_guard keeping(keeping_);
   for (const store::SnapshotRecord& record : TRY(own_snapshots())) {
     if (record.checkpoint || !record.label.empty()) continue;
@@ -273,6 +275,7 @@ Result<bool> Instance::drop_one_unlabelled() {
 // The journal is trimmed up to snapshots only, from which what is left can be read: for its size up to the
 // next one, for its age up to the one before.
 Status Instance::trim_to(const Limits& limits) {
+  if (is_damaged()) return {};
   LogIndex first = journal_->first();
   std::optional<LogIndex> old, large;  // trim up to there
   for (const store::SnapshotRecord& record : TRY(store_->catalogue().snapshots())) {

@@ -4,6 +4,8 @@
 #include <map>
 #include <optional>
 
+#include "instance/snapshots.h"
+
 namespace reprise::instance {
 namespace {
 
@@ -166,6 +168,7 @@ Result<std::unique_ptr<Watch>> Watch::begin(Instance& instance, WatchOptions opt
 
 Status Watch::start_anew() {
   replay::Pinned pinned = TRY(instance_.pin());
+  TRY(load_all(pinned.view));  // what cannot be loaded would have no path
   paths_ = PathIndex(pinned.view);
   last_ = pinned.moment.log_index;
   cursor_ = instance_.journal().read(last_ + 1);

@@ -87,7 +87,8 @@ Status Replayer::apply(fs::Head& head, std::span<const journal::Batch> group) {
       head = fs::Head(before);
       // What was applied once to this very tree can be applied again.
       for (const journal::Batch* earlier : done) CHECK(!apply_operations(head, *earlier));
-      return fail(Code::kDivergence,
+      // Of the tree something could not be loaded; that is no difference between trees.
+      return fail(failure->code == fs::Errno{EIO} ? Code::kIo : Code::kDivergence,
                   fmt::format("{}: operation {} of {} ({}) cannot be applied to this tree: {}",
                               name_of(batch.header()), failure->operation, batch.operation_count(),
                               failure->kind, fs::errno_text(failure->code)));

@@ -249,6 +249,9 @@ TEST_F(Lazy, DamageIsAnErrorWhereItIsTouchedAndNowhereElse) {
         auto found = opened->stat(id);
         if (!found) {
           EXPECT_EQ(found.error(), fs::Errno{EIO});
+          fs::Head head(*opened);
+          auto made = head.add_unlinked({.inode = id, .mode = S_IFREG | 0644});
+          EXPECT_TRUE(!made && made.error() == fs::Errno{EIO});
         }
         any |= !found;
         if (!found || !attributes.is_regular()) continue;
