@@ -77,7 +77,9 @@ class Collection {
   }
 
   Status remove(const Candidate& candidate) {
-    TRY(packs_.unlink(pack_name(candidate.file.number)));
+    // Its writer may have given it up, and let go of it, between the look for it and the lock on it.
+    Status removed = packs_.unlink(pack_name(candidate.file.number));
+    if (!removed && removed.error().code() != Code::kNotFound) return removed;
     unsynced_ = true;
     return {};
   }

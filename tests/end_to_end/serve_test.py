@@ -124,7 +124,7 @@ class Serve(EndToEnd):
             self.assertEqual(self.stat(self.b)["position"], token)
         answer = self.reprise_json("flush", self.a, "--synced")
         self.assertEqual(sorted(answer["peers"]), ["C", "relay"])
-        self.assertIn("expected 3", self.refused("flush", self.a, "--peers", "3", "--timeout", 0.2, status=1))
+        self.assertIn("applied it: 3, found 2", self.refused("flush", self.a, "--peers", "3", "--timeout", 0.2, status=1))
         self.assertIn("nobody is not connected", self.refused("flush", self.a, "--peers", "nobody", "--timeout", 0.2, status=1))
         self.refused("flush", self.a, "--peers", "0", status=2)
         self.refused("flush", self.a, "--peers", "a b", status=2)
