@@ -23,7 +23,8 @@
 
 namespace reprise::journal {
 
-// Bytes that wait to be encoded and appended, besides those of one call.
+// Bytes that wait to be encoded and appended, besides those of one call; as many again are perhaps on their
+// way.
 inline constexpr size_t kGatherLimit = 4 << 20;
 
 class Recorder final : public fs::OperationSink, public fs::InodeIdSource, private Gatherer {
