@@ -118,7 +118,7 @@ os.ftruncate(f, 1 << 20)
 mapped = mmap.mmap(f, 1 << 20)
 for at in range(0, 1 << 20, 4096): mapped[at] = 66
 open(os.environ["OUT"] + "/dirty", "w")
-while not os.path.exists(os.environ["OUT"] + "/stopped"): time.sleep(0.01)
+while os.path.exists(os.environ["OUT"]) and not os.path.exists(os.environ["OUT"] + "/stopped"): time.sleep(0.01)
 E
 setsid $PYTHON $OUT/left.py > /dev/null 2>&1 &
 until test -e $OUT/dirty; do sleep 0.01; done
