@@ -88,14 +88,14 @@ class Eviction {
     Node* there = lazy->node.load(std::memory_order_acquire);
     const LazyNode* kept = there == nullptr ? kept_page(kept_, lazy->base) : nullptr;
     if (there != nullptr) {
-      slot = retain(there);
-    } else if (kept != nullptr && kept->stored == lazy->stored && kept->source != lazy->source) {
-      slot = copy_of(*kept);
-    } else {
-      return false;
+      put_in_place(slot, there);
+      return true;
     }
-    release(lazy);
-    return there != nullptr;
+    if (kept != nullptr && kept->stored == lazy->stored && kept->source != lazy->source) {
+      slot = copy_of(*kept);
+      release(lazy);
+    }
+    return false;
   }
 
   void drop(Node*& slot) {

@@ -49,8 +49,19 @@ const Node* load(const LazyNode& lazy) {
 void bring_in_lazy(Node*& slot) {
   auto* lazy = static_cast<LazyNode*>(slot);
   const Node* node = load(*lazy);
-  CHECK(node != nullptr);  // loaded before the change began: Head::prepare
-  slot = retain(const_cast<Node*>(node));
+  CHECK(node != nullptr);  // loaded before the change began: Mutation::load_for
+  put_in_place(slot, const_cast<Node*>(node));
+}
+
+void put_in_place(Node*& slot, Node* node) {
+  auto* lazy = static_cast<LazyNode*>(slot);
+  // Where nobody else has the LazyNode, nobody else has the node: who changes it need not copy it.
+  if (lazy->refs.load(std::memory_order_acquire) == 1) {
+    lazy->node.store(nullptr, std::memory_order_relaxed);
+    slot = node;
+  } else {
+    slot = retain(node);
+  }
   release(lazy);
 }
 

@@ -63,6 +63,8 @@ inline const Node* loaded(const Node* node) {
 }
 // The same for an owned slot, of which the caller knows that it can be loaded.
 void bring_in_lazy(Node*& slot);
+// Puts in place what the LazyNode in an owned slot has loaded.
+void put_in_place(Node*& slot, Node* node);
 inline void bring_in(Node*& slot) {
   if (is_lazy(slot)) bring_in_lazy(slot);
 }

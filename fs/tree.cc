@@ -135,9 +135,18 @@ void Tree::for_each_inode(const std::function<void(const Attributes&)>& visit) c
 }
 
 Outcome<void> Tree::load_all() const {
+  return load_contents(What::kAll);
+}
+
+Outcome<void> Tree::load_names() const {
+  return load_contents(What::kNames);
+}
+
+Outcome<void> Tree::load_contents(What what) const {
   take_load_failure();
   table::for_each(root_, [&](InodeId, const Inode& inode) {
-    return inode.content == nullptr || loaded(inode.content) != nullptr;
+    bool wanted = inode.content != nullptr && (what == What::kAll || S_ISDIR(inode.mode));
+    return !wanted || loaded(inode.content) != nullptr;
   });
   if (auto failure = take_load_failure()) return std::unexpected(*failure);
   return {};

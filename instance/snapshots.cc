@@ -10,6 +10,16 @@
 #include "store/host_source.h"
 
 namespace reprise::instance {
+namespace {
+
+std::unexpected<Error> cannot_be_loaded() {
+  return fail(
+      Code::kCorrupt,
+      "a part of the tree cannot be loaded from the store; `reprise stat` says which, of a live instance, "
+      "and `reprise verify` of any");
+}
+
+}  // namespace
 
 Result<std::optional<store::SnapshotRecord>> newest_snapshot(store::Catalogue& catalogue,
                                                              std::string_view branch,
@@ -73,11 +83,11 @@ std::vector<std::string> Damage::list() const {
 }
 
 Status load_all(const fs::Tree& tree) {
-  if (!tree.partial() || tree.load_all()) return {};
-  return fail(
-      Code::kCorrupt,
-      "a part of the tree cannot be loaded from the store; `reprise stat` says which, of a live instance, "
-      "and `reprise verify` of any");
+  return !tree.partial() || tree.load_all() ? Status{} : cannot_be_loaded();
+}
+
+Status load_names(const fs::Tree& tree) {
+  return !tree.partial() || tree.load_names() ? Status{} : cannot_be_loaded();
 }
 
 Result<fs::Head> open_snapshot(const std::shared_ptr<store::Store>& store,

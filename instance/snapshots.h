@@ -52,6 +52,7 @@ class Damage {
 };
 // Loads what has not been loaded of a tree, for whoever looks at all of it. kCorrupt where that cannot be.
 Status load_all(const fs::Tree& tree);
+Status load_names(const fs::Tree& tree);  // inodes and directories only
 Result<fs::Head> open_snapshot(const std::shared_ptr<store::Store>& store,
                                const store::SnapshotRecord& record, const std::shared_ptr<Damage>& damage);
 

@@ -168,7 +168,7 @@ Result<std::unique_ptr<Watch>> Watch::begin(Instance& instance, WatchOptions opt
 
 Status Watch::start_anew() {
   replay::Pinned pinned = TRY(instance_.pin());
-  TRY(load_all(pinned.view));  // what cannot be loaded would have no path
+  TRY(load_names(pinned.view));  // what cannot be loaded would have no path
   paths_ = PathIndex(pinned.view);
   last_ = pinned.moment.log_index;
   cursor_ = instance_.journal().read(last_ + 1);

@@ -156,8 +156,8 @@ bool Recorder::State::append_all() {
 void Recorder::State::append_closed() {
   Lock lock(mutex);
   std::swap(closed, leaving);
-  closed_bytes.store(0, std::memory_order_relaxed);
   for (Closed& batch : leaving) {
+    const size_t bytes = batch.builder.bytes();
     if (!failure) {
       lock.unlock();
       auto index = append(batch);
@@ -170,6 +170,8 @@ void Recorder::State::append_closed() {
         failed.store(true, std::memory_order_release);
       }
     }
+    // Only now: until it is appended it counts as gathered.
+    closed_bytes.store(closed_bytes.load(std::memory_order_relaxed) - bytes, std::memory_order_relaxed);
     if (!failure && idle.size() < kIdleBuilders) idle.push_back(std::move(batch.builder));
   }
   leaving.clear();

@@ -23,8 +23,7 @@
 
 namespace reprise::journal {
 
-// Bytes that wait to be encoded and appended, besides those of one call; as many again are perhaps on their
-// way.
+// Bytes that wait to be encoded and appended, or are under way to it, besides those of one call.
 inline constexpr size_t kGatherLimit = 4 << 20;
 
 class Recorder final : public fs::OperationSink, public fs::InodeIdSource, private Gatherer {

@@ -194,9 +194,9 @@ class Repair {
   Status copy_to(const std::string& name, const Copy& copy) {
     auto file = TRY(directory_.open(name, OpenMode::kCreate));
     Status copied = copy(*file);
+    if (copied) copied = directory_.sync();
     if (!copied) static_cast<void>(directory_.unlink(name));
-    TRY(std::move(copied));
-    return directory_.sync();
+    return copied;
   }
 
   Status copy_whole(uint64_t sequence, const std::string& kept) {

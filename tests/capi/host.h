@@ -3,26 +3,20 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <functional>
 #include <string>
 
 #include "reprise.hpp"
+#include "tests/store/temp_directory.h"
 
 namespace reprise::host {
 
 class Capi : public testing::Test {
  protected:
-  Capi() {
-    folder_ = (std::filesystem::temp_directory_path() / "reprise-capi-XXXXXX").string();
-    if (::mkdtemp(folder_.data()) == nullptr) std::abort();
-  }
-  ~Capi() override { std::filesystem::remove_all(folder_); }
-  std::string path(const std::string& name) const { return folder_ + "/" + name; }
+  std::string path(const std::string& name) const { return folder_ / name; }
 
  private:
-  std::string folder_;
+  TempDirectory folder_;
 };
 
 inline int error_of(const std::function<void()>& call) {

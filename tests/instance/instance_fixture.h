@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -15,6 +16,16 @@
 #include "instance/instance.h"
 
 namespace reprise::instance {
+
+// Changes a few bytes in the middle of the largest pack of a store.
+inline void damage_a_pack(const std::string& store) {
+  std::filesystem::path largest;
+  for (const auto& entry : std::filesystem::directory_iterator(store + "/packs"))
+    if (largest.empty() || entry.file_size() > std::filesystem::file_size(largest)) largest = entry.path();
+  std::fstream file(largest, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(largest) / 2));
+  file.write("damaged!", 8);
+}
 
 class InstanceTest : public testing::Test {
  protected:

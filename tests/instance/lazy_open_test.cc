@@ -2,10 +2,9 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
-
 #include "fs/node_pool.h"
 #include "instance/snapshots.h"
+#include "instance/watch.h"
 #include "snapshot/collect.h"
 #include "tests/instance/instance_fixture.h"
 
@@ -159,17 +158,6 @@ TEST_F(LazyOpen, ATreeLargerThanItsMemoryWorks) {
   EXPECT_EQ(instance->filesystem().digest(), digest);
 }
 
-// Flips bytes in the middle of the largest pack.
-void damage_a_pack(const std::string& store) {
-  std::filesystem::path largest;
-  for (const auto& entry : std::filesystem::directory_iterator(store + "/packs"))
-    if (largest.empty() || entry.file_size() > std::filesystem::file_size(largest)) largest = entry.path();
-  const auto middle = static_cast<std::streamoff>(std::filesystem::file_size(largest) / 2);
-  std::fstream file(largest, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekp(middle);
-  file.write("damaged!", 8);
-}
-
 TEST_F(LazyOpen, DamageIsNamedWhereItIsTouchedAndTheRestIsReadable) {
   damage_a_pack(path("s"));
   auto instance = open_again();
@@ -214,6 +202,84 @@ TEST_F(LazyOpen, AJournalThatCannotBeReplayedOnItIsReplayedOnWhatIsWhole) {
   EXPECT_FALSE(instance->open_report().lazily);
   EXPECT_EQ(instance->filesystem().digest(), digest_);
   expect_all(*instance);
+}
+
+// An older snapshot, and the journal behind it, may be all that is left of what was damaged.
+TEST_F(LazyOpen, WhatIsKnownToBeDamagedGivesUpNoHistory) {
+  for (bool damaged : {false, true}) {
+    if (damaged) damage_a_pack(path("s"));
+    InstanceOptions how = options();
+    how.opening = Opening::kLazily;
+    how.retention.journal_bytes = 100'000;
+    how.retention.snapshots = 1;
+    auto instance = Instance::open(open_store("s"), std::move(how)).value();
+    for (int d = 0; d < kDirectories; d++)
+      for (int f = 0; f < kFiles; f++) read(*instance, name(d, f));
+    ASSERT_EQ(instance->damage().empty(), !damaged);
+    const LogIndex first = instance->journal().first();
+    for (int i = 0; i < 30; i++) {
+      std::string text(10'000, '\0');  // that does not get smaller
+      for (char& c : text) c = static_cast<char>(system_random().next());
+      write(*instance, fmt::format("/new{}", i), text);
+      ASSERT_TRUE(instance->snapshot(""));
+      ASSERT_TRUE(instance->tend({}));
+    }
+    size_t unlabelled = 0;
+    const auto records = instance->store()->catalogue().snapshots().value();
+    for (const store::SnapshotRecord& record : records) unlabelled += !record.checkpoint;
+    EXPECT_EQ(instance->journal().first() > first, !damaged);
+    EXPECT_EQ(unlabelled > 20, damaged) << unlabelled;
+    ASSERT_TRUE(instance->close());
+  }
+}
+
+// Nothing else has the state: opened on what is left of it, the next loss would be for good, and without it
+// the volume would seem to be new.
+TEST_F(LazyOpen, WhatNoJournalLeadsToMustBeThereAsAWhole) {
+  std::filesystem::remove_all(path("s/branches/main/journal"));
+  {
+    auto store = open_store("s");
+    ASSERT_TRUE(store->catalogue().update_branch(
+        "main", [](store::BranchRecord& branch) { branch.durable_hint = 0; }));
+  }
+  for (Opening opening : {Opening::kLazily, Opening::kWhole}) {
+    auto instance = open_again(opening);
+    ASSERT_NE(instance, nullptr);
+    EXPECT_EQ(instance->filesystem().digest(), digest_);
+    EXPECT_FALSE(instance->open_report().lazily && instance->journal().first() == 1);
+  }
+  std::filesystem::remove_all(path("s/branches/main/journal"));
+  {
+    auto store = open_store("s");
+    ASSERT_TRUE(store->catalogue().update_branch(
+        "main", [](store::BranchRecord& branch) { branch.durable_hint = 0; }));
+  }
+  damage_a_pack(path("s"));
+  for (Opening opening : {Opening::kLazily, Opening::kWhole}) {
+    InstanceOptions how = options();
+    how.opening = opening;
+    auto instance = Instance::open(open_store("s"), std::move(how));
+    ASSERT_FALSE(instance);
+    EXPECT_EQ(instance.error().code(), Code::kCorrupt) << instance.error().message();
+  }
+}
+
+TEST_F(LazyOpen, AWatchOfATreeWhoseNamesCannotBeReadIsRefused) {
+  auto instance = open_again(Opening::kLazily);
+  ASSERT_TRUE(Watch::begin(*instance, {}));
+  instance.reset();
+  // Not the page of the root directory, which comes first, nor the top of the table, which comes last.
+  for (const auto& pack : std::filesystem::directory_iterator(path("s/packs"))) {
+    std::fstream file(pack.path(), std::ios::in | std::ios::out | std::ios::binary);
+    const uintmax_t bytes = std::filesystem::file_size(pack.path());
+    file.seekp(static_cast<std::streamoff>(bytes / 4));
+    file << std::string(bytes / 4, '\0');
+  }
+  instance = open_again(Opening::kLazily);
+  ASSERT_TRUE(instance != nullptr && instance->open_report().lazily);
+  auto watch = Watch::begin(*instance, {});
+  ASSERT_FALSE(watch);
+  EXPECT_EQ(watch.error().code(), Code::kCorrupt);
 }
 
 }  // namespace

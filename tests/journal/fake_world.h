@@ -47,6 +47,7 @@ class FakeDisk {
   std::map<std::string, std::shared_ptr<Content>> files;
   std::atomic<bool> stands_still = false;  // while it is, no write goes on; notify who waits when it ends
   int calls_until_failure = -1;            // changing calls that still succeed; -1: all
+  bool fails_once = false;                 // then they do again
   int failing_errno = 5;
   int calls = 0, syncs = 0;
 
@@ -61,7 +62,10 @@ class FakeDisk {
   bool allow() {
     ++calls;
     if (calls_until_failure < 0) return true;
-    if (calls_until_failure == 0) return false;
+    if (calls_until_failure == 0) {
+      if (fails_once) calls_until_failure = -1;
+      return false;
+    }
     --calls_until_failure;
     return true;
   }

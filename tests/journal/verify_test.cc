@@ -14,16 +14,7 @@
 namespace reprise::journal {
 namespace {
 
-using test::all_bytes;
-using test::fake_random;
-using test::FakeDirectory;
-using test::FakeDisk;
-using test::kBatches;
-using test::kIdentity;
-using test::kOriginA;
-using test::make_batch;
-using test::open_on;
-using test::several_segments;
+using namespace test;
 
 TEST(Verify, AGoodJournalIsCountedAndLeftAlone) {
   auto disk = several_segments();

@@ -3,7 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
+#include "base/hash.h"
 #include "memory_member.h"
+#include "snapshot/snapshot.h"
 
 namespace reprise::replay {
 namespace {
@@ -63,6 +67,42 @@ TEST(Replayer, WaitsForDependencies) {
   journal::Batch dependent = batch_of({file("b", 3)}, 1, kOther, {{kOrigin, 1}});
   EXPECT_EQ(code_of(bench.apply({dependent})), Code::kGap);
   ASSERT_TRUE(bench.apply({batch_of({file("a", 2)}, 1), dependent}));
+}
+
+// Has everything, until it has lost it.
+class LosingBlobs final : public store::BlobSink, public store::BlobSource {
+ public:
+  Result<BlobId> put(ByteView bytes) override {
+    BlobId id = hash128(bytes);
+    blobs[id] = Bytes(bytes.begin(), bytes.end());
+    return id;
+  }
+  Result<Bytes> get(BlobId id) override {
+    auto it = blobs.find(id);
+    if (it == blobs.end()) return fail(Code::kNotFound, "lost");
+    return it->second;
+  }
+  std::map<BlobId, Bytes> blobs;
+};
+
+TEST(Replayer, WhatCannotBeLoadedIsNoDifferenceOfTrees) {
+  auto blobs = std::make_shared<LosingBlobs>();
+  Bench origin;
+  const Bytes large(100'000);
+  ASSERT_TRUE(
+      origin.apply({batch_of({file("a", 2), fs::Write{.inode = {2}, .data = large, .time = {2, 0}}}, 1)}));
+  auto captured = snapshot::capture(origin.head.view(), *blobs);
+  ASSERT_TRUE(captured);
+  auto opened = snapshot::open_lazily(captured->root, blobs, [](const Error&) {});
+  ASSERT_TRUE(opened) << opened.error().message();
+  fs::Head head(*opened);
+  ASSERT_TRUE(head.stat({2}));
+  blobs->blobs.clear();
+  const Digest128 before = head.digest();
+  Status done = origin.replayer.apply(
+      head, std::vector{batch_of({fs::Truncate{.inode = {2}, .size = 1, .time = {3, 0}}}, 2)});
+  EXPECT_EQ(code_of(done), Code::kIo) << done.error().message();
+  EXPECT_EQ(head.digest(), before);
 }
 
 TEST(Replayer, AnOperationThatFailsUndoesItsBatchAlone) {
