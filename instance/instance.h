@@ -308,7 +308,7 @@ class Instance final : public replay::Member {
   std::mutex tending_;  // one at a time tends; before keeping_
   // Guarded by tending_. Not before these moments of the monotonic clock is tried again what has failed.
   bool looked_for_leftovers_ = false;  // of a crash, in the packs
-  uint64_t next_checkpoint_ns_ = 0, next_collection_ns_ = 0, next_store_limit_ns_ = 0;
+  uint64_t next_checkpoint_ns_ = 0, next_collection_ns_ = 0, next_store_limit_ns_ = 0, next_spare_ns_ = 0;
   std::mutex applying_;        // applying and journaling remote batches; taking a moment between them
   replay::Replayer replayer_;  // of a follower; guarded by applying_ (and only used by open() in a writer)
 

@@ -208,10 +208,14 @@ Status Instance::keep_store_limit() {
   if (limit == 0) return {};
   store::StoreUsage usage = TRY(store_->usage());
   uint64_t now_ns = options_.clock.monotonic_ns();
-  if (usage.all() > limit) {
-    if (now_ns < next_store_limit_ns_) return {};
+  // A segment that is being compressed is there twice: room for that is kept where it can be had.
+  const uint64_t spare = options_.journal.compress ? options_.journal.segment_bytes : 0;
+  const bool is_over = usage.all() > limit;
+  if (is_over && now_ns < next_store_limit_ns_) return {};
+  if (is_over || (usage.all() + spare > limit && now_ns >= next_spare_ns_)) {
     TRY(make_room(limit));
     usage = TRY(store_->usage());
+    if (usage.all() + spare > limit) next_spare_ns_ = now_ns + kPatience_ns;
   }
   std::optional<Error> over;
   if (usage.all() > limit) {

@@ -283,6 +283,7 @@ TEST_F(Coherence, WhatAnOverwriteDoesNotChangeStaysCached) {
   InodeId other = remote.create(kRootInode, "other", std::string(1 << 20, 'o'));
   let_settle("same");
   let_settle("other");
+  ASSERT_EQ(guest.ask("[hold('same'), hold('other')]"), "[True, True]");
 
   fs::View now = mounted.filesystem().view();
   fs::Head next(now);
