@@ -67,4 +67,9 @@ class Directory {
 // The host's own directory at path; create makes it (and what is missing above it) first.
 Result<std::unique_ptr<Directory>> open_host_directory(const std::string& path, bool create = false);
 
+// Has the host's disk set aside blocks for the first bytes of a file that somebody is going to map and write
+// to; makes the file where it is missing, and leaves its size as it is. kNoSpace. Where this user may not
+// write the file, or the filesystem cannot set blocks aside, nothing is done.
+Status reserve_file_blocks(const std::string& path, uint64_t bytes);
+
 }  // namespace reprise

@@ -142,4 +142,14 @@ Result<std::unique_ptr<Directory>> open_host_directory(const std::string& path, 
   return std::make_unique<HostDirectory>(fd, path);
 }
 
+Status reserve_file_blocks(const std::string& path, uint64_t bytes) {
+  int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
+  if (fd < 0 && (errno == EACCES || errno == EPERM || errno == EROFS || errno == ENOENT)) return {};
+  if (fd < 0) return failed(path, "open");
+  Descriptor file(fd);
+  if (::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes)) == 0) return {};
+  if (errno == EOPNOTSUPP || errno == ENOSYS) return {};
+  return failed(path, "set aside blocks for");
+}
+
 }  // namespace reprise

@@ -1,4 +1,5 @@
-// The part of Instance that takes what others wrote: batches, what a promoted instance takes back, overwrites.
+// The part of Instance that takes what others wrote: batches, what a promoted instance takes back,
+// overwrites.
 #include <fmt/format.h>
 
 #include <algorithm>

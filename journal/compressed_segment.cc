@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "journal/correction.h"
 #include "journal/segment_reader.h"
 
 namespace reprise::journal {
@@ -169,6 +170,40 @@ Status CompressedSegment::resize(uint64_t) {
 }
 Status CompressedSegment::sync_data() {
   return file_->sync_data();
+}
+
+// --- putting right
+
+Result<std::optional<Correction>> CompressedSegment::correct_index(const File& file,
+                                                                   const SegmentHeader& header) {
+  uint64_t size = TRY(file.size());
+  if (size < kTrailerBytes) return std::nullopt;
+  uint64_t index_end = size - kTrailerBytes;
+  Bytes trailer(kTrailerBytes);
+  if (TRY(file.pread(trailer, index_end)) != kTrailerBytes) return std::nullopt;
+  auto is_trailer = [&](ByteView bytes) {
+    return load_value<uint64_t>(bytes.data() + 40) == hash64(bytes.first(40), trailer_seed(header.id));
+  };
+  if (!is_trailer(trailer)) return correct(std::move(trailer), index_end, is_trailer);
+  auto index_offset = load_value<uint64_t>(trailer.data() + 16);
+  auto checksum = load_value<uint64_t>(trailer.data() + 32);
+  if (index_offset > index_end || index_end - index_offset > kCorrectBitsLimit) return std::nullopt;
+  Bytes index(index_end - index_offset);
+  index.resize(TRY(file.pread(index, index_offset)));
+  return correct(std::move(index), index_offset, [&](ByteView bytes) { return hash64(bytes) == checksum; });
+}
+
+Result<std::optional<Correction>> CompressedSegment::correct_block(uint64_t offset) const {
+  uint64_t from = offset < plain_header_.size() ? 0 : (offset - plain_header_.size()) / kBlockBytes;
+  for (size_t n = from; n < blocks_.size(); ++n) {
+    const Block& block = blocks_[n];
+    Bytes bytes(block.bytes);
+    bytes.resize(TRY(file_->pread(bytes, block.offset)));
+    if (hash64(bytes) == block.checksum) continue;
+    return correct(std::move(bytes), block.offset,
+                   [&](ByteView all) { return hash64(all) == block.checksum; });
+  }
+  return std::nullopt;
 }
 
 // --- writing

@@ -9,12 +9,15 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/disk.h"
 #include "journal/segment_format.h"
 
 namespace reprise::journal {
+
+struct Correction;  // correction.h
 
 class CompressedSegment final : public File {
  public:
@@ -36,6 +39,11 @@ class CompressedSegment final : public File {
   Status pwrite(ByteView bytes, uint64_t offset) override;
   Status resize(uint64_t bytes) override;
   Status sync_data() override;
+
+  // Where it cannot be opened: the byte that is wrong in its index. `file` begins with this header.
+  static Result<std::optional<Correction>> correct_index(const File& file, const SegmentHeader& header);
+  // The byte that is wrong in its first damaged block from the one on that holds this offset of the segment.
+  Result<std::optional<Correction>> correct_block(uint64_t offset) const;
 
  private:
   friend class SegmentCompressor;

@@ -72,6 +72,7 @@ struct Recovery {
   uint64_t cut_bytes = 0;        // torn tail removed; 0 after a clean close
   std::string cut_file;          // where
   uint64_t cut_offset = 0;
+  uint64_t cut_batches = 0;  // that were whole in it, behind the tear: nobody was told that they were safe
   bool clean_close = false;
   bool begins_anew = false;  // the first segment follows nothing: an overwrite began it
 };

@@ -133,6 +133,19 @@ Result<std::optional<Error>> pass_last(SegmentReader& reader, RecoveredLog& log,
   return std::optional<Error>();
 }
 
+// How many whole batches lie behind this offset.
+Result<uint64_t> batches_behind(SegmentReader& reader, uint64_t offset) {
+  uint64_t batches = 0;
+  while (auto frame = TRY(reader.find_frame_after(offset))) {
+    offset = frame->offset;
+    reader.seek(offset, frame->header.index);
+    auto whole = reader.next();
+    if (!whole && whole.error().code() != Code::kCorrupt) return std::unexpected(whole.error());
+    if (whole && frame->is_batch()) ++batches;
+  }
+  return batches;
+}
+
 Status cut_tail(File& file, const SegmentReader& reader, Recovery& recovery) {
   recovery.cut_offset = reader.state().offset;
   recovery.cut_bytes = reader.limit() - recovery.cut_offset;
@@ -267,6 +280,8 @@ Result<RecoveredLog> recover(Directory& directory, const JournalIdentity& identi
   if (damage) {
     if (auto error = damage_below_durable(last, *damage, durable_hint)) return std::unexpected(*error);
     if (log.sealed) return std::unexpected(*damage);  // nothing is ever written behind a seal
+    auto beyond = TRY(open_own_segment(directory, last.header().sequence, identity));
+    log.recovery.cut_batches = TRY(batches_behind(*beyond, last.state().offset));
     TRY(cut_tail(*log.file, last, log.recovery));
   } else if (durable_hint >= last.state().next_index) {
     return std::unexpected(

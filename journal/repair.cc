@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "journal/correction.h"
 #include "journal/recovery.h"
 #include "journal/survey.h"
 
@@ -45,14 +46,16 @@ class Repair {
 
   // Each round mends the first problem; taking the sound batches behind it may bring another to light.
   Status run() {
-    constexpr size_t kRoundsMax = 8;
-    for (size_t round = 0; round < kRoundsMax; ++round) {
+    constexpr size_t kRoundsMax = 8, kCorrectedMax = 100;
+    for (size_t round = 0; round < kRoundsMax;) {
       JournalReport report = TRY(verify_journal(directory_, identity_, 0, progress_));
       done_.first = report.first;
       done_.last = report.last;
       if (!report.problem) return set_aside_what_does_not_fit(report);
       done_.problems.push_back(*report.problem);
+      if (done_.corrected.size() < kCorrectedMax && TRY(put_right(report))) continue;
       TRY(mend(report));
+      ++round;
     }
     return std::unexpected(done_.problems.back().with_context("still damaged after it was repaired"));
   }
@@ -60,10 +63,25 @@ class Repair {
   JournalRepair& done() { return done_; }
 
  private:
+  // Damage so small that what was there before is known: no batch is lost. The bytes that were wrong are
+  // named, not kept.
+  Result<bool> put_right(const JournalReport& report) {
+    auto correction = TRY(find_correction(directory_, identity_, report));
+    if (!correction) return false;
+    auto file = TRY(directory_.open(segment_name(report.sequences[report.damaged]), OpenMode::kReadWrite));
+    Bytes wrong(correction->bytes.size());
+    wrong.resize(TRY(file->pread(wrong, correction->offset)));
+    TRY(file->pwrite(correction->bytes, correction->offset));
+    TRY(file->sync_data());
+    done_.corrected.push_back(fmt::format("{}: at offset {}: {} instead of {}", file->path(),
+                                          correction->offset, to_hex(correction->bytes), to_hex(wrong)));
+    return true;
+  }
+
   Status mend(const JournalReport& report) {
     LogIndex reach = newest_base();
     SurveyReport found = TRY(survey_segments(directory_, identity_, report.sequences, reach + 1));
-    if (!report.torn_tail) done_.seen = std::max({done_.seen, found.seen, report.last + 1});
+    if (!report.torn_tail) done_.seen = std::max(done_.seen, found.seen);
     if (reach <= report.last) return cut(report);
     if (!found.run) return set_aside(report.sequences, 0, report.sequences.size());
     const SoundRun& run = *found.run;
@@ -144,8 +162,8 @@ class Repair {
   // Those of one segment that come next, before `end`. Fewer if the LSNs are not those that follow: the walk
   // after this finds out.
   Status copy_batches(uint64_t sequence, LogIndex end, SegmentWriter& writer, Vector& vector) {
-    auto reader = TRY(open_own_segment(directory_, sequence, identity_));
-    while (writer.state().next_index < end) {
+    auto reader = TRY(open_damaged_segment(directory_, sequence, identity_));
+    while (reader != nullptr && writer.state().next_index < end) {
       auto frame = reader->next();
       if (!frame && frame.error().code() != Code::kCorrupt) return std::unexpected(frame.error());
       if (!frame) {

@@ -1,6 +1,7 @@
 // Making a damaged journal one that can be opened again. For a journal that nobody has open.
 //
-// It never destroys: what it takes out lies beside the segments afterwards, under names that end in ".cut-N".
+// One byte that was changed is put right (correction.h), and so is a close or seal. Of other damage it never
+// destroys anything: what it takes out lies beside the segments afterwards, under names that end in ".cut-N".
 // What is kept is what gives the latest state: everything before the first damage, or, if a snapshot reaches
 // behind that, the sound batches from there on. docs/journal-format.md says what is done when. It does not
 // know what the catalogue says of the journal; its caller does.
@@ -22,11 +23,12 @@ struct RepairBase {
 };
 
 struct JournalRepair {
-  LogIndex first = 1, last = 0;   // of the batches left: what the catalogue may at most call durable
-  LogIndex seen = 0;              // up to here there had been batches, as far as it can be told
-  uint64_t cut_bytes = 0;         // taken out; less what is still in the journal too
-  std::vector<std::string> kept;  // files that hold what was taken out, in the journal's directory
-  std::vector<Error> problems;    // why: the first one, and what was found after that was mended
+  LogIndex first = 1, last = 0;        // of the batches left: what the catalogue may at most call durable
+  LogIndex seen = 0;                   // up to here there had been batches, as far as it can be told
+  uint64_t cut_bytes = 0;              // taken out; less what is still in the journal too
+  std::vector<std::string> kept;       // files that hold what was taken out, in the journal's directory
+  std::vector<std::string> corrected;  // where bytes were put right: what is there now, what was before
+  std::vector<Error> problems;         // why: the first one, and what was found after that was mended
 };
 
 // `bases` in any order; none: as if there were no snapshots. `durable_hint` is what the catalogue says. A

@@ -13,7 +13,8 @@
 namespace reprise::journal {
 
 inline constexpr uint16_t kSegmentVersion = 1;
-inline constexpr size_t kSegmentFixedBytes = 104;        // header up to the branch name
+inline constexpr size_t kSegmentFixedBytes = 104;  // header up to the branch name
+inline constexpr size_t kSegmentIdOffset = 48;
 inline constexpr size_t kSegmentHeaderLimit = 64 << 20;  // refused by readers beyond this
 inline constexpr size_t kFrameHeaderBytes = 80;
 inline constexpr uint32_t kFrameMagic = 0x314d5246;  // "FRM1"

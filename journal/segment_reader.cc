@@ -38,6 +38,17 @@ Result<std::unique_ptr<SegmentReader>> SegmentReader::open(std::unique_ptr<File>
   return std::unique_ptr<SegmentReader>(new SegmentReader(std::move(file), *std::move(header), state, size));
 }
 
+Result<std::unique_ptr<SegmentReader>> SegmentReader::open_without_header(std::unique_ptr<File> file) {
+  uint64_t size = TRY(file->size());
+  SegmentHeader header;
+  std::byte id[16];
+  if (TRY(file->pread(id, kSegmentIdOffset)) != sizeof id) return nullptr;
+  header.id = {load_value<uint64_t>(id), load_value<uint64_t>(id + 8)};
+  std::unique_ptr<SegmentReader> reader(new SegmentReader(std::move(file), std::move(header), {}, size));
+  reader->chain_known_ = false;
+  return reader;
+}
+
 Result<std::unique_ptr<SegmentReader>> SegmentReader::open_compressed(std::unique_ptr<File> file,
                                                                       const SegmentHeader& header) {
   auto segment = TRY(CompressedSegment::open(std::move(file), header));

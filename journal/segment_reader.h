@@ -33,6 +33,10 @@ class SegmentReader {
   // Reads and checks the header. kCorrupt, kUnsupported.
   static Result<std::unique_ptr<SegmentReader>> open(std::unique_ptr<File> file);
 
+  // One whose header cannot be read, but for the segment's id, if that is whole. It stands before all frames:
+  // find_frame_after() says where there are any. nullptr for a file too short to have one.
+  static Result<std::unique_ptr<SegmentReader>> open_without_header(std::unique_ptr<File> file);
+
   const SegmentHeader& header() const { return header_; }
   const std::string& path() const { return file_->path(); }
   // What has been read so far: after a frame that is no frame, where that is.

@@ -16,16 +16,19 @@ class Survey {
 
   Result<SurveyReport> run(const std::vector<uint64_t>& sequences) {
     for (size_t i = 0; i < sequences.size(); ++i) {
-      auto reader = open_own_segment(directory_, sequences[i], identity_);
-      if (!reader && reader.error().code() != Code::kCorrupt) return std::unexpected(reader.error());
-      if (!reader) {
-        end_run();
-        continue;
-      }
+      auto reader = TRY(open_damaged_segment(directory_, sequences[i], identity_));
       segment_ = i;
-      begin_segment(**reader);
-      TRY(pass_frames(**reader));
-      chain_ = (*reader)->chain();
+      bool any = reader != nullptr;
+      if (any && reader->header().sequence != 0) {
+        begin_segment(*reader);
+      } else {
+        end_run();
+        any = any && TRY(go_on_behind_damage(*reader));
+      }
+      if (!any) continue;
+      TRY(pass_frames(*reader));
+      sequence_ = sequences[i];
+      chain_ = reader->chain();
     }
     end_run();
     return std::move(report_);
@@ -37,7 +40,6 @@ class Survey {
     bool follows = run_ && sealed_ && check_succession(reader, sequence_ + 1, run_->end, chain_);
     if (!follows) begin_run(header.first_index);
     if (!run_->whole) run_->whole = {segment_, header.first_index};
-    sequence_ = header.sequence;
     sealed_ = false;
   }
 
@@ -99,8 +101,21 @@ class Survey {
 
 }  // namespace
 
+Result<std::unique_ptr<SegmentReader>> open_damaged_segment(Directory& directory, uint64_t sequence,
+                                                            const JournalIdentity& identity) {
+  auto reader = open_own_segment(directory, sequence, identity);
+  if (reader || reader.error().code() != Code::kCorrupt) return reader;
+  auto file = directory.open(segment_name(sequence), OpenMode::kRead);
+  if (!file && file.error().code() == Code::kCorrupt) return nullptr;  // no file, but a pipe or the like
+  if (!file) return std::unexpected(file.error());
+  return SegmentReader::open_without_header(std::move(*file));
+}
+
 Result<std::optional<LogIndex>> skip_damage(SegmentReader& reader) {
   uint64_t damaged = reader.state().offset;
+  auto header = reader.next_header();
+  if (!header && header.error().code() != Code::kCorrupt) return std::unexpected(header.error());
+  if (header && *header) return highest_index((*header)->header);  // only what follows it is wrong
   if (reader.compressed()) {
     auto next = std::ranges::upper_bound(reader.points(), damaged, {}, &ReadPoint::offset);
     if (next == reader.points().end()) return std::nullopt;

@@ -2,6 +2,7 @@
 // what lies behind it. Private to this folder.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -26,13 +27,18 @@ struct SurveyReport {
   std::optional<SoundRun> run;  // that has batch `wanted` in it, or ends right before it
 };
 
+// A segment as far as it can be read: from its header on or, where that is damaged, only by looking for
+// frames. nullptr if there is nothing to read.
+Result<std::unique_ptr<SegmentReader>> open_damaged_segment(Directory& directory, uint64_t sequence,
+                                                            const JournalIdentity& identity);
+
 // An Error only when it cannot tell: the disk fails, another volume, a version or feature it does not know.
 Result<SurveyReport> survey_segments(Directory& directory, const JournalIdentity& identity,
                                      const std::vector<uint64_t>& sequences, LogIndex wanted);
 
-// Goes on behind damage that reader.next() has just met: at the next frame whose header is one, or, in a
-// compressed segment, that its index names. The highest log index that this speaks of; nullopt if there is
-// nothing.
+// Goes on behind damage that reader.next() has just met: behind a frame whose header is sound, else at the
+// next frame whose header is one or, in a compressed segment, that its index names. The highest log index
+// that this speaks of; nullopt if there is nothing.
 Result<std::optional<LogIndex>> skip_damage(SegmentReader& reader);
 
 }  // namespace reprise::journal

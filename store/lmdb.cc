@@ -15,6 +15,8 @@
 namespace reprise::store {
 namespace {
 
+constexpr uint64_t kLockFileBytes = 16 << 10;  // LMDB's takes 8 KiB, for 126 readers
+
 MDB_val to_mdb(ByteView bytes) {
   return {bytes.size(), const_cast<std::byte*>(bytes.data())};
 }
@@ -80,17 +82,17 @@ std::unexpected<Error> Lmdb::failed(int code, std::string_view doing) const {
   return fail(kind, fmt::format("{}: {}", what, mdb_strerror(code)));
 }
 
-// What would end the process if it were mapped is refused.
-Status Lmdb::check_file(const std::string& path) {
+// Is it there? What would end the process if it were mapped is refused.
+Result<bool> Lmdb::check_file(const std::string& path) {
   size_t slash = path.rfind('/');
-  auto folder = TRY(open_host_directory(slash == std::string::npos ? "." : path.substr(0, slash + 1)));
+  auto folder = TRY(open_host_directory(slash == std::string::npos ? "."
+                                        : slash == 0               ? "/"
+                                                                   : path.substr(0, slash)));
   auto file = folder->open(path.substr(slash == std::string::npos ? 0 : slash + 1), OpenMode::kRead);
-  if (!file && file.error().code() == Code::kNotFound) return {};
+  if (!file && file.error().code() == Code::kNotFound) return false;
   if (!file) return std::unexpected(file.error());
-  if (TRY((*file)->size()) == 0) return {};  // LMDB begins it
-  auto sound = check_lmdb(**file);
-  if (sound) return {};
-  return std::unexpected(sound.error().with_context(path));
+  if (TRY((*file)->size()) != 0) TRY(check_lmdb(**file));  // else LMDB begins it
+  return true;
 }
 
 Result<std::unique_ptr<Lmdb>> Lmdb::open(const std::string& path, Access access,
@@ -99,7 +101,10 @@ Result<std::unique_ptr<Lmdb>> Lmdb::open(const std::string& path, Access access,
   if (claim == nullptr) {
     return fail(Code::kBusy, path + ": expected to be opened once in this process, found it open already");
   }
-  TRY(check_file(path));
+  bool there = TRY(check_file(path));
+  // LMDB maps its lock file and writes to the map: without blocks of its own a full disk would end the
+  // process.
+  if (there || access == Access::kWrite) TRY(reserve_file_blocks(path + "-lock", kLockFileBytes));
   std::unique_ptr<Lmdb> lmdb(new Lmdb(path, std::move(claim)));
   Status prepared = lmdb->prepare(access, map_bytes);
   if (!prepared && access == Access::kRead && prepared.error().sys_errno() == ENOENT) return nullptr;

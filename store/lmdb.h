@@ -65,7 +65,7 @@ class Lmdb {
  private:
   struct OpenPath;  // this process's claim on the file
   Lmdb(std::string path, std::unique_ptr<OpenPath> claim);
-  static Status check_file(const std::string& path);
+  static Result<bool> check_file(const std::string& path);
   Status prepare(Access access, size_t map_bytes);
   Result<int> open_environment(unsigned flags, size_t map_bytes);
   // False if they are not there and were not to be made.

@@ -88,8 +88,10 @@ class Damage(EndToEnd):
         return self.damaged_copy(cut)
 
     def flipped_copy(self, place):
+        """More is wrong than could be put right, within one frame's header or one batch."""
         def flip(data):
             data[place] ^= 1 << self.chance.randrange(8)
+            data[place ^ 1] ^= 1 << self.chance.randrange(8)
         return self.damaged_copy(flip)
 
     def check_opens_at(self, store, segment, last):
@@ -102,8 +104,10 @@ class Damage(EndToEnd):
         self.assertEqual(self.reprise("digest", "--content", store), self.content_at(last))
         done = execute([REPRISE, "run", "--store", store, "--", "true"])
         self.assertEqual(done.status, 0, done)
-        expected = (f"reprise: {segment}: cut a torn tail of {size - end} bytes at offset {end}; everything before it is there\n"
-                    if size > end else "")
+        behind = sum(frame.kind == BATCH and frame.index > last + 1 and frame.end <= size for frame in self.frames)
+        whole = f", with {behind} whole batches that were never said to be on the disk" if behind else ""
+        expected = (f"reprise: {segment}: cut a torn tail of {size - end} bytes at offset {end}{whole}; "
+                    "everything before it is there\n" if size > end else "")
         self.assertEqual(done.err, expected)
         self.assertEqual(self.reprise("digest", "--content", store), self.content_at(last))
         self.run_inside(store, "echo more > more")
@@ -209,6 +213,24 @@ class Damage(EndToEnd):
                 store, segment = self.flipped_copy(place)
                 self.assertIn("torn tail", self.reprise("verify", store))
                 self.check_opens_at(store, segment, frame.index - 1)
+
+    def test_one_wrong_byte_is_put_right(self):
+        """Wherever below the durable mark it is, the header too: refused, then repaired, and nothing is lost."""
+        whole = max(frame.index for frame in self.batches)
+        durable = [frame.end for frame in self.frames if frame.index <= max(frame.durable_through for frame in self.frames)]
+        for place in (5, 13, 50, self.frames[0].offset - 3, *self.chance.sample(range(self.frames[0].offset, durable[-1]), 8)):
+            with self.subTest(place=place):
+                wrong = self.chance.randrange(1, 256)
+                store, segment = self.damaged_copy(lambda data: data.__setitem__(place, data[place] ^ wrong))
+                was, found = self.segment.read_bytes()[place], segment.read_bytes()[place]
+                self.refused("run", "--store", store, "--", "true", status=125)
+                self.assertIn("reprise repair", self.reprise("verify", store, status=1))
+                said = self.reprise("repair", store)
+                self.assertIn(f"put right: {segment}: at offset {place}: {was:02x} instead of {found:02x}\n", said)
+                self.assertNotIn("lost", said)
+                self.assertEqual(segment.read_bytes(), self.segment.read_bytes())
+                self.reprise("verify", store)
+                self.assertEqual(self.reprise("digest", "--content", store), self.content_at(whole))
 
     def test_a_damaged_header_and_a_missing_segment(self):
         for name, damage in (("header", lambda data: data.__setitem__(40, data[40] ^ 1)),

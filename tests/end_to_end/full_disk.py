@@ -61,9 +61,26 @@ expect(told["readable"], "what was acknowledged could not be read while the disk
 expect(told["safe"] > 20, f"the disk was full at once: {told}")
 expect("space" in first.stderr or "No space" in first.stderr, f"expected a word of the full disk, found {first.stderr!r}")
 
-# While it is full: refused with a reason, or opened read-only to look at; never a crash.
-second = run("true")
-expect(second.returncode in (0, 125), f"on the full disk: {second}")
+# While it is full to the last byte: refused with a reason, or opened read-only to look at; never a crash, also where the catalogue's
+# lock file is gone or has no blocks yet.
+lock_file = f"{store}/catalogue.lmdb-lock"
+for state in ("as it was", "empty", "missing"):
+    if state == "empty":
+        os.truncate(lock_file, 0)
+    elif state == "missing":
+        os.unlink(lock_file)
+    with open(f"{disk}/rest", "ab", buffering=0) as rest:
+        try:
+            while rest.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+    second = run("true")
+    expect(second.returncode in (0, 125), f"on the full disk, lock file {state}: {second}")
+    listed = subprocess.run([reprise, "log", store], capture_output=True, text=True)
+    expect(listed.returncode in (0, 3), f"log on the full disk, lock file {state}: {listed}")
+    expect(listed.returncode == 0 or "No space left" in listed.stderr, f"log on the full disk, lock file {state}: {listed}")
+os.unlink(f"{disk}/rest")
 # With space again everything acknowledged is there.
 os.unlink(f"{disk}/ballast")
 third = run("python3", "-c", CHECK, str(told["safe"]))

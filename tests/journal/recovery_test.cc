@@ -102,6 +102,18 @@ TEST(Recovery, EveryCutAboveTheDurableMarkOpensAtTheLastWholeBatch) {
   }
 }
 
+TEST(Recovery, SaysHowManyWholeBatchesATornTailHad) {
+  Sample sample(6, 2);
+  for (LogIndex hit = 3; hit <= 6; ++hit) {
+    auto disk = sample.disk->copy();
+    disk->files.at(kFirst)->bytes[sample.frame_offsets[hit - 1] + 90] ^= std::byte{1};
+    Recovery recovery;
+    ASSERT_TRUE(open_on(disk, 2, &recovery));
+    EXPECT_EQ(recovery.last, hit - 1);
+    EXPECT_EQ(recovery.cut_batches, 6 - hit);
+  }
+}
+
 TEST(Recovery, EveryCutBelowTheDurableMarkIsRefusedWithFileAndPlace) {
   Sample sample(6, 3);
   for (uint64_t cut = 0; cut < sample.frame_offsets[3]; ++cut) {

@@ -1,5 +1,6 @@
 #include "journal/repair.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -63,6 +64,7 @@ bool is_copy(const FakeDisk& disk, const std::string& name) {
 // (its header) or of none (its seal or close).
 struct Owner {
   std::set<LogIndex> batches;
+  bool can_be_missed = false;  // where its batches need not follow others: they are found without it
 };
 std::map<std::string, std::vector<Owner>> owners_of(const std::shared_ptr<FakeDisk>& disk) {
   std::map<std::string, std::vector<Owner>> owners;
@@ -78,7 +80,10 @@ std::map<std::string, std::vector<Owner>> owners_of(const std::shared_ptr<FakeDi
       all.insert(frame->header.index);
       for (uint64_t at = frame->offset; at < frame->end(); ++at) of_file[at].batches = {frame->header.index};
     }
-    for (uint64_t at = 0; at < header_bytes; ++at) of_file[at].batches = all;
+    for (uint64_t at = 0; at < header_bytes; ++at) {
+      bool id = at >= kSegmentIdOffset && at < kSegmentIdOffset + 16;
+      of_file[at] = {.batches = all, .can_be_missed = !id};
+    }
   }
   return owners;
 }
@@ -109,8 +114,14 @@ test::Files files_of(const FakeDisk& disk) {
   return files;
 }
 
-// Whatever byte is hit and whatever snapshots there are: the latest state that can be had is what is left,
-// and every byte is somewhere.
+// More than can be put right, within what lies under one checksum.
+void spoil(Bytes& bytes, size_t at) {
+  bytes[at] ^= std::byte{0x20};
+  bytes[at ^ 1] ^= std::byte{0x20};
+}
+
+// Whatever is hit and whatever snapshots there are: the latest state that can be had is what is left, and
+// every byte is somewhere.
 TEST(Repair, LeavesTheLatestStateThereIsWhicheverByteIsHit) {
   auto good = several_segments();
   auto owners = owners_of(good);
@@ -118,12 +129,13 @@ TEST(Repair, LeavesTheLatestStateThereIsWhicheverByteIsHit) {
                                                         {1, 7}, {5, 10}};
   size_t kept_behind_damage = 0;
   for (const auto& [name, content] : good->files) {
-    for (size_t at = 0; at < content->bytes.size(); at += 7) {
+    for (size_t at = 0; at < content->bytes.size(); at += 29) {
       const std::set<LogIndex>& bad = owners.at(name)[at].batches;
+      const bool can_be_missed = owners.at(name)[at].can_be_missed;
       for (const auto& indexes : snapshots) {
         auto bases = bases_at(indexes);
         auto disk = good->copy();
-        disk->files.at(name)->bytes[at] ^= std::byte{0x20};
+        spoil(disk->files.at(name)->bytes, at);
         test::Files damaged = files_of(*disk);
         FakeDirectory directory(disk);
         auto before = verify_journal(directory, kIdentity, 0);
@@ -131,9 +143,9 @@ TEST(Repair, LeavesTheLatestStateThereIsWhicheverByteIsHit) {
         ASSERT_TRUE(before->problem) << name << " " << at;
         EXPECT_NE(before->problem->message().find(name), std::string::npos) << before->problem->message();
         LogIndex expected = before->last;
-        if (newest(bases) > before->last) {
-          expected = newest(bases);
-          while (expected < kBatches && !bad.contains(expected + 1)) ++expected;
+        if (newest(bases) > before->last || bad.empty()) {
+          expected = std::max(expected, newest(bases));
+          while (expected < kBatches && (can_be_missed || !bad.contains(expected + 1))) ++expected;
         }
 
         auto repair = repair_on(disk, bases);
@@ -141,27 +153,133 @@ TEST(Repair, LeavesTheLatestStateThereIsWhicheverByteIsHit) {
         ASSERT_EQ(state_after(*repair, bases), expected) << name << " " << at << ", of " << newest(bases);
         kept_behind_damage += repair->last > before->last ? 1 : 0;
         ASSERT_FALSE(repair->problems.empty());
-        for (const auto& [other, bytes] : damaged)
-          ASSERT_TRUE(is_kept(files_of(*disk), other, bytes))
-              << other << ", " << name << " " << at << ", of " << newest(bases);
+        if (!repair->corrected.empty()) damaged[name] = content->bytes;
+        auto expect_all_kept = [&](const char* when) {
+          for (const auto& [other, bytes] : damaged)
+            ASSERT_TRUE(is_kept(files_of(*disk), other, bytes))
+                << when << other << ", " << name << " " << at << ", of " << newest(bases);
+        };
+        expect_all_kept("");
         expect_sound(disk, *repair, bases);
-        // Opening has removed nothing, either.
-        for (const auto& [other, bytes] : damaged)
-          ASSERT_TRUE(is_kept(files_of(*disk), other, bytes))
-              << other << ", " << name << " " << at << ", of " << newest(bases);
-        if (!bad.empty() && !before->torn_tail) {
+        expect_all_kept("after opening: ");
+        bool unnamed = bad.size() > 1 && !can_be_missed;
+        if (!bad.empty() && !before->torn_tail && !unnamed) {
           EXPECT_GE(repair->seen, *bad.begin());
         }
       }
     }
   }
-  EXPECT_GT(kept_behind_damage, 100u);
+  EXPECT_GT(kept_behind_damage, 50u);
+}
+
+// One byte is put right wherever it is: nothing is lost, with or without snapshots.
+void expect_put_right(const std::shared_ptr<FakeDisk>& good, const std::string& name, size_t at,
+                      unsigned flipped) {
+  auto disk = good->copy();
+  disk->files.at(name)->bytes[at] ^= static_cast<std::byte>(flipped);
+  FakeDirectory directory(disk);
+  auto before = verify_journal(directory, kIdentity, 0);
+  ASSERT_TRUE(before && before->problem) << name << " " << at;
+  auto repair = repair_on(disk);
+  ASSERT_TRUE(repair) << repair.error().message();
+  EXPECT_EQ(repair->last, kBatches) << name << " " << at;
+  EXPECT_EQ(repair->cut_bytes, 0u) << name << " " << at;
+  EXPECT_TRUE(repair->kept.empty()) << name << " " << at;
+  ASSERT_EQ(repair->corrected.size(), 1u) << name << " " << at;
+  EXPECT_NE(repair->corrected[0].find(fmt::format("{}: at offset {}: ", name, at)), std::string::npos)
+      << repair->corrected[0];
+  EXPECT_EQ(files_of(*disk), files_of(*good)) << name << " " << at;
+}
+
+TEST(Repair, PutsOneByteRightWhereverItIs) {
+  auto good = several_segments();
+  const auto last = std::prev(good->files.end());
+  for (const auto& [name, content] : good->files)
+    for (size_t at = 0; at < content->bytes.size(); at += 5)
+      // A close at the very end is no batch, and is not missed.
+      if (name != last->first || at + kSummaryFrameBytes < content->bytes.size() || at % 8 != 0)
+        expect_put_right(good, name, at, 1 + static_cast<unsigned>(at) % 255);
+}
+
+TEST(Repair, PutsOneByteOfACompressedSegmentRight) {
+  auto good = several_segments();
+  FakeDirectory directory(good);
+  ASSERT_TRUE(compress_segment(directory, 2, [] { return false; }));
+  ASSERT_TRUE(replace_by_compressed(directory, 2));
+  const std::string name = segment_name(2);
+  for (size_t at = 0; at < good->files.at(name)->bytes.size(); ++at)
+    expect_put_right(good, name, at, 1 + static_cast<unsigned>(at) % 255);
+}
+
+// However many they are, each is found.
+TEST(Repair, PutsRightWhatLiesApart) {
+  auto good = several_segments();
+  auto disk = good->copy();
+  for (auto& [name, content] : disk->files)
+    for (size_t at = 200; at < content->bytes.size(); at += 700) content->bytes[at] ^= std::byte{0x81};
+  auto repair = repair_on(disk);
+  ASSERT_TRUE(repair) << repair.error().message();
+  EXPECT_GT(repair->corrected.size(), 3u);
+  EXPECT_EQ(files_of(*disk), files_of(*good));
+}
+
+// What a seal says is known from what is before it, and which chain the next segment begins with.
+TEST(Repair, MakesASealAnewOfWhichNothingIsLeft) {
+  auto good = several_segments();
+  auto disk = good->copy();
+  Bytes& bytes = disk->files.begin()->second->bytes;
+  std::fill(bytes.end() - kSummaryFrameBytes, bytes.end(), std::byte{0});
+  auto repair = repair_on(disk);
+  ASSERT_TRUE(repair) << repair.error().message();
+  EXPECT_EQ(repair->last, kBatches);
+  EXPECT_EQ(files_of(*disk), files_of(*good));
+}
+
+TEST(Repair, MakesACloseAnewOfWhichNothingIsLeft) {
+  auto good = FakeDisk::create();
+  for (LogIndex i = 1; i <= kBatches; ++i) {
+    auto journal = *open_on(good, i - 1);
+    ASSERT_TRUE(journal->append(make_batch(kOriginA, i)));
+    ASSERT_TRUE(journal->close());
+  }
+  FakeDirectory directory(good);
+  size_t closes = 0;
+  for (const auto& [name, content] : good->files) {
+    auto reader = *SegmentReader::open(*directory.open(name, OpenMode::kRead));
+    while (auto frame = *reader->next()) {
+      if (frame->header.kind != FrameKind::kClose || frame->end() == reader->limit()) continue;
+      auto disk = good->copy();
+      auto begin = disk->files.at(name)->bytes.begin() + static_cast<ptrdiff_t>(frame->offset);
+      std::fill_n(begin, kSummaryFrameBytes, std::byte{0xff});
+      auto repair = repair_on(disk);
+      ASSERT_TRUE(repair) << repair.error().message();
+      EXPECT_EQ(repair->last, kBatches);
+      EXPECT_EQ(files_of(*disk), files_of(*good)) << name << " " << frame->offset;
+      ++closes;
+    }
+  }
+  EXPECT_GT(closes, 5u);
+}
+
+// What is behind a gap is no close, whatever its length.
+TEST(Repair, MakesNoCloseWhereABatchIsMissing) {
+  auto good = several_segments();
+  FakeDirectory directory(good);
+  auto reader = *SegmentReader::open(*directory.open(segment_name(1), OpenMode::kRead));
+  auto first = **reader->next();
+  auto disk = good->copy();
+  auto begin = disk->files.at(segment_name(1))->bytes.begin() + static_cast<ptrdiff_t>(first.offset);
+  std::fill(begin, begin + static_cast<ptrdiff_t>(first.header.frame_bytes()), std::byte{0});
+  auto repair = repair_on(disk);
+  ASSERT_TRUE(repair) << repair.error().message();
+  EXPECT_TRUE(repair->corrected.empty());
+  EXPECT_EQ(repair->last, 0u);
 }
 
 TEST(Repair, WholeSegmentsBehindTheDamageStayAsTheyAre) {
   auto disk = several_segments();
   const test::Files before = files_of(*disk);
-  disk->files.begin()->second->bytes[400] ^= std::byte{1};
+  spoil(disk->files.begin()->second->bytes, 400);
   auto repair = repair_on(disk, bases_at({kBatches - 1}));
   ASSERT_TRUE(repair) << repair.error().message();
   const std::string damaged = before.begin()->first;
@@ -188,7 +306,7 @@ TEST(Repair, KeepsWhatASnapshotReachesWithinOneSegment) {
   const std::vector<Owner>& of_file = owners.at(name);
   auto second = std::ranges::find_if(
       of_file, [](const Owner& owner) { return owner.batches == std::set<LogIndex>{2}; });
-  disk->files.at(name)->bytes[static_cast<size_t>(second - of_file.begin()) + 100] ^= std::byte{1};
+  spoil(disk->files.at(name)->bytes, static_cast<size_t>(second - of_file.begin()) + 100);
   auto bases = bases_at({3, 8});
   auto repair = repair_on(disk, bases);
   ASSERT_TRUE(repair) << repair.error().message();
@@ -206,7 +324,7 @@ TEST(Repair, SaysUpToWhereThereHadBeenBatches) {
       const std::set<LogIndex>& bad = of_file[at].batches;
       if (bad.size() != 1 || *bad.begin() > 8) continue;
       auto disk = good->copy();
-      disk->files.at(name)->bytes[at] ^= std::byte{1};
+      spoil(disk->files.at(name)->bytes, at);
       auto repair = repair_on(disk);
       ASSERT_TRUE(repair);
       EXPECT_EQ(repair->seen, kBatches) << name << " " << at;
@@ -241,7 +359,7 @@ TEST(Repair, MayFailAnywhereAndBeRunAgain) {
   const std::vector<std::vector<RepairBase>> some = {
       {}, bases_at({kBatches}), bases_at({5, 9}), bases_at({7})};
   auto damaged = several_segments();
-  damaged->files.at("0000000002.seg")->bytes[400] ^= std::byte{1};
+  spoil(damaged->files.at("0000000002.seg")->bytes, 400);
   for (const auto& bases : some) {
     LogIndex end = state_after(*repair_on(damaged->copy(), bases), bases);
     for (int k = 0;; ++k) {
@@ -329,7 +447,7 @@ TEST(Repair, DestroysNothingWhereverPowerFails) {
   const auto good = several_segments();
   for (const auto& [name, content] : good->files) {
     auto disk = good->copy();
-    disk->files.at(name)->bytes[400] ^= std::byte{1};
+    spoil(disk->files.at(name)->bytes, 400);
     test::Files damaged;
     for (const auto& [other, bytes] : disk->files) damaged[other] = bytes->bytes;
     expect_nothing_destroyed(damaged);
@@ -345,7 +463,7 @@ TEST(Repair, DestroysNothingOfACompressedOneWhereverPowerFails) {
   test::Files damaged;
   for (const auto& [name, content] : disk->files) damaged[name] = content->bytes;
   Bytes& bytes = damaged.at("0000000002.seg");
-  bytes[bytes.size() / 2] ^= std::byte{1};
+  spoil(bytes, bytes.size() / 2);
   expect_nothing_destroyed(damaged);
   for (LogIndex index : {5, 7, 10}) expect_nothing_destroyed(damaged, bases_at({index}));
 }

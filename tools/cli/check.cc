@@ -63,13 +63,8 @@ int print_damaged_store(const Options& options, const Error& problem) {
   return kNo;
 }
 
-Result<int> verify(const Options& options) {
-  Target target = Target::parse(options.what);
-  auto opened = open_target(target);
-  bool is_store = store::Store::identify(target.store).has_value();
-  if (!opened && opened.error().code() == Code::kCorrupt && is_store)
-    return print_damaged_store(options, opened.error());
-  OpenTarget open = TRY(std::move(opened));
+Result<int> verify_store(const Options& options) {
+  OpenTarget open = TRY(open_target(Target::parse(options.what)));
   TRY(refuse_live(open, "stop it first: verify reads every byte, and the end of a live journal moves"));
   auto branch = TRY(open.store->catalogue().branch(open.target.branch));
   auto directory = TRY(open.store->journal_directory(open.target.branch));
@@ -109,16 +104,28 @@ Result<int> verify(const Options& options) {
       fmt::print("torn tail, which the next opening cuts: {}\n", report.problem->message());
     for (const std::string& problem : problems) fmt::print("damaged: {}\n", problem);
     if (damaged) {
-      fmt::print("`reprise repair {}` takes the damage out and keeps what it takes out\n", options.what);
+      fmt::print(
+          "`reprise repair {}` puts right what is only a wrong byte, and takes other damage out and keeps "
+          "it\n",
+          options.what);
     }
   }
   return problems.empty() ? kDone : kNo;
+}
+
+Result<int> verify(const Options& options) {
+  auto verified = verify_store(options);
+  bool is_store = store::Store::identify(Target::parse(options.what).store).has_value();
+  if (!verified && verified.error().code() == Code::kCorrupt && is_store)
+    return print_damaged_store(options, verified.error());
+  return verified;
 }
 
 struct Repaired {
   journal::JournalRepair journal;
   LogIndex durable = 0;            // what was known to be on the disk
   LogIndex began = 1, begins = 0;  // the journal did, and does, if it has lost its beginning
+  bool catalogue_is_new = false;   // so that it does not say what was trimmed
   LogIndex reaches = 0;            // the snapshot that reaches furthest and can be read; 0: none
   std::vector<std::string> lost_marks;
   std::optional<Error> no_base;  // it cannot be opened
@@ -173,6 +180,7 @@ nlohmann::json as_json(const Repaired& repaired) {
                          {"last", journal.last},
                          {"cut_bytes", journal.cut_bytes},
                          {"kept", journal.kept},
+                         {"corrected", journal.corrected},
                          {"lost_batches", repaired.lost()},
                          {"missing_before", repaired.begins},
                          {"snapshot_reaches", repaired.reaches},
@@ -190,7 +198,8 @@ void print_left(const Repaired& repaired) {
   const journal::JournalRepair& journal = repaired.journal;
   bool any = journal.last >= journal.first;
   fmt::print("the journal has {}", any ? batches(journal.first, journal.last) : "no batches");
-  if (!any || journal.first > 1) fmt::print("; a snapshot holds the state up to batch {}", repaired.reaches);
+  if (repaired.reaches != 0 && (!any || journal.first > 1))
+    fmt::print("; a snapshot holds the state up to batch {}", repaired.reaches);
   fmt::print("\n");
 }
 
@@ -203,10 +212,16 @@ void print(const Repaired& repaired, const std::string& directory) {
     return;
   }
   for (const Error& problem : journal.problems) fmt::print("found: {}\n", problem.message());
+  for (const std::string& where : journal.corrected) fmt::print("put right: {}\n", where);
   for (const std::string& name : journal.kept) fmt::print("kept aside: {}/{}\n", directory, name);
   if (repaired.begins != 0) {
-    fmt::print("lost: the history of {}, but not the state after it\n",
-               batches(repaired.began, repaired.begins - 1));
+    std::string before = batches(repaired.began, repaired.begins - 1);
+    if (repaired.catalogue_is_new) {
+      fmt::print("not there: the history of {}, which was trimmed or is lost; the state after it is there\n",
+                 before);
+    } else {
+      fmt::print("lost: the history of {}, but not the state after it\n", before);
+    }
   }
   if (repaired.lost() > 0)
     fmt::print("lost: {}, which had been on the disk\n", batches(repaired.end() + 1, repaired.lost_to()));
@@ -258,6 +273,7 @@ Result<int> repair(const Options& options) {
   auto lock = TRY(open.store->lock_branch(open.target.branch, {getpid(), "reprise repair " + options.what}));
   auto directory = TRY(open.store->journal_directory(open.target.branch));
   Repaired repaired = TRY(repair_branch(*open.store, open.target.branch, *directory));
+  repaired.catalogue_is_new = store_repaired.has_value();
   if (options.json) {
     nlohmann::json json = as_json(repaired);
     if (store_repaired) json["store"] = repaired_json(*store_repaired);
@@ -283,8 +299,8 @@ void add_repair(Command& reprise) {
   auto options = std::make_shared<Options>();
   Command command = reprise.subcommand(
       "repair",
-      "Make a damaged catalogue anew, set damaged packs aside, take damage out of a journal;\n"
-      "nothing is destroyed: what is taken out or replaced is kept aside and named.\n"
+      "Make a damaged catalogue anew, set damaged packs aside, put a journal's wrong bytes right or take\n"
+      "other damage out of it. Nothing is destroyed: what is taken out or replaced is kept aside and named.\n"
       "Exit 1 if it still cannot be opened");
   command.required("store", options->what, "STORE[:BRANCH]");
   command.flag("--json", options->json, "what was done, as JSON");

@@ -332,8 +332,12 @@ Result<int> live(const instance::HostOptions& settings,
   instance::Instance& instance = host->instance();
   const journal::Recovery& recovery = instance.open_report().recovery;
   if (recovery.cut_bytes > 0) {
-    complain(fmt::format("{}: cut a torn tail of {} bytes at offset {}; everything before it is there",
-                         recovery.cut_file, recovery.cut_bytes, recovery.cut_offset));
+    std::string with = recovery.cut_batches == 0
+                           ? ""
+                           : fmt::format(", with {} whole batches that were never said to be on the disk",
+                                         recovery.cut_batches);
+    complain(fmt::format("{}: cut a torn tail of {} bytes at offset {}{}; everything before it is there",
+                         recovery.cut_file, recovery.cut_bytes, recovery.cut_offset, with));
   }
   bool started = false;
   Result<int> status = kFailed;

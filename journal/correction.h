@@ -1,0 +1,54 @@
+// Small damage put right, where what was there before can be found out. Private to this folder.
+//
+// Every byte of a segment lies under a checksum of 64 bits, so one byte that was changed is found by trying:
+// each byte with each other value and, where that would take too long, each bit. And what a close or seal
+// says is known from the frames before it, however much of it is damaged.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "journal/verify.h"
+
+namespace reprise::journal {
+
+// Up to so many bytes under one checksum each byte is tried with each value, and up to so many each bit,
+// which takes some 10 s for the most. Beyond nothing is tried.
+inline constexpr size_t kCorrectBytesLimit = 4 << 10, kCorrectBitsLimit = 128 << 10;
+
+struct Correction {
+  uint64_t offset = 0;  // in the segment's file
+  Bytes bytes;          // that belong there
+};
+
+// Of the damage that verify_journal() found. nullopt if it is more than can be put right. An Error only when
+// the disk fails.
+Result<std::optional<Correction>> find_correction(Directory& directory, const JournalIdentity& identity,
+                                                  const JournalReport& report);
+
+// The one byte of `bytes` that has to be another one for `fits(bytes)` to be true; `bytes` has it then.
+// nullopt, and nothing changed, if there is none. `fits` is false of the bytes as they are.
+template <class Fits>
+std::optional<size_t> correct_byte(ByteSpan bytes, const Fits& fits) {
+  if (bytes.size() > kCorrectBitsLimit) return std::nullopt;
+  const bool every_value = bytes.size() <= kCorrectBytesLimit;
+  for (size_t at = 0; at < bytes.size(); ++at) {
+    const std::byte found = bytes[at];
+    for (unsigned n = 1; n < 256; n = every_value ? n + 1 : n * 2) {
+      bytes[at] = found ^ static_cast<std::byte>(n);
+      if (fits(bytes)) return at;
+    }
+    bytes[at] = found;
+  }
+  return std::nullopt;
+}
+
+// The same of bytes that lie at `offset` of a file.
+template <class Fits>
+std::optional<Correction> correct(Bytes bytes, uint64_t offset, const Fits& fits) {
+  auto at = correct_byte(bytes, fits);
+  if (!at) return std::nullopt;
+  return Correction{offset + *at, {bytes[*at]}};
+}
+
+}  // namespace reprise::journal
