@@ -175,7 +175,8 @@ Status CompressedSegment::sync_data() {
 // --- putting right
 
 Result<std::optional<Correction>> CompressedSegment::correct_index(const File& file,
-                                                                   const SegmentHeader& header) {
+                                                                   const SegmentHeader& header,
+                                                                   CorrectionLimits limits) {
   uint64_t size = TRY(file.size());
   if (size < kTrailerBytes) return std::nullopt;
   uint64_t index_end = size - kTrailerBytes;
@@ -184,23 +185,25 @@ Result<std::optional<Correction>> CompressedSegment::correct_index(const File& f
   auto is_trailer = [&](ByteView bytes) {
     return load_value<uint64_t>(bytes.data() + 40) == hash64(bytes.first(40), trailer_seed(header.id));
   };
-  if (!is_trailer(trailer)) return correct(std::move(trailer), index_end, is_trailer);
+  if (!is_trailer(trailer)) return correct(std::move(trailer), index_end, limits, is_trailer);
   auto index_offset = load_value<uint64_t>(trailer.data() + 16);
   auto checksum = load_value<uint64_t>(trailer.data() + 32);
-  if (index_offset > index_end || index_end - index_offset > kCorrectBitsLimit) return std::nullopt;
+  if (index_offset > index_end || index_end - index_offset > limits.every_bit) return std::nullopt;
   Bytes index(index_end - index_offset);
   index.resize(TRY(file.pread(index, index_offset)));
-  return correct(std::move(index), index_offset, [&](ByteView bytes) { return hash64(bytes) == checksum; });
+  return correct(std::move(index), index_offset, limits,
+                 [&](ByteView bytes) { return hash64(bytes) == checksum; });
 }
 
-Result<std::optional<Correction>> CompressedSegment::correct_block(uint64_t offset) const {
+Result<std::optional<Correction>> CompressedSegment::correct_block(uint64_t offset,
+                                                                   CorrectionLimits limits) const {
   uint64_t from = offset < plain_header_.size() ? 0 : (offset - plain_header_.size()) / kBlockBytes;
   for (size_t n = from; n < blocks_.size(); ++n) {
     const Block& block = blocks_[n];
     Bytes bytes(block.bytes);
     bytes.resize(TRY(file_->pread(bytes, block.offset)));
     if (hash64(bytes) == block.checksum) continue;
-    return correct(std::move(bytes), block.offset,
+    return correct(std::move(bytes), block.offset, limits,
                    [&](ByteView all) { return hash64(all) == block.checksum; });
   }
   return std::nullopt;

@@ -17,7 +17,8 @@
 
 namespace reprise::journal {
 
-struct Correction;  // correction.h
+struct Correction;        // correction.h
+struct CorrectionLimits;  // repair.h
 
 class CompressedSegment final : public File {
  public:
@@ -41,9 +42,10 @@ class CompressedSegment final : public File {
   Status sync_data() override;
 
   // Where it cannot be opened: the byte that is wrong in its index. `file` begins with this header.
-  static Result<std::optional<Correction>> correct_index(const File& file, const SegmentHeader& header);
+  static Result<std::optional<Correction>> correct_index(const File& file, const SegmentHeader& header,
+                                                         CorrectionLimits limits);
   // The byte that is wrong in its first damaged block from the one on that holds this offset of the segment.
-  Result<std::optional<Correction>> correct_block(uint64_t offset) const;
+  Result<std::optional<Correction>> correct_block(uint64_t offset, CorrectionLimits limits) const;
 
  private:
   friend class SegmentCompressor;

@@ -19,7 +19,7 @@ Result<Bytes> read_some(const File& file, uint64_t offset, size_t bytes) {
 
 // Of a segment whose header, or whose index, cannot be read.
 Result<std::optional<Correction>> correct_start(const File& file, const JournalIdentity& identity,
-                                                uint64_t sequence) {
+                                                uint64_t sequence, CorrectionLimits limits) {
   Bytes bytes = TRY(read_some(file, 0, kHeaderTried));
   auto header_in = [&](ByteView all) -> std::optional<SegmentHeader> {
     auto length = segment_header_bytes(all.first(std::min<size_t>(all.size(), 16)));
@@ -27,7 +27,7 @@ Result<std::optional<Correction>> correct_start(const File& file, const JournalI
     auto header = decode_segment_header(all.first(*length));
     return header ? std::optional(*header) : std::nullopt;
   };
-  if (auto header = header_in(bytes)) return CompressedSegment::correct_index(file, *header);
+  if (auto header = header_in(bytes)) return CompressedSegment::correct_index(file, *header, limits);
   auto own = [&](ByteView all) {
     auto header = header_in(all);
     return header && header->volume == identity.volume && header->branch == identity.branch &&
@@ -36,10 +36,11 @@ Result<std::optional<Correction>> correct_start(const File& file, const JournalI
   // Only what the length takes in is tried, unless it is the length that is wrong.
   if (auto length = segment_header_bytes(ByteView(bytes).first(std::min<size_t>(bytes.size(), 16)));
       length && *length < bytes.size()) {
-    if (auto found = correct(Bytes(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(*length)), 0, own))
+    if (auto found =
+            correct(Bytes(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(*length)), 0, limits, own))
       return found;
   }
-  auto at = correct_byte(ByteSpan(bytes).first(std::min<size_t>(bytes.size(), 16)),
+  auto at = correct_byte(ByteSpan(bytes).first(std::min<size_t>(bytes.size(), 16)), limits,
                          [&](ByteView) { return own(bytes); });
   if (!at) return std::nullopt;
   return Correction{*at, {bytes[*at]}};
@@ -57,8 +58,8 @@ Result<std::optional<Correction>> correct_summary(SegmentReader& reader, const S
                        .index = before.next_index,
                        .durable_through = durable_through,
                        .checksum = hash64(ByteView(made.bytes).subspan(kFrameHeaderBytes))};
-    header.self_checksum = encode_frame_header(header, placement_seed(reader.header().id, before.offset),
-                                               made.bytes.data());
+    header.self_checksum =
+        encode_frame_header(header, placement_seed(reader.header().id, before.offset), made.bytes.data());
     chain = extend_chain(before.summary.chain, header);
     return made;
   };
@@ -78,7 +79,8 @@ Result<std::optional<Correction>> correct_summary(SegmentReader& reader, const S
   return std::nullopt;
 }
 
-Result<std::optional<Correction>> correct_frame(SegmentReader& reader, const SegmentHeader* next_segment) {
+Result<std::optional<Correction>> correct_frame(SegmentReader& reader, const SegmentHeader* next_segment,
+                                                CorrectionLimits limits) {
   const uint64_t offset = reader.state().offset;
   const LogIndex index = reader.state().next_index;
   const uint64_t seed = placement_seed(reader.header().id, offset);
@@ -90,14 +92,14 @@ Result<std::optional<Correction>> correct_frame(SegmentReader& reader, const Seg
     return decode_frame_header(bytes, seed, header) == nullptr && header.index == index;
   };
   if (!fits(head)) {
-    if (auto found = correct(head, offset, fits)) return found;
+    if (auto found = correct(head, offset, limits, fits)) return found;
     return correct_summary(reader, next_segment);
   }
   size_t bytes = header.frame_bytes() - kFrameHeaderBytes;
-  if (bytes <= kCorrectBitsLimit && offset + header.frame_bytes() <= reader.limit()) {
+  if (bytes <= limits.every_bit && offset + header.frame_bytes() <= reader.limit()) {
     Bytes payload(bytes);
     payload.resize(TRY(reader.read_bytes(payload, offset + kFrameHeaderBytes)));
-    auto found = correct(std::move(payload), offset + kFrameHeaderBytes,
+    auto found = correct(std::move(payload), offset + kFrameHeaderBytes, limits,
                          [&](ByteView all) { return hash64(all) == header.checksum; });
     if (found) return found;
   }
@@ -107,7 +109,7 @@ Result<std::optional<Correction>> correct_frame(SegmentReader& reader, const Seg
 }  // namespace
 
 Result<std::optional<Correction>> find_correction(Directory& directory, const JournalIdentity& identity,
-                                                  const JournalReport& report) {
+                                                  const JournalReport& report, CorrectionLimits limits) {
   if (report.damaged >= report.sequences.size()) return std::nullopt;
   uint64_t sequence = report.sequences[report.damaged];
   auto file = directory.open(segment_name(sequence), OpenMode::kRead);
@@ -115,11 +117,11 @@ Result<std::optional<Correction>> find_correction(Directory& directory, const Jo
   if (!file) return std::unexpected(file.error());
   auto reader = open_own_segment(directory, sequence, identity);
   if (!reader && reader.error().code() != Code::kCorrupt) return std::unexpected(reader.error());
-  if (!reader) return correct_start(**file, identity, sequence);
+  if (!reader) return correct_start(**file, identity, sequence, limits);
   if (report.damaged_offset == 0) return std::nullopt;  // sound in itself, but it does not follow
   if ((*reader)->compressed())
     return TRY(CompressedSegment::open(std::move(*file), (*reader)->header()))
-        ->correct_block(report.damaged_offset);
+        ->correct_block(report.damaged_offset, limits);
   // Up to the damage; a batch that only its content damns is passed.
   while ((*reader)->state().offset < report.damaged_offset) {
     auto frame = (*reader)->next();
@@ -131,7 +133,7 @@ Result<std::optional<Correction>> find_correction(Directory& directory, const Jo
     auto opened = open_own_segment(directory, report.sequences[report.damaged + 1], identity);
     if (opened) next = std::move(*opened);
   }
-  return correct_frame(**reader, next == nullptr ? nullptr : &next->header());
+  return correct_frame(**reader, next == nullptr ? nullptr : &next->header(), limits);
 }
 
 }  // namespace reprise::journal

@@ -8,13 +8,9 @@
 #include <optional>
 #include <string>
 
-#include "journal/verify.h"
+#include "journal/repair.h"
 
 namespace reprise::journal {
-
-// Up to so many bytes under one checksum each byte is tried with each value, and up to so many each bit,
-// which takes some 10 s for the most. Beyond nothing is tried.
-inline constexpr size_t kCorrectBytesLimit = 4 << 10, kCorrectBitsLimit = 128 << 10;
 
 struct Correction {
   uint64_t offset = 0;  // in the segment's file
@@ -24,14 +20,14 @@ struct Correction {
 // Of the damage that verify_journal() found. nullopt if it is more than can be put right. An Error only when
 // the disk fails.
 Result<std::optional<Correction>> find_correction(Directory& directory, const JournalIdentity& identity,
-                                                  const JournalReport& report);
+                                                  const JournalReport& report, CorrectionLimits limits);
 
 // The one byte of `bytes` that has to be another one for `fits(bytes)` to be true; `bytes` has it then.
 // nullopt, and nothing changed, if there is none. `fits` is false of the bytes as they are.
 template <class Fits>
-std::optional<size_t> correct_byte(ByteSpan bytes, const Fits& fits) {
-  if (bytes.size() > kCorrectBitsLimit) return std::nullopt;
-  const bool every_value = bytes.size() <= kCorrectBytesLimit;
+std::optional<size_t> correct_byte(ByteSpan bytes, CorrectionLimits limits, const Fits& fits) {
+  if (bytes.size() > limits.every_bit) return std::nullopt;
+  const bool every_value = bytes.size() <= limits.every_value;
   for (size_t at = 0; at < bytes.size(); ++at) {
     const std::byte found = bytes[at];
     for (unsigned n = 1; n < 256; n = every_value ? n + 1 : n * 2) {
@@ -45,8 +41,8 @@ std::optional<size_t> correct_byte(ByteSpan bytes, const Fits& fits) {
 
 // The same of bytes that lie at `offset` of a file.
 template <class Fits>
-std::optional<Correction> correct(Bytes bytes, uint64_t offset, const Fits& fits) {
-  auto at = correct_byte(bytes, fits);
+std::optional<Correction> correct(Bytes bytes, uint64_t offset, CorrectionLimits limits, const Fits& fits) {
+  auto at = correct_byte(bytes, limits, fits);
   if (!at) return std::nullopt;
   return Correction{offset + *at, {bytes[*at]}};
 }

@@ -36,13 +36,15 @@ Result<uint64_t> copy_bytes(const Read& read, uint64_t begin, uint64_t end, File
 class Repair {
  public:
   Repair(Directory& directory, const JournalIdentity& identity, LogIndex durable_hint,
-         std::span<const RepairBase> bases, Random& random, const JournalProgress& progress)
+         std::span<const RepairBase> bases, Random& random, const JournalProgress& progress,
+         CorrectionLimits limits)
       : directory_(directory),
         identity_(identity),
         durable_hint_(durable_hint),
         bases_(bases),
         random_(random),
-        progress_(progress) {}
+        progress_(progress),
+        limits_(limits) {}
 
   // Each round mends the first problem; taking the sound batches behind it may bring another to light.
   Status run() {
@@ -66,7 +68,7 @@ class Repair {
   // Damage so small that what was there before is known: no batch is lost. The bytes that were wrong are
   // named, not kept.
   Result<bool> put_right(const JournalReport& report) {
-    auto correction = TRY(find_correction(directory_, identity_, report));
+    auto correction = TRY(find_correction(directory_, identity_, report, limits_));
     if (!correction) return false;
     auto file = TRY(directory_.open(segment_name(report.sequences[report.damaged]), OpenMode::kReadWrite));
     Bytes wrong(correction->bytes.size());
@@ -266,6 +268,7 @@ class Repair {
   const std::span<const RepairBase> bases_;
   Random& random_;
   const JournalProgress& progress_;
+  const CorrectionLimits limits_;
   JournalRepair done_;
 };
 
@@ -273,8 +276,8 @@ class Repair {
 
 Result<JournalRepair> repair_journal(Directory& directory, const JournalIdentity& identity,
                                      LogIndex durable_hint, std::span<const RepairBase> bases, Random& random,
-                                     const JournalProgress& progress) {
-  Repair repair(directory, identity, durable_hint, bases, random, progress);
+                                     const JournalProgress& progress, CorrectionLimits limits) {
+  Repair repair(directory, identity, durable_hint, bases, random, progress, limits);
   Status status = repair.run();
   if (status) return std::move(repair.done());
   const Error& error = status.error();

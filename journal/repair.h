@@ -22,6 +22,12 @@ struct RepairBase {
   Vector vector;
 };
 
+// How long it is looked for what a wrong byte had been: up to so many bytes under one checksum each is tried
+// with every value; up to so many with every bit flipped, which takes some 10 s; beyond, nothing is tried.
+struct CorrectionLimits {
+  size_t every_value = 4 << 10, every_bit = 128 << 10;
+};
+
 struct JournalRepair {
   LogIndex first = 1, last = 0;        // of the batches left: what the catalogue may at most call durable
   LogIndex seen = 0;                   // up to here there had been batches, as far as it can be told
@@ -36,6 +42,6 @@ struct JournalRepair {
 // aside until then.
 Result<JournalRepair> repair_journal(Directory& directory, const JournalIdentity& identity,
                                      LogIndex durable_hint, std::span<const RepairBase> bases, Random& random,
-                                     const JournalProgress& progress = nullptr);
+                                     const JournalProgress& progress = nullptr, CorrectionLimits limits = {});
 
 }  // namespace reprise::journal

@@ -38,7 +38,9 @@ void open_and_open_again(Directory& directory, LogIndex durable_hint) {
 
 void repair_and_open(Directory& directory, std::span<const RepairBase> bases) {
   test::FakeRandom random;
-  auto repair = repair_journal(directory, kVolumeOfSeeds, 0, bases, random);
+  // Not tried long: repair_test.cc does that.
+  constexpr CorrectionLimits kLimits{.every_value = 48, .every_bit = 128};
+  auto repair = repair_journal(directory, kVolumeOfSeeds, 0, bases, random, nullptr, kLimits);
   if (!repair) return;
   auto report = verify_journal(directory, kVolumeOfSeeds, 0);
   CHECK(report);
