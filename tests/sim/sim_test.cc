@@ -14,9 +14,15 @@ uint64_t from_environment(const char* name, uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-TEST(Simulation, AllComeIntoStepWhateverBefallsThem) {
+// A test for each part of the seeds, so that they run beside each other.
+constexpr uint64_t kParts = 8;
+class Seeds : public testing::TestWithParam<uint64_t> {};
+INSTANTIATE_TEST_SUITE_P(Simulation, Seeds, testing::Range(uint64_t{0}, kParts));
+
+TEST_P(Seeds, AllComeIntoStepWhateverBefallsThem) {
   uint64_t first = from_environment("REPRISE_SIM_SEED", 1),
-           seeds = from_environment("REPRISE_SIM_SEEDS", 400);
+           seeds = (from_environment("REPRISE_SIM_SEEDS", 400) + kParts - 1) / kParts;
+  first += GetParam() * seeds;
   uint64_t calls = 0, simulated_ms = 0;
   std::map<std::string, uint64_t> events;
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
