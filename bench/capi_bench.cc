@@ -4,7 +4,6 @@
 // where it has one (`std_` rows: libreprise against that). `capi_idle`: bytes of memory for each of 1,000
 // instances in memory, and of 100,000 guests on one.
 #include <fcntl.h>
-#include <malloc.h>
 
 #include <filesystem>
 #include <fstream>
@@ -13,6 +12,7 @@
 
 #include "adapters/capi/reprise.h"
 #include "base/check.h"
+#include "bench/memory.h"
 #include "bench/paired.h"
 #include "bench/scratch_folder.h"
 #include "fs/guest.h"
@@ -68,14 +68,6 @@ void capi(Pairs& pairs, bool ours_first) {
   measure("std_size", stat, [&] { return std::filesystem::file_size(host_path) == 1024; });
   reprise_close(guest, fd);
   CHECK(reprise_guest_detach(guest) == 0 && reprise_instance_close(instance) == 0);
-}
-
-double resident_bytes() {
-  ::malloc_trim(0);
-  std::ifstream statm("/proc/self/statm");
-  double size = 0, resident = 0;
-  statm >> size >> resident;
-  return resident * 4096;
 }
 
 void idle(Rows& rows) {

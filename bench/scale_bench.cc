@@ -5,15 +5,14 @@
 // 200,000 operations, or as many as REPRISE_BENCH_OPERATIONS says.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
-#include <malloc.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <random>
 #include <thread>
 
+#include "bench/memory.h"
 #include "bench/paired.h"
 #include "bench/scratch_folder.h"
 #include "fs/guest.h"
@@ -36,25 +35,6 @@ double file_bytes(const std::string& folder) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
     if (entry.is_regular_file()) bytes += static_cast<double>(entry.file_size());
   return bytes;
-}
-
-// In bytes, "VmRSS" or "VmHWM".
-double memory_of_process(const std::string& which) {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;) {
-    double kilobytes;
-    if (word == which + ":" && status >> kilobytes) return kilobytes * 1024;
-  }
-  return 0;
-}
-
-// What `work` takes at its peak, besides what was there.
-double peak_of(const std::function<void()>& work) {
-  malloc_trim(0);
-  std::ofstream("/proc/self/clear_refs") << 5;  // the peak begins anew
-  double before = memory_of_process("VmRSS");
-  work();
-  return memory_of_process("VmHWM") - before;
 }
 
 class LongJournal {

@@ -1,16 +1,19 @@
 // Trees of many files: what a file takes, what views, forks, differences and digests cost as trees grow.
+#include <fcntl.h>
 #include <fmt/format.h>
-#include <malloc.h>
-#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
+#include <optional>
 #include <random>
+#include <string>
 
 #include "base/check.h"
+#include "bench/memory.h"
 #include "bench/paired.h"
+#include "bench/scratch_folder.h"
 #include "fs/diff.h"
 #include "fs/tree.h"
 
@@ -54,13 +57,30 @@ class Forest {
   fs::Head head_;
 };
 
-uint64_t resident_bytes() {
-  std::FILE* file = std::fopen("/proc/self/statm", "r");
-  CHECK(file != nullptr);
-  unsigned long total = 0, resident = 0;
-  CHECK(std::fscanf(file, "%lu %lu", &total, &resident) == 2);
-  std::fclose(file);
-  return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+// Makes the tree; what it takes is the most of all rounds: later ones use memory again that the pools have
+// kept.
+void make(std::optional<Forest>& forest, size_t files, Row& row) {
+  double before = resident_bytes();
+  double peak = peak_of([&] { row.ns.push_back(timed(files, [&] { forest.emplace(files); })); });
+  auto keep_most = [&](const char* counter, double value) {
+    row.counters[counter] = std::max(row.counters[counter], value);
+  };
+  keep_most("peak_MB", peak / 1e6);
+  keep_most("bytes_per_file", (resident_bytes() - before) / static_cast<double>(files));
+}
+
+// What the kernel takes for the same files on tmpfs. Only of many: what else it does meanwhile counts, too.
+double tmpfs_bytes_per_file(size_t files) {
+  ScratchFolder folder(kSharedMemory);
+  double before = kernel_bytes();
+  for (size_t i = 0; i < files; i++) {
+    std::string directory = folder / fmt::format("d{}", i / kFilesPerDirectory);
+    if (i % kFilesPerDirectory == 0) CHECK(::mkdir(directory.c_str(), 0755) == 0);
+    int fd =
+        ::open((directory + "/" + Forest::name(i)).c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+    CHECK(fd >= 0 && ::close(fd) == 0);
+  }
+  return (kernel_bytes() - before) / static_cast<double>(files);
 }
 
 constexpr std::array<size_t, 4> kTreeSizes = {1000, 10'000, 100'000, 1'000'000};
@@ -75,19 +95,10 @@ void register_growth() {
   register_rows("tree", rows, 3, [](Rows& found) {
     for (size_t files : kTreeSizes) {
       auto row = [&](const char* name) -> Row& { return found[fmt::format("{}/{}", name, files)]; };
-      ::malloc_trim(0);
-      uint64_t before = resident_bytes();
       std::optional<Forest> forest;
-      row("create").ns.push_back(timed(files, [&] { forest.emplace(files); }));
-      // The most of all rounds: later ones use memory again that the pools have kept.
-      double& per_file = row("create").counters["bytes_per_file"];
-      per_file =
-          std::max(per_file, static_cast<double>(resident_bytes() - before) / static_cast<double>(files));
-
-      struct rusage usage;
-      CHECK(::getrusage(RUSAGE_SELF, &usage) == 0);
-      row("create").counters["peak_MB"] =
-          static_cast<double>(usage.ru_maxrss) / 1024;  // of the process so far
+      make(forest, files, row("create"));
+      if (Row& create = row("create"); files >= 100'000 && create.ns.size() == 1)
+        create.counters["tmpfs_bytes_per_file"] = tmpfs_bytes_per_file(files);
 
       constexpr size_t kViews = 100'000;
       row("view").ns.push_back(timed(kViews, [&] {
