@@ -107,15 +107,9 @@ class Changes : public House {
 };
 
 // A row whose answer is what changes.
-#define CHANGE(changes, who, ...)                                   \
-  House::Row {                                                      \
-    changes, #who "." #__VA_ARGS__, [](House& house) -> int {       \
-      Calls& caller = house.who();                                  \
-      [[maybe_unused]] auto fd = [&](const char* path, int flags) { \
-        return house.open_for_row(caller, path, flags);             \
-      };                                                            \
-      return error_of(caller.__VA_ARGS__);                          \
-    }                                                               \
+#define CHANGE(changes, who, ...)                                 \
+  House::Row {                                                    \
+    changes, #who "." #__VA_ARGS__, CALL_OF_ROW(who, __VA_ARGS__) \
   }
 
 CONFORMANCE_SUITE_OF(Changes, Changed, Which::kTmpfs);

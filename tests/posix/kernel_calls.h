@@ -9,6 +9,8 @@
 //   someone->open("f", O_CREAT);
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
 
 #include "tests/posix/calls.h"
@@ -52,6 +54,23 @@ class KernelRoot {
  private:
   MountedFilesystem filesystem_;
   std::unique_ptr<Callers> callers_;
+};
+
+// A process that runs what a descriptor of a kernel filesystem's is open on, until this object goes. It must
+// be a program that sleeps as /bin/sleep does.
+class RunningProgram {
+ public:
+  explicit RunningProgram(int fd);
+  ~RunningProgram();
+  RunningProgram(const RunningProgram&) = delete;
+  RunningProgram& operator=(const RunningProgram&) = delete;
+
+  // 0 where it runs, or the errno that execveat(2) gave.
+  int error() const { return error_; }
+
+ private:
+  pid_t process_ = -1;
+  int error_ = 0;
 };
 
 }  // namespace reprise::posix

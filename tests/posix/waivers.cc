@@ -20,6 +20,8 @@ constexpr std::array kWaivers{
     Waiver{Which::kInProcess, "Fifos", "", "", "guests in process have no pipes: opening a FIFO is ENXIO"},
     Waiver{Which::kInProcess, "FifoErrors", "", "",
            "guests in process have no pipes: opening a FIFO is ENXIO"},
+    Waiver{Which::kInProcess, "Programs", "", "",
+           "guests in process run nothing: no file of theirs is busy as a program"},
     Waiver{Which::kFuse, "ChownErrors", R"(alice.chown("suid", kKeep, kKeep))", "ok", kChownOfBoth},
     Waiver{Which::kFuse, "ChownErrors", R"(alice.fchown(fd("suid", O_RDONLY), kKeep, kKeep))", "ok",
            kChownOfBoth},
