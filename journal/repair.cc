@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "journal/correction.h"
 #include "journal/recovery.h"
 #include "journal/survey.h"
@@ -193,6 +194,7 @@ class Repair {
     for (const RepairBase& base : bases_) {
       if (base.index >= index && (oldest == nullptr || base.index < oldest->index)) oldest = &base;
     }
+    CHECK(oldest != nullptr);  // the newest reaches it, or nobody asks
     return *oldest;
   }
 

@@ -31,7 +31,7 @@ class Survey {
       chain_ = reader->chain();
     }
     end_run();
-    return std::move(report_);
+    return report_;
   }
 
  private:

@@ -185,7 +185,7 @@ Result<nlohmann::json> stat_live(const OpenTarget& open) {
 
 void print_flat(const nlohmann::json& json, const std::string& prefix) {
   for (auto& [key, value] : json.items()) {
-    std::string name = prefix.empty() ? key : prefix + "." + key;
+    std::string name = prefix.empty() ? key : fmt::format("{}.{}", prefix, key);
     if (value.is_object() || value.is_array()) {
       print_flat(value, name);
     } else {
