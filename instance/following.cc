@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "instance/branches.h"
 #include "instance/instance.h"
 #include "instance/name.h"
@@ -229,8 +230,9 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
   replayer_ = replay::Replayer(position.vector, lamport);
   publish_vector();
   TRY(std::move(swapped));
-  // Only now: what was not loaded of the old tree was read from one of them.
-  if (!in_memory()) TRY(drop_older_checkpoints(kept));
+  // Only now: what was not loaded of the old tree was read from one of them. It is in place all the same.
+  if (Status dropped = in_memory() ? Status{} : drop_older_checkpoints(kept); !dropped)
+    log_warning("{}; older checkpoints stay until the next is taken", dropped.error().message());
   return begun;
 }
 
@@ -238,7 +240,8 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
 // be kept is not installed, so that a tree is never ahead of what can be opened again. The snapshot's index
 // lies past the old journal's end, so that reopening after a crash in between takes it. The marks on the way
 // to it are kept in the same transaction. After an error the journal goes on where it was, unless its last
-// batch says otherwise.
+// batch says otherwise, or the snapshot cannot be taken back: whatever followed the journal's end would be
+// taken for what follows the snapshot, so nothing more may.
 Status Instance::begin_anew_with(const replay::Pinned& pinned, const std::vector<store::MarkRecord>& marks,
                                  uint64_t& kept) {
   const LogIndex index = pinned.moment.log_index;
@@ -252,7 +255,20 @@ Status Instance::begin_anew_with(const replay::Pinned& pinned, const std::vector
   Status begun = journal_->restart_at(index + 1, pinned.moment.position.vector);
   kept = record.id;
   if (begun || journal_->last() >= index) return begun;
-  TRY(store_->catalogue().remove_snapshot(record.id));
+  if (Status back = take_back_snapshot(record.id, marks, before); !back) {
+    journal_->give_up(
+        Error(Code::kIo,
+              fmt::format("{}; and what was to replace the tree cannot be taken back: {}; nothing more is "
+                          "taken until the store is opened again",
+                          begun.error().message(), back.error().message())));
+  }
+  return begun;
+}
+
+// A snapshot that was to be installed, and the marks that it brought.
+Status Instance::take_back_snapshot(uint64_t snapshot, const std::vector<store::MarkRecord>& marks,
+                                    const std::vector<store::MarkRecord>& before) {
+  TRY(store_->catalogue().remove_snapshot(snapshot));
   for (const store::MarkRecord& mark : marks) {
     auto old = std::ranges::find_if(
         before, [&](const auto& each) { return each.branch == mark.branch && each.name == mark.name; });
@@ -262,7 +278,7 @@ Status Instance::begin_anew_with(const replay::Pinned& pinned, const std::vector
       TRY(store_->catalogue().remove_mark(mark.branch, mark.name));
     }
   }
-  return begun;
+  return {};
 }
 
 }  // namespace reprise::instance

@@ -234,6 +234,8 @@ class Instance final : public replay::Member {
   Status keep_overwritten(const journal::Vector& leader);
   Status begin_anew_with(const replay::Pinned& pinned, const std::vector<store::MarkRecord>& marks,
                          uint64_t& kept);
+  Status take_back_snapshot(uint64_t snapshot, const std::vector<store::MarkRecord>& marks,
+                            const std::vector<store::MarkRecord>& before);
   Result<std::string> keep_tail(const journal::Vector& leader);
   Status fill_branch(const std::string& name, LogIndex from);
   Status apply_and_journal(std::span<const journal::Batch> group, const journal::Vector* giver);

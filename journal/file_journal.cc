@@ -158,6 +158,11 @@ const std::optional<Error>& FileJournal::refusal() const {
   return failure_ ? failure_ : full_;
 }
 
+void FileJournal::give_up(const Error& why) {
+  Lock lock(mutex_);
+  fail_with(why);
+}
+
 void FileJournal::fail_with(const Error& error) {
   if (failure_) return;
   failure_ = error;

@@ -42,6 +42,7 @@ class FileJournal final : public TailedJournal {
   Status end_segment() override;
   Status restart_at(LogIndex next, const Vector& covered) override;
   void work() override;
+  void give_up(const Error& why) override;
   Status close() override;
 
  protected:

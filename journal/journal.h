@@ -159,6 +159,9 @@ class Journal {
   // Of a journal without threads: what they would do now, once; to be called every few milliseconds, with
   // none of its callers' locks held. Otherwise nothing.
   virtual void work() {}
+  // Takes nothing more from now on, for this reason, as if the disk had failed: what it would take could not
+  // be opened again. Until it is opened anew.
+  virtual void give_up(const Error& why) = 0;
   // Syncs and marks the close as clean.
   virtual Status close() = 0;
 };

@@ -16,32 +16,33 @@ using store::BranchRecord;
 using store::MarkRecord;
 using store::SnapshotRecord;
 
-// Of a program that has died nothing more is taken.
+// Of a program that has died nothing more is taken, and on a full disk only a few changes.
 class MortalCatalogue final : public store::Catalogue {
  public:
-  MortalCatalogue(store::Catalogue& on, std::shared_ptr<test::Lifeline> program)
-      : on_(on), program_(std::move(program)) {}
+  MortalCatalogue(store::Catalogue& on, std::shared_ptr<test::Lifeline> program,
+                  std::optional<uint64_t>& room)
+      : on_(on), program_(std::move(program)), room_(room) {}
 
   Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks,
                                 std::optional<uint64_t> sweeps) override {
-    TRY(alive());
+    TRY(takes());
     return on_.add_snapshot(std::move(record), marks, sweeps);
   }
   Result<std::vector<SnapshotRecord>> snapshots() override { return on_.snapshots(); }
   Status remove_snapshot(uint64_t id) override {
-    TRY(alive());
+    TRY(takes());
     return on_.remove_snapshot(id);
   }
   Status replace_snapshot(const SnapshotRecord& record) override {
-    TRY(alive());
+    TRY(takes());
     return on_.replace_snapshot(record);
   }
   Status put_mark(const MarkRecord& mark, LogIndex durable) override {
-    TRY(alive());
+    TRY(takes());
     return on_.put_mark(mark, durable);
   }
   Status remove_mark(std::string_view branch, std::string_view name) override {
-    TRY(alive());
+    TRY(takes());
     return on_.remove_mark(branch, name);
   }
   Result<std::optional<MarkRecord>> mark(std::string_view branch, std::string_view name) override {
@@ -49,26 +50,26 @@ class MortalCatalogue final : public store::Catalogue {
   }
   Result<std::vector<MarkRecord>> marks() override { return on_.marks(); }
   Status put_branch(const BranchRecord& branch) override {
-    TRY(alive());
+    TRY(takes());
     return on_.put_branch(branch);
   }
   Status update_branch(std::string_view name, const std::function<void(BranchRecord&)>& change) override {
-    TRY(alive());
+    TRY(takes());
     return on_.update_branch(name, change);
   }
   Status raise_durable_hint(std::string_view branch, LogIndex durable) override {
-    TRY(alive());
+    TRY(takes());
     return on_.raise_durable_hint(branch, durable);
   }
   Status remove_branch(std::string_view name) override {
-    TRY(alive());
+    TRY(takes());
     return on_.remove_branch(name);
   }
   Result<std::optional<BranchRecord>> branch(std::string_view name) override { return on_.branch(name); }
   Result<std::vector<BranchRecord>> branches() override { return on_.branches(); }
   Result<std::optional<BlobPlace>> blob(BlobId id) override { return on_.blob(id); }
   Status put_blobs(const BlobPlaces& places, std::optional<uint64_t> sweeps) override {
-    TRY(alive());
+    TRY(takes());
     return on_.put_blobs(places, sweeps);
   }
   Status for_each_blob(const std::function<void(BlobId, const BlobPlace&)>& visit) override {
@@ -77,26 +78,29 @@ class MortalCatalogue final : public store::Catalogue {
   Result<uint64_t> sweeps() override { return on_.sweeps(); }
   Result<uint64_t> sweep(const std::vector<uint64_t>& snapshots,
                          const std::function<bool(BlobId)>& needed) override {
-    TRY(alive());
+    TRY(takes());
     return on_.sweep(snapshots, needed);
   }
   Status move_blobs(const std::vector<BlobMove>& moves) override {
-    TRY(alive());
+    TRY(takes());
     return on_.move_blobs(moves);
   }
   Result<uint64_t> removed_bytes() override { return on_.removed_bytes(); }
   Status fill(const Content& content) override {
-    TRY(alive());
+    TRY(takes());
     return on_.fill(content);
   }
 
  private:
-  Status alive() const {
-    if (program_->change()) return {};
-    return fail(Code::kIo, "the program is dead");
+  Status takes() {
+    if (!program_->change()) return fail(Code::kIo, "the program is dead");
+    if (room_ && *room_ == 0) return fail(Code::kNoSpace, "the catalogue: no space left");
+    if (room_) --*room_;
+    return {};
   }
   store::Catalogue& on_;
   std::shared_ptr<test::Lifeline> program_;
+  std::optional<uint64_t>& room_;
 };
 
 Result<std::unique_ptr<FileLock>> own_freely(const std::string&) {
@@ -110,7 +114,7 @@ Result<std::unique_ptr<FileLock>> own_freely(const std::string&) {
 class SimulatedStore final : public store::Store {
  public:
   explicit SimulatedStore(MachineDisk& machine)
-      : machine_(machine), catalogue_(*machine.catalogue_, machine.program_) {
+      : machine_(machine), catalogue_(*machine.catalogue_, machine.program_, machine.catalogue_room_) {
     store::PackOptions options{.pack_bytes = 64 << 10, .buffer_bytes = 4 << 10, .own = own_freely};
     blobs_ = store::open_packs(std::make_unique<test::CrashDirectory>(machine.folder("packs").disk),
                                machine.volume_, catalogue_, options);
@@ -245,7 +249,14 @@ void MachineDisk::after_power_loss(std::mt19937_64& random) {
 
 void MachineDisk::fill_up(uint64_t left) {
   space_left_ = left;
+  catalogue_room_ = left % 12;
   for (auto& [name, folder] : folders_) folder.disk->set_space(left);
+}
+
+void MachineDisk::fill_up_journals(uint64_t catalogue_changes) {
+  catalogue_room_ = catalogue_changes;
+  for (auto& [name, folder] : folders_)
+    if (name.ends_with("/journal")) folder.disk->set_space(0);
 }
 
 void MachineDisk::fail_next_write(int sys_errno) {
@@ -260,6 +271,7 @@ void MachineDisk::fail_next_sync(int sys_errno) {
 
 void MachineDisk::heal() {
   space_left_ = test::CrashDisk::kPlenty;
+  catalogue_room_.reset();
   for (auto& [name, folder] : folders_) folder.disk->heal();
 }
 

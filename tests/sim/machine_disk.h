@@ -27,8 +27,10 @@ class MachineDisk {
   void after_kill();
   // What was not synced is kept, lost or torn.
   void after_power_loss(std::mt19937_64& random);
-  // So many bytes are left in each folder.
+  // So many bytes are left in each folder, and a few changes of the catalogue, which has some pages free.
   void fill_up(uint64_t left);
+  // The journal's folders alone are full, and the catalogue takes so many changes more.
+  void fill_up_journals(uint64_t catalogue_changes);
   void fail_next_write(int sys_errno);
   void fail_next_sync(int sys_errno);
   void heal();
@@ -48,6 +50,7 @@ class MachineDisk {
   const VolumeId volume_;
   std::shared_ptr<test::Lifeline> program_ = std::make_shared<test::Lifeline>();
   std::unique_ptr<store::Catalogue> catalogue_ = store::catalogue_in_memory();
+  std::optional<uint64_t> catalogue_room_;  // so many changes; nullopt: no limit
   std::map<std::string, Folder> folders_;
   uint64_t space_left_ = test::CrashDisk::kPlenty;
   uint64_t changes_ = 0;
