@@ -40,8 +40,7 @@ Result<std::optional<Control>> Authentication::answer(const Control& control) {
     return std::nullopt;
   }
   if (std::holds_alternative<Hello>(control))
-    return fail(Code::kPermission,
-                "a token is asked for here (--token-file of `reprise`), and the other end has none");
+    return fail(Code::kPermission, "a token is asked for here, and the other end has none");
   return fail(Code::kCorrupt, "expected the other end to prove first that it knows the token");
 }
 

@@ -104,8 +104,8 @@ Result<std::unique_ptr<Leader>> Leader::listen(Network& network, const Endpoint&
   if (!listener->is_local() && !options.session.token) {
     return fail(
         Code::kInvalidArgument,
-        fmt::format("{}: other machines could connect there: expected a token that followers must know "
-                    "(--token-file of `reprise`), or an address of the loopback",
+        fmt::format("{}: other machines could connect there: expected a token that followers must know, "
+                    "or an address of the loopback",
                     endpoint.to_string()));
   }
   return std::unique_ptr<Leader>(new Leader(std::move(listener), member, clock, options));

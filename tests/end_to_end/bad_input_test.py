@@ -210,7 +210,7 @@ class BadInput(EndToEnd):
         token.write_text("the token of the leader")
         endpoint = f"tcp:127.0.0.1:{free_port()}"
         leader = self.guest(self.work / "T", "--listen", endpoint, "--token-file", token)
-        self.check(["run", "--store", new, "--follow", endpoint, "--", "true"], RUN_FAILS, endpoint, "--token-file")
+        self.check(["run", "--store", new, "--follow", endpoint, "--", "true"], RUN_FAILS, endpoint, "token")
         other = self.work / "other token"
         other.write_text("another token than the leader's")
         self.check(["run", "--store", new, "--follow", endpoint, "--token-file", other, "--", "true"], RUN_FAILS, endpoint, "token")

@@ -318,6 +318,12 @@ sigset_t signals_that_end() {
 
 namespace {
 
+// The library does not know how a token is given here.
+Error with_advice(const Error& error, const instance::HostOptions& settings) {
+  bool lacks_token = settings.token == nullptr && error.message().find("a token") != std::string::npos;
+  return lacks_token ? Error(error.code(), error.message() + " (--token-file)", error.sys_errno()) : error;
+}
+
 // Opens the instance and has it served; what was made for nothing goes again. `serving` says in its second
 // argument that it was not for nothing.
 Result<int> live(const instance::HostOptions& settings,
@@ -357,6 +363,7 @@ Result<int> live(const instance::HostOptions& settings,
     if (auto signal = take_pending_signals()) return 128 + *signal;
   }
   TRY(std::move(closed));
+  if (!status) return std::unexpected(with_advice(status.error(), settings));
   return status;
 }
 
