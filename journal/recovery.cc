@@ -133,7 +133,7 @@ Result<std::optional<Error>> pass_last(SegmentReader& reader, RecoveredLog& log,
   return std::optional<Error>();
 }
 
-// How many whole batches lie behind this offset.
+// How many whole batches lie behind this offset. Each byte is read once, whatever lengths are claimed.
 Result<uint64_t> batches_behind(SegmentReader& reader, uint64_t offset) {
   uint64_t batches = 0;
   while (auto frame = TRY(reader.find_frame_after(offset))) {
@@ -142,6 +142,7 @@ Result<uint64_t> batches_behind(SegmentReader& reader, uint64_t offset) {
     auto whole = reader.next();
     if (!whole && whole.error().code() != Code::kCorrupt) return std::unexpected(whole.error());
     if (whole && frame->is_batch()) ++batches;
+    offset = frame->end() - 8;
   }
   return batches;
 }

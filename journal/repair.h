@@ -23,7 +23,7 @@ struct RepairBase {
 };
 
 // How long it is looked for what a wrong byte had been: up to so many bytes under one checksum each is tried
-// with every value; up to so many with every bit flipped, which takes some 10 s; beyond, nothing is tried.
+// with every value; up to so many with every bit flipped, which takes some 7 s; beyond, nothing is tried.
 struct CorrectionLimits {
   size_t every_value = 4 << 10, every_bit = 128 << 10;
 };

@@ -93,7 +93,8 @@ class Member {
   // trouble.
   virtual Status apply(std::span<const journal::Batch> group) = 0;
   // Replaces the whole tree; readers see the old or the new one, never a mix. The journal goes on after
-  // `position`. The caller has compared the digest of `tree` with the position's; `marks` are those passed on
+  // `position`. The caller has compared the digest of `tree` with the position's, and has put
+  // it into no other store; `marks` are those passed on
   // the way there.
   virtual Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport,
                          std::span<const Mark> marks) = 0;

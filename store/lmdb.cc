@@ -15,7 +15,7 @@
 namespace reprise::store {
 namespace {
 
-constexpr uint64_t kLockFileBytes = 16 << 10;  // LMDB's takes 8 KiB, for 126 readers
+constexpr uint64_t kLockFileBytes = 8 << 10;  // what LMDB makes of it, for 126 readers
 
 MDB_val to_mdb(ByteView bytes) {
   return {bytes.size(), const_cast<std::byte*>(bytes.data())};

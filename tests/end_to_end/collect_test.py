@@ -129,6 +129,27 @@ class Collect(EndToEnd):
                     self.assertIn(option, self.refused("run", "--store", self.work / "N", option, value, "--", "true", status=125))
         self.assertFalse((self.work / "N").exists())
 
+    def test_verify_answers_whatever_byte_of_the_catalogue_is_wrong(self):
+        """A record that cannot be read is damage as any other: the answer is "no", and no failure of `verify`."""
+        store = self.work / "S"
+        self.run_inside(store, "echo x > file")
+        self.reprise("snapshot", "create", store, "--label", "kept")
+        catalogue = store / "catalogue.lmdb"
+        honest = catalogue.read_bytes()
+        places = [honest.index(b"kept") - back for back in range(0, 120, 4)]
+        places += [place + back for place in (honest.index(b"main"), honest.rindex(b"main")) for back in range(-24, 24, 3)]
+        seen = set()
+        for place in places:
+            with self.subTest(place=place):
+                catalogue.write_bytes(honest[:place] + bytes([honest[place] ^ 0xff]) + honest[place + 1:])
+                done = execute([REPRISE, "verify", store])
+                self.assertIn(done.status, (0, 1), done)
+                self.assertEqual("damaged: " in done.out, done.status == 1, done)
+                seen.add(done.status)
+        self.assertIn(1, seen)
+        catalogue.write_bytes(honest)
+        self.reprise("verify", store)
+
     def test_a_catalogue_that_is_lost_is_made_anew(self):
         store = self.work / "S"
         guest = self.guest(store)

@@ -261,19 +261,27 @@ TEST(Repair, MakesACloseAnewOfWhichNothingIsLeft) {
   EXPECT_GT(closes, 5u);
 }
 
-// What is behind a gap is no close, whatever its length.
+// A gap of a close's length, behind which a batch is missing, was no close.
 TEST(Repair, MakesNoCloseWhereABatchIsMissing) {
-  auto good = several_segments();
-  FakeDirectory directory(good);
-  auto reader = *SegmentReader::open(*directory.open(segment_name(1), OpenMode::kRead));
-  auto first = **reader->next();
-  auto disk = good->copy();
-  auto begin = disk->files.at(segment_name(1))->bytes.begin() + static_cast<ptrdiff_t>(first.offset);
-  std::fill(begin, begin + static_cast<ptrdiff_t>(first.header.frame_bytes()), std::byte{0});
-  auto repair = repair_on(disk);
-  ASSERT_TRUE(repair) << repair.error().message();
-  EXPECT_TRUE(repair->corrected.empty());
-  EXPECT_EQ(repair->last, 0u);
+  for (LogIndex missing : {0, 1}) {
+    auto disk = several_segments();
+    while (disk->files.size() > 1) disk->files.erase(std::prev(disk->files.end()));
+    FakeDirectory directory(disk);
+    auto reader = *SegmentReader::open(*directory.open(segment_name(1), OpenMode::kRead));
+    ASSERT_TRUE(*reader->next());
+    SegmentState state = reader->state();
+    auto file = *directory.open(segment_name(1), OpenMode::kReadWrite);
+    ASSERT_TRUE(file->resize(state.offset));
+    state.offset += kSummaryFrameBytes;
+    state.next_index += missing;
+    SegmentWriter writer(std::move(file), reader->header().id, state);
+    writer.add(make_batch(kOriginA, 2 + missing), 0);
+    ASSERT_TRUE(writer.sync());
+    auto repair = repair_on(disk);
+    ASSERT_TRUE(repair) << repair.error().message();
+    EXPECT_EQ(repair->corrected.size(), missing == 0 ? 1u : 0u);
+    EXPECT_EQ(repair->last, missing == 0 ? 2u : 1u);
+  }
 }
 
 TEST(Repair, WholeSegmentsBehindTheDamageStayAsTheyAre) {
