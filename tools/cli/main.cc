@@ -51,8 +51,8 @@ int usage_status(std::string_view command) {
 
 }  // namespace
 
-// NOLINTNEXTLINE(bugprone-exception-escape): an allocation that fails, or a mistake in how options are
-// declared
+// What may escape: an allocation that fails, or a mistake in how options are declared.
+// NOLINTNEXTLINE(bugprone-exception-escape)
 int main(int argc, char** argv) {
   using namespace reprise::cli;
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of the write, not the end of us
