@@ -338,6 +338,32 @@ std::optional<uint64_t> first_block(const Node* node, uint64_t base, uint64_t fr
   return std::nullopt;
 }
 
+// Blocks that lie side by side are one copy: `from` is where the first `run` bytes still to be had are.
+void read_blocks(const Node* content, uint64_t offset, ByteSpan into) {
+  const std::byte* from = nullptr;
+  size_t run = 0;
+  auto copy_run = [&] {
+    if (run > 0) std::memcpy(into.data(), from, run);
+    into = into.subspan(run);
+    run = 0;
+  };
+  while (run < into.size()) {
+    uint64_t block = offset / kBlockSize;
+    const FileLeaf* leaf = find_leaf(content, block);
+    for (int i = index_at(block, 0); i < kFanout && run < into.size(); i++) {
+      size_t within = offset % kBlockSize;
+      size_t n = std::min<size_t>(kBlockSize - within, into.size() - run);
+      const std::byte* at =
+          (leaf != nullptr && leaf->block[i] != nullptr ? leaf->block[i] : kZeroBlock) + within;
+      if (run > 0 && at != from + run) copy_run();
+      if (run == 0) from = at;
+      run += n;
+      offset += n;
+    }
+  }
+  copy_run();
+}
+
 }  // namespace
 
 size_t readable(uint64_t size, uint64_t offset, size_t wanted) {
@@ -360,17 +386,7 @@ Outcome<size_t> read_held(const Inode& inode, uint64_t offset, ByteSpan into) {
     if (wanted > stored) std::memset(into.data() + stored, 0, wanted - stored);
     return wanted;
   }
-  for (size_t done = 0; done < wanted;) {
-    uint64_t block = (offset + done) / kBlockSize;
-    const FileLeaf* leaf = find_leaf(content, block);
-    for (int i = index_at(block, 0); i < kFanout && done < wanted; i++) {
-      size_t within = (offset + done) % kBlockSize;
-      size_t n = std::min<size_t>(kBlockSize - within, wanted - done);
-      const std::byte* bytes = leaf != nullptr && leaf->block[i] != nullptr ? leaf->block[i] : kZeroBlock;
-      std::memcpy(into.data() + done, bytes + within, n);
-      done += n;
-    }
-  }
+  read_blocks(content, offset, into.first(wanted));
   return wanted;
 }
 
