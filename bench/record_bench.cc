@@ -89,7 +89,7 @@ void create(benchmark::State& state, Sink sink) {
   LogIndex from = recorded.next();
   InodeId directory = kRootInode;
   size_t i = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     if (i == kFiles) {
       state.PauseTiming();
       static int number = 0;
@@ -111,7 +111,7 @@ void rename(benchmark::State& state, Sink sink) {
     CHECK(filesystem.make_node(kCaller, kRootInode, name[i], S_IFREG | 0644, 0));
   LogIndex from = recorded.next();
   size_t i = 0, back = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     CHECK(filesystem.rename(kCaller, kRootInode, name[i + back], kRootInode, name[i + 1 - back]));
     recorded.end_call();
     i += 2;
@@ -128,7 +128,7 @@ void change_mode(benchmark::State& state, Sink sink) {
     inodes.push_back(filesystem.make_node(kCaller, kRootInode, name, S_IFREG | 0644, 0)->inode);
   LogIndex from = recorded.next();
   size_t i = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     CHECK(filesystem.set_attributes(kCaller, inodes[i % kFiles],
                                     {.mode = 0600 + i / kFiles % 8, .uid = {}, .gid = {}, .size = {}}));
     recorded.end_call();
@@ -148,7 +148,7 @@ void write_block(benchmark::State& state, Sink sink) {
   for (size_t i = 0; i < kBlocks; ++i) CHECK(filesystem.write(kCaller, file, i * block.size(), block));
   LogIndex from = recorded.next();
   size_t i = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     if (i % kBurst == 0) {
       state.PauseTiming();
       recorded.rest();
@@ -168,7 +168,7 @@ void copy_block(benchmark::State& state, bool handed_over) {
   Bytes from(4096, std::byte{'x'}), to(kBlocks * 4096);
   std::atomic<uint64_t> sum{0}, atomic{0};
   size_t i = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     if (handed_over && i % kBlocks == 0) {
       state.PauseTiming();
       std::jthread([&] { sum += hash64(to); }).join();

@@ -46,15 +46,17 @@ class Waits {
     std::stop_source source_;
   };
   void interrupt(const void* guest) {
-    std::stop_source wait(std::nostopstate);
-    {
-      std::lock_guard lock(mutex_);
-      if (auto at = waits_.find(guest); at != waits_.end()) wait = at->second;
-    }
+    std::stop_source wait = wait_of(guest);  // who is told runs without the lock
     wait.request_stop();
   }
 
  private:
+  std::stop_source wait_of(const void* guest) {
+    std::lock_guard lock(mutex_);
+    auto at = waits_.find(guest);
+    return at == waits_.end() ? std::stop_source(std::nostopstate) : at->second;
+  }
+
   std::mutex mutex_;
   std::unordered_map<const void*, std::stop_source> waits_;
 };
