@@ -41,6 +41,8 @@ std::string_view code_name(Code code) {
       return "read-only";
     case Code::kPermission:
       return "permission denied";
+    case Code::kUnauthorised:
+      return "unauthorised";
     case Code::kCancelled:
       return "cancelled";
   }

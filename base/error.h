@@ -31,6 +31,7 @@ enum class Code {
   kDetached,         // the peer was cut off; the message says why
   kReadOnly,         // a follower, or an instance whose disk failed
   kPermission,       // the host refuses
+  kUnauthorised,     // a peer, or the way to one, asks for a token: there is none, or it is another
   kCancelled,        // stopped on request
 };
 

@@ -313,9 +313,10 @@ Status Host::check_not_detached() const {
   if (follower_ == nullptr) return {};
   replay::FollowerStatus status = follower_->status();
   if (status.state != replay::FollowerState::kDetached) return {};
-  return fail(Code::kDetached,
+  const std::optional<Error>& why = status.last_error;
+  return fail(why && why->code() == Code::kUnauthorised ? Code::kUnauthorised : Code::kDetached,
               fmt::format("detached from {}: {}", options_.follow->to_string(),
-                          status.last_error ? status.last_error->message() : "no reason given"));
+                          why ? why->message() : "no reason given"));
 }
 
 Json Host::recovery_json() const {

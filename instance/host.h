@@ -72,7 +72,7 @@ class Host {
   // What the control socket is asked, by who has this object; no watching (instance/watch.h). Waits as long
   // as the question says, unless `stopping`. Any thread, after connect().
   Result<Json> ask(const Json& question, const std::atomic<bool>& stopping);
-  // kDetached, with why, if it follows and has given up.
+  // kDetached, with why, if it follows and has given up; kUnauthorised if that is for a token.
   Status check_not_detached() const;
 
   // Waits until the connected followers have everything, at most timeout_ms.

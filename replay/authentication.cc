@@ -34,13 +34,13 @@ Result<std::optional<Control>> Authentication::answer(const Control& control) {
   if (const auto* proof = std::get_if<Proof>(&control); proof != nullptr && theirs_) {
     Role theirs = role_ == Role::kLeader ? Role::kFollower : Role::kLeader;
     if (!same_secret(proof->mac, proof_of(theirs)))
-      return fail(Code::kPermission, "the tokens are not the same");
+      return fail(Code::kUnauthorised, "the tokens are not the same");
     passed_ = true;
     if (role_ == Role::kLeader) return Proof{.mac = proof_of(Role::kLeader)};
     return std::nullopt;
   }
   if (std::holds_alternative<Hello>(control))
-    return fail(Code::kPermission, "a token is asked for here, and the other end has none");
+    return fail(Code::kUnauthorised, "a token is asked for here, and the other end has none");
   return fail(Code::kCorrupt, "expected the other end to prove first that it knows the token");
 }
 

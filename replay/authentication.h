@@ -33,7 +33,7 @@ class Authentication {
   bool passed() const { return passed_; }
   // What a follower says first; a leader waits to be spoken to.
   std::optional<Control> begin() const;
-  // The answer to a message that came before it had passed, if there is one. kPermission: it is not who it
+  // The answer to a message that came before it had passed, if there is one. kUnauthorised: it is not who it
   // should be; kCorrupt: such a message has no place here.
   Result<std::optional<Control>> answer(const Control& control);
 

@@ -21,11 +21,11 @@ struct CodeName {
 };
 // The first entry of a code or of a wire code is the one it is translated to; what is not here is OTHER.
 constexpr CodeName kCodes[] = {
-    {Code::kCorrupt, WireCode::MALFORMED},        {Code::kUnsupported, WireCode::VERSION},
-    {Code::kWrongVolume, WireCode::WRONG_VOLUME}, {Code::kGap, WireCode::GAP},
-    {Code::kDivergence, WireCode::DIVERGENCE},    {Code::kDetached, WireCode::DETACHED},
-    {Code::kCancelled, WireCode::STOPPING},       {Code::kTimeout, WireCode::SILENT},
-    {Code::kPermission, WireCode::UNAUTHORISED},
+    {Code::kCorrupt, WireCode::MALFORMED},         {Code::kUnsupported, WireCode::VERSION},
+    {Code::kWrongVolume, WireCode::WRONG_VOLUME},  {Code::kGap, WireCode::GAP},
+    {Code::kDivergence, WireCode::DIVERGENCE},     {Code::kDetached, WireCode::DETACHED},
+    {Code::kCancelled, WireCode::STOPPING},        {Code::kTimeout, WireCode::SILENT},
+    {Code::kUnauthorised, WireCode::UNAUTHORISED},
 };
 WireCode to_wire(Code code) {
   for (const CodeName& entry : kCodes)

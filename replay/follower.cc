@@ -112,9 +112,10 @@ bool Follower::follow(Stream& stream) {
     before_ = status_;
   }
   if (!stream.is_local() && !options_.session.token) {
-    note_failure(Error(Code::kInvalidArgument,
-                       fmt::format("{}: lies on another machine: expected a token that its instances know",
-                                   endpoint_.to_string())));
+    note_failure(
+        Error(Code::kUnauthorised, fmt::format("{}: lies on another machine: expected a token that its "
+                                               "instances know",
+                                               endpoint_.to_string())));
     std::lock_guard lock(mutex_);
     stream_ = nullptr;
     return false;

@@ -52,7 +52,7 @@ void FollowerSession::greet() {
 void FollowerSession::authenticate(const Control& control) {
   auto answer = authentication_.answer(control);
   if (!answer) {
-    hopeless_ = answer.error().code() == Code::kPermission;
+    hopeless_ = answer.error().code() == Code::kUnauthorised;
     return channel_.close_malformed(answer.error());
   }
   if (*answer) channel_.send(**answer);
@@ -99,7 +99,7 @@ void FollowerSession::handle(Incoming message) {
   if (auto* hello = std::get_if<Hello>(&control)) return handle_hello(*hello);
   if (auto* refuse = std::get_if<Refuse>(&control)) {
     hopeless_ = refuse->code == Code::kWrongVolume || refuse->code == Code::kUnsupported ||
-                refuse->code == Code::kDetached || refuse->code == Code::kPermission;
+                refuse->code == Code::kDetached || refuse->code == Code::kUnauthorised;
     return channel_.close(Error(refuse->code, "refused by the leader: " + refuse->reason));
   }
   if (auto* bye = std::get_if<Bye>(&control))

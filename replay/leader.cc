@@ -103,7 +103,7 @@ Result<std::unique_ptr<Leader>> Leader::listen(Network& network, const Endpoint&
   auto listener = TRY(network.listen(endpoint));
   if (!listener->is_local() && !options.session.token) {
     return fail(
-        Code::kInvalidArgument,
+        Code::kUnauthorised,
         fmt::format("{}: other machines could connect there: expected a token that followers must know, "
                     "or an address of the loopback",
                     endpoint.to_string()));

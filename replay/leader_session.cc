@@ -51,7 +51,8 @@ void LeaderSession::handle(Incoming message) {
   } else if (auto* refuse = std::get_if<Refuse>(control)) {
     channel_.close(Error(refuse->code, "refused by the peer: " + refuse->reason));
   } else if (std::holds_alternative<Challenge>(*control) && !greeted_) {
-    channel_.close_malformed(Error(Code::kPermission, "the follower has a token, and this leader has none"));
+    channel_.close_malformed(
+        Error(Code::kUnauthorised, "the follower has a token, and this leader has none"));
   } else if (!greeted_) {
     channel_.close_malformed(Error(Code::kCorrupt, "expected a greeting first"));
   } else if (auto* ack = std::get_if<Ack>(control)) {

@@ -45,6 +45,7 @@ int errno_of(const Error& error) {
     case Code::kReadOnly:
       return EROFS;
     case Code::kPermission:
+    case Code::kUnauthorised:
       return EACCES;
     case Code::kCancelled:
       return ECANCELED;

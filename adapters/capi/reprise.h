@@ -16,14 +16,17 @@
  * Errors. What returns int, int64_t or ptrdiff_t returns a negative errno if it failed, and nothing has
  * happened then but what the function names. reprise_last_error() says it in words. Beyond what POSIX has
  * for a call of its name:
- *   -EBADF     a handle that is null, was given back, or is of another kind
- *   -EBUSY     a guest that another thread is using; an instance that has guests, or is being closed; a
- * branch that is live -EINVAL    an argument that makes no sense, null where it must not be -EAGAIN    and
- * the like, where the system gives no more threads or memory -EPERM     this process was forked off the one
- * that made the handle and for what reaches outside memory -EBADMSG (damaged), -ENOTSUP (a version or feature
- * this build does not know), -EIO, -ENOSPC, -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH (nobody is there),
- * -ENOTCONN (cut off), -EXDEV (a peer of another volume), -ESTALE (what is needed of the journal was
- * dropped), -EROFS (a follower, or an instance whose disk failed).
+ * - EBADF: a handle that is null, was given back, or is of another kind
+ * - EBUSY: a guest that another thread is using; an instance that has guests, or is being closed; a branch
+ *   that is live
+ * - EINVAL: an argument that makes no sense, null where it must not be
+ * - EAGAIN and the like, where the system gives no more threads or memory
+ * - EPERM: this process was forked off the one that made the handle
+ *
+ * and for what reaches outside memory EBADMSG (damaged), ENOTSUP (a version or feature this build does not
+ * know), EIO, ENOSPC, ETIMEDOUT, ECONNREFUSED, EHOSTUNREACH (nobody is there), ENOTCONN (cut off), EACCES (a
+ * token is lacking, or is another), EXDEV (a peer of another volume), ESTALE (what is needed of the journal
+ * was dropped), EROFS (a follower, or an instance whose disk failed), each of them negative.
  *
  * Handles are names of things, not addresses: one that is wrong in any way is refused. Each belongs to whom
  * it was given, until given back; what is left at the end of the process ends as in a crash: what was synced

@@ -215,6 +215,10 @@ class BadInput(EndToEnd):
         other.write_text("another token than the leader's")
         self.check(["run", "--store", new, "--follow", endpoint, "--token-file", other, "--", "true"], RUN_FAILS, endpoint, "token")
         self.assertFalse(new.exists())
+        # One that has followed before is refused in the same words.
+        had = self.work / "H"
+        self.run_inside(had, "true", "--follow", endpoint, "--token-file", token)
+        self.check(["run", "--store", had, "--follow", endpoint, "--", "true"], RUN_FAILS, endpoint, "--token-file")
         self.assertEqual(leader.end(), 0)
 
     def test_no_first_contact(self):

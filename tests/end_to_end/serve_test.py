@@ -100,7 +100,8 @@ class Serve(EndToEnd):
         self.assertIn("live", self.refused("serve", self.a, status=3))
         self.end(served)
         self.refused("serve", self.a, "--listen", "nowhere", status=2)
-        self.refused("serve", self.a, "--listen", "tcp:0.0.0.0:9", status=2)
+        said = self.refused("serve", self.a, "--listen", "tcp:0.0.0.0:9", status=2)
+        self.assertEqual(said.count("--token-file"), 1, said)
         self.refused("serve", f"{self.a}@1", status=2)
         # A signal while it waits for a first contact.
         waiting = subprocess.Popen([REPRISE, "serve", str(self.b), "--follow", f"unix:{self.work}/nobody"], stderr=subprocess.PIPE)

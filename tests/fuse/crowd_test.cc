@@ -43,6 +43,10 @@ class Crowd : public ::testing::Test {
   std::multiset<std::string> list() {
     std::multiset<std::string> names;
     DIR* directory = ::fdopendir(::openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (directory == nullptr) {
+      ADD_FAILURE() << "the top cannot be listed: errno " << errno;
+      return names;
+    }
     while (dirent* entry = ::readdir(directory)) names.insert(entry->d_name);
     ::closedir(directory);
     return names;

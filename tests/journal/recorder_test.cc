@@ -21,7 +21,6 @@ using test::FakeDisk;
 using test::FakeRandom;
 using test::kIdentity;
 using test::kOriginB;
-using test::show;
 
 const OriginId kOriginC{.hi = 0xc, .lo = 3};
 

@@ -52,7 +52,7 @@ TEST(Authentication, AnotherTokenDoesNotPass) {
   auto proof = in<Proof>(ends.follower.answer(*ends.leader.answer(*ends.follower.begin()).value()));
   auto refused = ends.leader.answer(proof);
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code(), Code::kPermission);
+  EXPECT_EQ(refused.error().code(), Code::kUnauthorised);
   EXPECT_FALSE(ends.leader.passed());
 }
 
@@ -107,7 +107,7 @@ TEST(Authentication, WhereOnlyOneEndHasATokenNothingBegins) {
     pair.record();
     pair.run();
     ASSERT_TRUE(pair.session().closed());
-    EXPECT_EQ(pair.session().closed()->code(), Code::kPermission) << pair.session().closed()->message();
+    EXPECT_EQ(pair.session().closed()->code(), Code::kUnauthorised) << pair.session().closed()->message();
     EXPECT_TRUE(pair.session().hopeless());
     EXPECT_FALSE(pair.leader_link().status().greeted);
     EXPECT_NE(pair.leader_link().status().ended.find("token"), std::string::npos)

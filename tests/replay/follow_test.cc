@@ -297,7 +297,7 @@ TEST_P(Follow, AnotherTokenIsRefusedAtOnce) {
   auto follower = follow(member, options);
   Status refused = follower->wait_connected(kPatienceMs);
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code(), Code::kPermission) << refused.error().message();
+  EXPECT_EQ(refused.error().code(), Code::kUnauthorised) << refused.error().message();
   EXPECT_NE(refused.error().message().find("token"), std::string::npos) << refused.error().message();
   EXPECT_EQ(follower->status().state, FollowerState::kDetached);
   EXPECT_FALSE(member.volume());
@@ -353,7 +353,7 @@ TEST(FollowFar, OtherMachinesAreRefusedWithoutAToken) {
   Endpoint everywhere{.kind = Endpoint::Kind::kTcp, .host = "0.0.0.0"};
   auto refused = Leader::listen(system_network(), everywhere, leading, system_clock());
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(refused.error().code(), Code::kUnauthorised);
   EXPECT_NE(refused.error().message().find("expected a token"), std::string::npos)
       << refused.error().message();
   Token token = std::make_shared<const std::string>("a secret of the tests");
@@ -366,7 +366,7 @@ TEST(FollowFar, OtherMachinesAreRefusedWithoutAToken) {
     auto follower = Follower::start(far, endpoint, following, system_clock());
     Status connected = follower->wait_connected(kPatienceMs);
     ASSERT_FALSE(connected);
-    EXPECT_EQ(connected.error().code(), Code::kInvalidArgument);
+    EXPECT_EQ(connected.error().code(), Code::kUnauthorised);
     EXPECT_NE(connected.error().message().find("expected a token"), std::string::npos)
         << connected.error().message();
   }

@@ -318,16 +318,10 @@ sigset_t signals_that_end() {
 
 namespace {
 
-// The library does not know how a token is given here.
-Error with_advice(const Error& error, const instance::HostOptions& settings) {
-  bool lacks_token = settings.token == nullptr && error.message().find("a token") != std::string::npos;
-  return lacks_token ? Error(error.code(), error.message() + " (--token-file)", error.sys_errno()) : error;
-}
-
 // Opens the instance and has it served; what was made for nothing goes again. `serving` says in its second
 // argument that it was not for nothing.
-Result<int> live(const instance::HostOptions& settings,
-                 const std::function<Result<int>(instance::Host&, bool&)>& serving) {
+Result<int> open_and_serve(const instance::HostOptions& settings,
+                           const std::function<Result<int>(instance::Host&, bool&)>& serving) {
   auto host = TRY(instance::Host::open(settings));
   instance::Instance& instance = host->instance();
   const journal::Recovery& recovery = instance.open_report().recovery;
@@ -363,8 +357,17 @@ Result<int> live(const instance::HostOptions& settings,
     if (auto signal = take_pending_signals()) return 128 + *signal;
   }
   TRY(std::move(closed));
-  if (!status) return std::unexpected(with_advice(status.error(), settings));
   return status;
+}
+
+// The library does not know how a token is given here. To listen without one is wrong usage; to follow who
+// asks for one is not.
+Result<int> live(const instance::HostOptions& settings,
+                 const std::function<Result<int>(instance::Host&, bool&)>& serving) {
+  auto status = open_and_serve(settings, serving);
+  if (status || status.error().code() != Code::kUnauthorised || settings.token != nullptr) return status;
+  return fail(settings.follow ? Code::kUnauthorised : Code::kInvalidArgument,
+              status.error().message() + " (--token-file)");
 }
 
 }  // namespace
