@@ -134,6 +134,25 @@ TEST_F(Coherence, OnlyWhatWasWrittenIsReadAgain) {
   EXPECT_EQ(guest.server().requests().of(kRead) - before, 1u);
 }
 
+// The files are made before the kernel knows of them, so nothing is about to be dropped.
+TEST_F(Coherence, WhatAListingBroughtIsNotAskedForAgain) {
+  fs::Filesystem& filesystem = mounted.filesystem();
+  auto d = filesystem.make_directory({}, kRootInode, "d", 0755);
+  ASSERT_TRUE(d);
+  for (size_t i = 0; i < 20; ++i) {
+    auto f = filesystem.make_node({}, d->inode, "f" + std::to_string(i), S_IFREG | 0644, 0);
+    ASSERT_TRUE(f && filesystem.write({}, f->inode, 0, as_bytes(std::string(i, 'x'))));
+  }
+  EXPECT_EQ(guest.ask("len(ls('d'))"), "20");
+  uint64_t before = guest.server().requests().total();
+  EXPECT_EQ(guest.ask("[size(f'd/f{i}') for i in range(20)] == list(range(20))"), "True");
+  EXPECT_EQ(guest.server().requests().total(), before) << "attributes came with the listing";
+  EXPECT_EQ(guest.ask("[len(ls('d')), exists('d/none'), len(read('d/f7'))]"), "[20, False, 7]");
+  before = guest.server().requests().total();
+  EXPECT_EQ(guest.ask("[len(ls('d')), exists('d/none'), len(read('d/f7'))]"), "[20, False, 7]");
+  EXPECT_EQ(guest.server().requests().total(), before) << "the listing, what is absent, and bytes";
+}
+
 TEST_F(Coherence, AttributesChange) {
   InodeId f = remote.create(kRootInode, "f", "");
   EXPECT_EQ(guest.ask("oct(stat('f').st_mode)"), "'0o100644'");

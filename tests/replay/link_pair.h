@@ -16,8 +16,7 @@ class LinkPair {
  public:
   LinkPair(MemoryMember& leader, MemoryMember& follower, const SessionOptions& options = {},
            std::optional<SessionOptions> follower_options = std::nullopt)
-      : leader_(leader),
-        budget_(options.resyncs_per_minute),
+      : budget_(options.resyncs_per_minute),
         leader_link_(leader, clock_, options),
         follower_link_(*FollowerLink::begin(follower, clock_, follower_options.value_or(options), budget_,
                                             uint64_t{1} << 30)) {}
@@ -82,7 +81,6 @@ class LinkPair {
     }
   }
 
-  MemoryMember& leader_;
   ManualClock clock_;
   ResyncBudget budget_;
   LeaderLink leader_link_;
