@@ -36,8 +36,7 @@ class Recording {
  public:
   explicit Recording(const std::string& folder)
       : journal_(*journal::Journal::open(*open_host_directory(folder), {VolumeId{.hi = 1, .lo = 2}, "main"},
-                                         {.segment_bytes = uint64_t{1} << 40}, system_clock(),
-                                         system_random(), 0, nullptr)),
+                                         {.segment_bytes = uint64_t{1} << 40}, system_random(), 0, nullptr)),
         recorder_(journal::Recorder::create(*journal_, system_clock(), system_random(), {}, 0, {})) {}
 
   void record(const fs::Operation& operation) {
@@ -235,7 +234,7 @@ void peer_position(Rows& rows) {
   LogIndex last = 0;
   auto open = [&] {
     return *journal::Journal::open(*open_host_directory(folder.path()), {VolumeId{.hi = 1, .lo = 2}, "main"},
-                                   options, system_clock(), system_random(), 0, nullptr);
+                                   options, system_random(), 0, nullptr);
   };
   {
     auto journal = open();

@@ -32,7 +32,7 @@ class Recorded {
   explicit Recorded(Sink sink) : sink_(sink) {
     journal_ = std::move(*journal::Journal::open(
         std::move(*open_host_directory(folder_.path())), {VolumeId{.hi = 1, .lo = 2}, "main"},
-        {.backlog_bytes = uint64_t{16} << 20}, system_clock(), system_random(), 0, nullptr));
+        {.backlog_bytes = uint64_t{16} << 20}, system_random(), 0, nullptr));
     recorder_ = journal::Recorder::create(*journal_, system_clock(), system_random(), {}, 0, {});
     filesystem_ = std::make_unique<fs::Filesystem>(fs::Head::create({}), system_clock(), *recorder_,
                                                    sink == Sink::kDetached ? nullptr : recorder_.get());

@@ -72,9 +72,9 @@ Status Joining::open_branch() {
   bool untouched = TRY(TRY(store_.journal_directory(branch_.name))->list()).empty();
   auto record = TRY(store_.catalogue().branch(branch_.name));
   journal::Recovery recovery;
-  journal_ = TRY(journal::Journal::open(
-      TRY(store_.journal_directory(branch_.name)), {store_.volume(), branch_.name}, options,
-      parent_.options_.clock, parent_.options_.random, record ? record->durable_hint : 0, &recovery));
+  journal_ = TRY(journal::Journal::open(TRY(store_.journal_directory(branch_.name)),
+                                        {store_.volume(), branch_.name}, options, parent_.options_.random,
+                                        record ? record->durable_hint : 0, &recovery));
   vector_ = fork_.position.vector;
   if (untouched) {  // nobody has been there
     digest_ = fork_.position.digest;

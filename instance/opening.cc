@@ -122,8 +122,8 @@ Status Instance::open_journal() {
     segment_bytes = std::min(segment_bytes, limit / 4);
   if (uint64_t limit = options_.retention.store_bytes; limit != 0)
     segment_bytes = std::min(segment_bytes, limit / 16);
-  journal_ = TRY(journal::Journal::open(std::move(directory), identity, options_.journal, options_.clock,
-                                        options_.random, durable_hint, &open_report_.recovery));
+  journal_ = TRY(journal::Journal::open(std::move(directory), identity, options_.journal, options_.random,
+                                        durable_hint, &open_report_.recovery));
   auto lost = missing_beginning(branch, journal_->first(), open_report_.recovery.begins_anew);
   if (lost) return std::unexpected(lost->with_context(store_->path()));
   return {};

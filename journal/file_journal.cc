@@ -36,8 +36,7 @@ std::optional<OriginId> only_origin_between(const Vector& before, const Vector& 
 
 Result<std::unique_ptr<Journal>> Journal::open(std::unique_ptr<Directory> directory,
                                                const JournalIdentity& identity, const JournalOptions& options,
-                                               Clock&, Random& random, LogIndex durable_hint,
-                                               Recovery* recovery) {
+                                               Random& random, LogIndex durable_hint, Recovery* recovery) {
   return FileJournal::open(std::move(directory), identity, options, random, durable_hint, recovery);
 }
 

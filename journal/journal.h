@@ -113,8 +113,7 @@ class Journal {
   // naming file and LSN.
   static Result<std::unique_ptr<Journal>> open(std::unique_ptr<Directory> directory,
                                                const JournalIdentity& identity, const JournalOptions& options,
-                                               Clock& clock, Random& random, LogIndex durable_hint,
-                                               Recovery* recovery);
+                                               Random& random, LogIndex durable_hint, Recovery* recovery);
   static std::unique_ptr<Journal> in_memory(const JournalIdentity& identity, const JournalOptions& options);
   virtual ~Journal() = default;  // closes, if close() was not called
 

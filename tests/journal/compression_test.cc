@@ -21,7 +21,6 @@ namespace {
 
 using test::CrashDirectory;
 using test::CrashDisk;
-using test::FakeClock;
 using test::FakeDirectory;
 using test::FakeDisk;
 using test::FakeRandom;
@@ -30,7 +29,6 @@ using test::kOriginA;
 using test::kOriginB;
 using test::make_batch;
 
-FakeClock fake_clock;
 FakeRandom fake_random;
 constexpr const char* kFirst = "0000000001.seg";
 
@@ -47,7 +45,7 @@ template <class Disk>
 Result<std::unique_ptr<Journal>> open_on(std::unique_ptr<Disk> directory, bool compress,
                                          uint64_t segment_bytes = 1 << 20) {
   JournalOptions options{.segment_bytes = segment_bytes, .recent_bytes = 0, .compress = compress};
-  return Journal::open(std::move(directory), kIdentity, options, fake_clock, fake_random, 0, nullptr);
+  return Journal::open(std::move(directory), kIdentity, options, fake_random, 0, nullptr);
 }
 
 void append(Journal& journal, OriginId origin, Lsn from, Lsn to) {

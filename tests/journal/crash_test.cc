@@ -20,7 +20,6 @@ namespace {
 using test::CrashDirectory;
 using test::CrashDisk;
 using test::DiskEvent;
-using test::FakeClock;
 using test::FakeRandom;
 using test::Fate;
 using test::Files;
@@ -29,7 +28,6 @@ using test::kOriginB;
 using test::make_batch;
 using test::Platters;
 
-FakeClock fake_clock;
 FakeRandom fake_random;
 
 // What a program says of itself in the trace: before it asks for a thing, and after it was promised it.
@@ -51,8 +49,8 @@ Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<CrashDisk>& disk,
                          .segment_bytes = 1500,
                          .recent_bytes = 0,
                          .compress = compress};
-  return Journal::open(std::make_unique<CrashDirectory>(disk), kIdentity, options, fake_clock, fake_random,
-                       durable_hint, recovery);
+  return Journal::open(std::make_unique<CrashDirectory>(disk), kIdentity, options, fake_random, durable_hint,
+                       recovery);
 }
 
 // A program that uses a journal on a CrashDisk, and what it appended.

@@ -14,13 +14,11 @@ namespace {
 
 using test::CrashDirectory;
 using test::CrashDisk;
-using test::FakeClock;
 using test::FakeRandom;
 using test::kIdentity;
 using test::kOriginA;
 using test::make_batch;
 
-FakeClock fake_clock;
 FakeRandom fake_random;
 
 constexpr Lsn kBatches = 24;
@@ -28,7 +26,7 @@ constexpr Lsn kBatches = 24;
 Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<CrashDisk>& disk, LogIndex durable_hint,
                                          Recovery* recovery = nullptr) {
   return Journal::open(std::make_unique<CrashDirectory>(disk), kIdentity,
-                       {.segment_bytes = 1500, .recent_bytes = 0, .compress = false}, fake_clock, fake_random,
+                       {.segment_bytes = 1500, .recent_bytes = 0, .compress = false}, fake_random,
                        durable_hint, recovery);
 }
 

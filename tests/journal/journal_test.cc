@@ -13,7 +13,6 @@
 namespace reprise::journal {
 namespace {
 
-using test::FakeClock;
 using test::FakeDirectory;
 using test::FakeDisk;
 using test::FakeRandom;
@@ -23,14 +22,13 @@ using test::kOriginB;
 using test::make_batch;
 using test::show;
 
-FakeClock fake_clock;
 FakeRandom fake_random;
 
 Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<FakeDisk>& disk,
                                          const JournalOptions& options = {}, LogIndex durable_hint = 0,
                                          Recovery* recovery = nullptr) {
-  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, options, fake_clock, fake_random,
-                       durable_hint, recovery);
+  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, options, fake_random, durable_hint,
+                       recovery);
 }
 
 // Batches `from` to `to`, log index and LSN of origin A being the same.
@@ -378,8 +376,7 @@ TEST(Journal, AnotherVolumeOrBranchIsRefused) {
   auto disk = FakeDisk::create();
   ASSERT_TRUE((*open_on(disk))->close());
   auto open_as = [&](const JournalIdentity& identity) {
-    return Journal::open(std::make_unique<FakeDirectory>(disk), identity, {}, fake_clock, fake_random, 0,
-                         nullptr);
+    return Journal::open(std::make_unique<FakeDirectory>(disk), identity, {}, fake_random, 0, nullptr);
   };
   EXPECT_EQ(open_as({.volume = {1, 1}, .branch = "main"}).error().code(), Code::kWrongVolume);
   auto other = open_as({.volume = kIdentity.volume, .branch = "other"});

@@ -219,7 +219,7 @@ class FailingDisk : public RecorderTest {
 
   void SetUp() override {
     journal_ = *Journal::open(std::make_unique<FakeDirectory>(disk_), kIdentity,
-                              {.durability = Durability::kAlways}, clock_, random_, 0, nullptr);
+                              {.durability = Durability::kAlways}, random_, 0, nullptr);
   }
   void fail_with(int sys_errno) {
     std::lock_guard lock(disk_->mutex);
@@ -317,8 +317,7 @@ TEST_F(RecorderTest, WithoutAThreadToAskForItABatchClosesAtTheSoftLimit) {
 
 TEST_F(RecorderTest, TheJournalsThreadAsksForWhatIsGathered) {
   auto disk = FakeDisk::create();
-  auto journal =
-      *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {}, clock_, random_, 0, nullptr);
+  auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {}, random_, 0, nullptr);
   auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
   call(*recorder, "name", "");
   for (int i = 0; i < 5000 && journal->last() < 2; ++i)
@@ -350,7 +349,7 @@ TEST_F(RecorderTest, AWaitingGuestDoesNotHoldTheRecorderBack) {
   auto disk = FakeDisk::create();
   auto journal =
       *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
-                     {.durability = Durability::kNone, .backlog_bytes = 10'000}, clock_, random_, 0, nullptr);
+                     {.durability = Durability::kNone, .backlog_bytes = 10'000}, random_, 0, nullptr);
   auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
   disk->stands_still = true;
   Bytes data(20'000);
@@ -378,7 +377,7 @@ TEST_F(RecorderTest, AWaitingGuestDoesNotHoldTheRecorderBack) {
 TEST_F(RecorderTest, NothingIsLostOrReorderedWhileManyAsk) {
   constexpr int kCalls = 20'000;
   auto journal = *Journal::open(std::make_unique<FakeDirectory>(FakeDisk::create()), kIdentity,
-                                {.backlog_bytes = 1 << 20}, clock_, random_, 0, nullptr);
+                                {.backlog_bytes = 1 << 20}, random_, 0, nullptr);
   auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
   std::atomic<bool> done{false};
   std::vector<std::thread> askers;
@@ -438,8 +437,7 @@ TEST_F(RecorderTest, NothingIsLostOrReorderedWhileManyAsk) {
 
 TEST_F(RecorderTest, WhatIsGatheredIsBoundedThoughTheJournalIsBusy) {
   auto disk = FakeDisk::create();
-  auto journal =
-      *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {}, clock_, random_, 0, nullptr);
+  auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {}, random_, 0, nullptr);
   auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
   disk->stands_still = true;
   const Bytes data(100'000);
@@ -460,7 +458,7 @@ TEST_F(RecorderTest, WhatIsGatheredIsBoundedThoughTheJournalIsBusy) {
 // which may allocate, are other threads' work.
 TEST_F(RecorderTest, RecordingAllocatesNothingOnceItIsUnderWay) {
   auto journal = *Journal::open(std::make_unique<FakeDirectory>(FakeDisk::create()), kIdentity,
-                                {.segment_bytes = 4 << 20}, clock_, random_, 0, nullptr);
+                                {.segment_bytes = 4 << 20}, random_, 0, nullptr);
   auto recorder = Recorder::create(*journal, clock_, random_, {}, 0, {});
   const Bytes block(4096);
   const std::string name(200, 'n');

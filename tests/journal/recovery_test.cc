@@ -11,7 +11,6 @@
 namespace reprise::journal {
 namespace {
 
-using test::FakeClock;
 using test::FakeDirectory;
 using test::FakeDisk;
 using test::FakeRandom;
@@ -20,14 +19,13 @@ using test::kOriginA;
 using test::make_batch;
 using test::show;
 
-FakeClock fake_clock;
 FakeRandom fake_random;
 constexpr const char* kFirst = "0000000001.seg";
 
 Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<FakeDisk>& disk, LogIndex durable_hint,
                                          Recovery* recovery = nullptr) {
-  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {}, fake_clock, fake_random,
-                       durable_hint, recovery);
+  return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {}, fake_random, durable_hint,
+                       recovery);
 }
 
 // A segment of `batches` batches, the first `synced` of them synced before the rest was appended; cut short
@@ -235,9 +233,8 @@ TEST(Recovery, AFrameThatCallsItselfDurableIsNone) {
 TEST(Recovery, DamageInASealedSegmentIsAnErrorForWhoeverReadsIt) {
   auto disk = FakeDisk::create();
   {
-    auto journal =
-        *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
-                       {.segment_bytes = 2000, .compress = false}, fake_clock, fake_random, 0, nullptr);
+    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
+                                  {.segment_bytes = 2000, .compress = false}, fake_random, 0, nullptr);
     for (LogIndex i = 1; i <= 20; ++i) ASSERT_TRUE(journal->append(make_batch(kOriginA, i)));
     ASSERT_TRUE(journal->close());
   }
@@ -349,9 +346,8 @@ TEST(Recovery, ADamagedCloseInTheMiddleIsNotATornTail) {
 TEST(Recovery, AMissingSegmentIsRefused) {
   auto disk = FakeDisk::create();
   {
-    auto journal =
-        *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
-                       {.segment_bytes = 1000, .compress = false}, fake_clock, fake_random, 0, nullptr);
+    auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
+                                  {.segment_bytes = 1000, .compress = false}, fake_random, 0, nullptr);
     for (LogIndex i = 1; i <= 20; ++i) ASSERT_TRUE(journal->append(make_batch(kOriginA, i)));
     ASSERT_TRUE(journal->close());
   }

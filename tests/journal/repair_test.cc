@@ -304,7 +304,7 @@ TEST(Repair, KeepsWhatASnapshotReachesWithinOneSegment) {
   auto disk = FakeDisk::create();
   {
     auto journal = *Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity, {.compress = false},
-                                  test::fake_clock, fake_random, 0, nullptr);
+                                  fake_random, 0, nullptr);
     for (LogIndex i = 1; i <= kBatches; ++i) ASSERT_TRUE(journal->append(make_batch(kOriginA, i)));
     ASSERT_TRUE(journal->close());
   }

@@ -11,14 +11,12 @@
 
 namespace reprise::test {
 
-inline FakeClock fake_clock;
 inline FakeRandom fake_random;
 
 inline Result<std::unique_ptr<Journal>> open_on(const std::shared_ptr<FakeDisk>& disk,
                                                 LogIndex durable_hint = 0) {
   return Journal::open(std::make_unique<FakeDirectory>(disk), kIdentity,
-                       {.segment_bytes = 1500, .compress = false}, fake_clock, fake_random, durable_hint,
-                       nullptr);
+                       {.segment_bytes = 1500, .compress = false}, fake_random, durable_hint, nullptr);
 }
 
 inline constexpr LogIndex kBatches = 12;
