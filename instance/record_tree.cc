@@ -1,5 +1,6 @@
 #include "instance/record_tree.h"
 
+#include <dirent.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -16,6 +17,11 @@ namespace {
 
 constexpr size_t kPieceBytes = 256 << 10;
 constexpr uint64_t kOperationBytes = 128;  // about what one takes without its bytes
+
+// It has the directory's own id, so that what somebody else has called alike is not taken for one.
+std::string staging_name(InodeId directory) {
+  return fmt::format(".reprise-import-{:x}", directory.value);
+}
 
 class TreeRecorder {
  public:
@@ -112,7 +118,7 @@ class TreeRecorder {
     InodeId staging;
     TRY(call([&](Changes& changes) {
       staging = changes.new_inode();
-      name = fmt::format(".reprise-import-{:x}", staging.value);
+      name = staging_name(staging);
       changes.apply(fs::Create{.parent = kRootInode,
                                .name = name,
                                .inode = staging,
@@ -276,6 +282,46 @@ class TreeRecorder {
 Status record_tree(Instance& instance, const fs::View& before, const fs::Tree& wanted, std::string_view label,
                    Timestamp now, const RecordLimits& limits) {
   return TreeRecorder(instance, before, wanted, label, now, limits).run();
+}
+
+Result<uint64_t> remove_left_imports(Instance& instance, std::string_view label, Timestamp now,
+                                     const RecordLimits& limits) {
+  struct Name {
+    InodeId parent;
+    std::string name;
+    InodeId inode;
+    bool directory = false;
+  };
+  fs::View tree = instance.filesystem().view();
+  std::vector<Name> names;  // each directory before what is in it
+  auto list = [&](InodeId directory, auto&& wanted) -> Status {
+    auto read = tree.read_directory(directory, 0, [&](const fs::Dentry& entry) {
+      if (wanted(entry))
+        names.push_back({directory, std::string(entry.name), entry.inode, entry.type == DT_DIR});
+      return true;
+    });
+    if (read) return {};
+    return fail(Code::kCorrupt,
+                fmt::format("inode {:x}: cannot list it: {}", directory.value, fs::errno_text(read.error())));
+  };
+  TRY(list(kRootInode, [](const fs::Dentry& entry) { return entry.name == staging_name(entry.inode); }));
+  const uint64_t found = names.size();
+  for (size_t i = 0; i < names.size(); ++i)
+    if (names[i].directory) TRY(list(names[i].inode, [](const fs::Dentry&) { return true; }));
+  while (!names.empty()) {
+    TRY(instance.change(label, limits.bytes, [&](Changes& changes) -> Status {
+      for (uint64_t n = 0; n < limits.inodes && !names.empty(); ++n, names.pop_back()) {
+        const Name& last = names.back();
+        if (last.directory) {
+          changes.apply(fs::Rmdir{last.parent, last.name, last.inode, now});
+        } else {
+          changes.apply(fs::Unlink{last.parent, last.name, last.inode, now});
+        }
+      }
+      return {};
+    }));
+  }
+  return found;
 }
 
 }  // namespace reprise::instance

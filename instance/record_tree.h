@@ -29,4 +29,9 @@ struct RecordLimits {
 Status record_tree(Instance& instance, const fs::View& before, const fs::Tree& wanted, std::string_view label,
                    Timestamp now, const RecordLimits& limits = {});
 
+// Removes the hidden directories that interrupted calls have left; how many there were. Nothing else is taken
+// for one: its name holds its own id. kCorrupt if one cannot be read.
+Result<uint64_t> remove_left_imports(Instance& instance, std::string_view label, Timestamp now,
+                                     const RecordLimits& limits = {});
+
 }  // namespace reprise::instance

@@ -5,10 +5,11 @@ import resource
 import stat
 import subprocess
 import tarfile
+import time
 import unittest
 import zipfile
 
-from harness import REPRISE, EndToEnd
+from harness import REPRISE, EndToEnd, execute
 
 
 class Archive(EndToEnd):
@@ -138,6 +139,60 @@ class Archive(EndToEnd):
                 tar.addfile(tarfile.TarInfo(f"f{number}"))
         line = self.refused("snapshot", "import", self.work / "T", self.work / "many.tar", "--max-entries", "10", status=3)
         self.assertIn("--max-entries", line)
+
+    def killed(self, after_s, *command):
+        """Runs it, and kills it after so long. Was it done before?"""
+        process = subprocess.Popen([REPRISE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        time.sleep(after_s)
+        process.kill()
+        process.communicate()
+        return process.returncode == 0
+
+    def duration(self, *command):
+        begun = time.monotonic()
+        self.reprise(*command)
+        return time.monotonic() - begun
+
+    def test_a_killed_import_has_brought_all_or_nothing(self):
+        """And another one removes what it has left, whatever that is."""
+        for i in range(900):
+            (self.tree / f"a/{i}").write_bytes(os.urandom(12_000))  # more than one batch
+        wanted = self.content(f"dir:{self.tree}")
+        whole = self.duration("snapshot", "import", self.work / "whole", self.tree)
+        for n in range(12):
+            store = self.work / f"S{n}"
+            done = self.killed(whole * n / 11, "snapshot", "import", store, self.tree)
+            if (store / "reprise.store").exists():
+                self.reprise("verify", store)
+                names = [name for name in self.reprise("ls", store).split("\n") if name and not name.startswith(".reprise-import-")]
+                self.assertIn(names, ([], ["a", "link"]))
+                self.assertTrue(names or not done)
+                if names:
+                    self.assertEqual(self.content(store), wanted)
+                    continue
+            had_left = (store / "reprise.store").exists() and ".reprise-import-" in self.reprise("ls", store)
+            again = execute([REPRISE, "snapshot", "import", store, self.tree])
+            self.assertEqual(again.status, 0, again)
+            self.assertEqual("what an interrupted import had left is gone" in again.err, had_left)
+            self.assertEqual(self.content(store), wanted)
+            self.reprise("verify", store)
+
+    def test_a_killed_export_leaves_the_target_as_it_was(self):
+        for i in range(300):
+            (self.tree / f"a/{i}").write_bytes(os.urandom(12_000))
+        self.reprise("snapshot", "import", self.store, self.tree)
+        wanted = self.content(self.store)
+        for name in ("out.zip", "out.tar", "out"):
+            whole = self.duration("snapshot", "export", self.store, self.work / f"whole-{name}")
+            for n in range(8):
+                target = self.work / f"{n}-{name}"
+                if name != "out":
+                    target.write_bytes(b"what was there before")
+                done = self.killed(whole * n / 7, "snapshot", "export", self.store, target)
+                if name != "out" and target.read_bytes() == b"what was there before" or not target.exists():
+                    self.assertFalse(done)
+                    self.reprise("snapshot", "export", self.store, target)
+                self.assertEqual(self.content(target), wanted)
 
     def test_a_live_branch_is_not_written(self):
         guest = self.guest(self.store)

@@ -1,6 +1,7 @@
 // What an import leaves in the history of a store, whether it fits one batch or not.
 #include "instance/record_tree.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include "../snapshot/sample_tree.h"
@@ -93,6 +94,43 @@ TEST_P(RecordTree, NobodySeesAPartOfIt) {
   }
   EXPECT_EQ(hidden > 0, !GetParam());
   EXPECT_EQ(content(instance->filesystem().view()), is);
+}
+
+TEST_P(RecordTree, WhatAnInterruptedOneHasLeftCanBeRemoved) {
+  auto instance = open(create_store("s"));
+  write(*instance, "/kept", "x");
+  write(*instance, "/.reprise-import-2f", "somebody's own");
+  std::string was = content(instance->filesystem().view());
+  std::string left;
+  ASSERT_TRUE(instance->change("import", 4096, [&](Changes& changes) -> Status {
+    InodeId id = changes.new_inode();
+    left = fmt::format("/.reprise-import-{:x}", id.value);
+    changes.apply(fs::Create{.parent = kRootInode,
+                             .name = left.substr(1),
+                             .inode = id,
+                             .mode = S_IFDIR | 0700,
+                             .target = {},
+                             .time = {}});
+    return {};
+  }));
+  {
+    fs::Guest guest(instance->filesystem());
+    ASSERT_TRUE(guest.mkdir(left + "/0"));
+    ASSERT_TRUE(guest.mkdir(left + "/0/d"));
+    for (int i = 0; i < 50; i++) ASSERT_TRUE(guest.write_file(left + "/0/d/" + std::to_string(i), "x"));
+    ASSERT_TRUE(guest.link(left + "/0/d/1", left + "/1"));
+    ASSERT_TRUE(guest.symlink("/kept", left + "/2"));
+  }
+  auto removed = remove_left_imports(*instance, "left", {1'700'000'000, 1}, limits());
+  ASSERT_TRUE(removed) << removed.error().message();
+  EXPECT_EQ(*removed, 1u);
+  EXPECT_EQ(content(instance->filesystem().view()), was);
+  EXPECT_EQ(instance->filesystem().view().usage().inodes, 3u);
+  EXPECT_EQ(*remove_left_imports(*instance, "left", {}, limits()), 0u);
+  ASSERT_TRUE(instance->sync());
+  auto again = state_at(*instance->store(), "main", std::nullopt);
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ(content(again->head), was);
 }
 
 TEST_P(RecordTree, ATreeThatHasChangedMeanwhileIsLeftAlone) {

@@ -193,6 +193,9 @@ Result<int> import_state(const ImportSettings& settings) {
     before = store->instance().filesystem().view();
   } else {
     store = TRY(ImportStore::open(target, settings));
+    uint64_t left = TRY(
+        instance::remove_left_imports(store->instance(), "what an interrupted import has left", options.now));
+    if (left > 0) complain("what an interrupted import had left is gone");
     before = store->instance().filesystem().view();
     if (!settings.over) TRY(check_empty(before, target, settings));
     wanted = fs::Head(before);
