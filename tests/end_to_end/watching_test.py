@@ -50,9 +50,10 @@ class Watching(EndToEnd):
     def test_changes_through_the_mount_are_told_as_on_a_plain_directory(self):
         prepare = "mkdir inside outside; touch replaced watched"
         watch = WATCHER + f"""
-import re, subprocess
+import mmap, re, subprocess
 watcher = Watcher('.', 'inside', 'watched')
 subprocess.run(['sh', '-euc', {CHANGES!r}], check=True)
+with open('replaced', 'r+b') as file, mmap.mmap(file.fileno(), 0) as mapping: mapping[5] = 7; mapping.flush()
 result = [[path, kinds, re.sub('^sed.{{6}}$', 'sed', name)] for path, kinds, name in watcher.events()]  # sed draws a name
 """
         plain = self.work / "plain"
