@@ -260,7 +260,12 @@ class DiskStore final : public Store {
     TRY(check_name("branch", branch));
     std::string name = fmt::format("branches/{}{}", branch, below);
     if (access_ == Access::kWrite) TRY(directory_->make_directory(name));
-    return directory_->open_directory(name);
+    auto directory = directory_->open_directory(name);
+    if (directory || directory.error().code() != Code::kNotFound) return directory;
+    return fail(Code::kNotFound,
+                fmt::format("{}/{}: expected what branch {} has recorded, found no such folder: nothing was "
+                            "recorded there yet, or it is lost",
+                            path_, name, branch));
   }
 
   const std::string path_;

@@ -301,6 +301,9 @@ TEST(Store, WhatACrashLeftOfAStoreThatWasBeingMadeCanBeRead) {
     auto store = Store::open(path, Access::kRead);
     ASSERT_TRUE(store) << gone << ": " << store.error().message();
     EXPECT_TRUE((*store)->catalogue().snapshots());
+    auto journal = (*store)->journal_directory("main");
+    ASSERT_FALSE(journal);
+    EXPECT_THAT(journal.error().message(), testing::HasSubstr("branch main"));
   }
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path), {}), 1);
 }
