@@ -163,10 +163,11 @@ Status Instance::apply_in_groups(std::span<const journal::Batch> group, const jo
         marked |= std::holds_alternative<fs::Barrier>(operation);
       });
     }
-    std::lock_guard applying(applying_);
     uint64_t bytes = 0;
     for (const journal::Batch& batch : group.first(size)) bytes += batch.encoded_bytes();
     TRY(journal_->reserve(bytes));
+    allowance_.take(bytes);  // who makes room needs applying_
+    std::lock_guard applying(applying_);
     const journal::BatchHeader& last = group[size - 1].header();
     bool passes_mark = marked && last.lsn > replayer_.applied().get(last.origin);
     auto run = [&] { return apply_and_journal(group.first(size), giver); };

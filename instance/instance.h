@@ -44,7 +44,6 @@ struct Retention {
   uint64_t reopen_bytes = 256 << 20;  // of encoded batches
   uint64_t reopen_batches = 500'000;
   // The journal is trimmed, behind a checkpoint, where its files are larger or its batches older. 0: never.
-  // At least the segment that is being written stays; Instance makes segments a quarter of `journal_bytes`.
   uint64_t journal_bytes = 0;
   uint64_t journal_age_s = 0;
   // All of the store: journals, packs, catalogue. Where it takes more, what nobody needs is collected, then
@@ -56,7 +55,8 @@ struct Retention {
   // Of trees, in this process. Where they take more, a checkpoint is made if there is something new, and what
   // it has is let go of and loaded again when it is touched (docs/lazy.md). 0: no limit.
   uint64_t memory_bytes = 0;
-  bool trims() const { return journal_bytes != 0 || journal_age_s != 0 || store_bytes != 0; }
+  bool bounds() const { return journal_bytes != 0 || store_bytes != 0; }
+  bool trims() const { return bounds() || journal_age_s != 0; }
 };
 
 // How much of a snapshot is read when an instance opens on it (docs/lazy.md).
@@ -169,8 +169,12 @@ class Instance final : public replay::Member {
   std::optional<Error> over_limit() const;
   // Keeps the next opening short and the journal within its limits (Retention); to be called now and then,
   // and soon after much was written. `peers`: what each connected follower has. Batches that one of them
-  // lacks are not too old, but they do not make room beyond `journal_bytes`. Guests are not held up.
+  // lacks are not too old, but they do not make room beyond `journal_bytes`. In the end it says how much may
+  // be written until it is due again, to whom there is a keeper for (allowance()).
   Status tend(std::span<const journal::Vector> peers);
+  // Of who writes; for whoever calls tend().
+  journal::Allowance& allowance() { return allowance_; }
+  const Retention& retention() const { return options_.retention; }
 
   // Returns when everything in `wanted` is applied; kTimeout.
   Status wait_for(const journal::Vector& wanted, uint32_t timeout_ms);
@@ -253,6 +257,7 @@ class Instance final : public replay::Member {
   };
   Status trim_to(const Limits& limits);
   Result<LogIndex> trim_before(LogIndex index);
+  Status tend_alone(std::span<const journal::Vector> peers);
   Status raise_hint_now_and_then();
   Status keep_journal(std::span<const journal::Vector> peers);
   Status try_checkpoint();
@@ -263,7 +268,14 @@ class Instance final : public replay::Member {
   Status collect_if_worthwhile();
   Result<uint64_t> left_over_bytes();
   Status keep_store_limit();
-  Status make_room(uint64_t limit);
+  Status make_room(uint64_t limit, uint64_t step);
+  Status note_usage(const store::StoreUsage& usage);
+  Result<uint64_t> room_in_store(uint64_t bound);
+  Result<uint64_t> journal_beside(uint64_t limit, uint64_t wanted);
+  uint64_t room_in_journal(const journal::JournalFiles& files) const;
+  Result<uint64_t> allowed_until();
+  uint64_t copied_segment() const;
+  void set_sizes();
   Status trim_to_bytes(uint64_t bytes);
   Result<bool> drop_one_unlabelled();
   Result<std::vector<store::SnapshotRecord>> own_snapshots();
@@ -297,6 +309,7 @@ class Instance final : public replay::Member {
   bool is_damaged() const { return !damage_->list().empty(); }
   const std::shared_ptr<Damage> damage_ = std::make_shared<Damage>();
   std::unique_ptr<journal::Journal> journal_;
+  journal::Allowance allowance_;
   std::unique_ptr<journal::Recorder> recorder_;  // of a writer
   std::unique_ptr<fs::InodeIdSource> no_ids_;    // of a follower: it never mints any
   std::unique_ptr<fs::Filesystem> filesystem_;
@@ -310,7 +323,10 @@ class Instance final : public replay::Member {
   std::mutex tending_;  // one at a time tends; before keeping_
   // Guarded by tending_. Not before these moments of the monotonic clock is tried again what has failed.
   bool looked_for_leftovers_ = false;  // of a crash, in the packs
-  uint64_t next_checkpoint_ns_ = 0, next_collection_ns_ = 0, next_store_limit_ns_ = 0, next_spare_ns_ = 0;
+  uint64_t next_checkpoint_ns_ = 0, next_collection_ns_ = 0, next_store_limit_ns_ = 0;
+  bool size_is_kept_ = false;  // the journal was trimmed as far as it should be, as far as that went
+  bool had_no_room_ = false;   // in the end
+  uint64_t store_bound_ = 0;   // the limit, or what can be kept
   std::mutex applying_;        // applying and journaling remote batches; taking a moment between them
   replay::Replayer replayer_;  // of a follower; guarded by applying_ (and only used by open() in a writer)
 

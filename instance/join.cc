@@ -129,13 +129,21 @@ Status Joining::load_both() {
 
 Result<Joined> Joining::run() {
   TRY(open_branch());
-  std::lock_guard keeping(parent_.keeping_);  // no checkpoint in the middle
+  // Later, with all locks held, nobody could make room.
+  if (journal_->last() > fork_.log_index)
+    parent_.allowance_.take(TRY(journal_->bytes_from(fork_.log_index + 1)));
+  std::unique_lock keeping(parent_.keeping_);  // no checkpoint in the middle
   for (;;) {
     // Guests go on writing until the last moment: whether that matters is seen under the filesystem's lock.
     if (has_moved(parent_.vector()) && !branch_.joining && !base_) TRY(load_both());
     needs_both_ = false;
-    std::lock_guard applying(parent_.applying_);
-    auto swap = [&] { return put_in_place(); };
+    std::unique_lock applying(parent_.applying_);
+    auto swap = [&] {
+      auto old = put_in_place();
+      // The hook waits for the calls that are under way, which may wait for who makes room.
+      if (old) applying.unlock(), keeping.unlock();
+      return old;
+    };
     CoherenceHook* hook = parent_.hook_.load();
     Status status;
     if (hook != nullptr) {

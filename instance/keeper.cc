@@ -8,34 +8,33 @@
 namespace reprise::instance {
 namespace {
 
-// A journal may get over its limit by what is written in this time and while a checkpoint is made.
 constexpr auto kPause = std::chrono::milliseconds(500);
 
 }  // namespace
 
 Keeper::Keeper(Instance& instance, std::function<std::vector<journal::Vector>()> peers)
-    : instance_(instance), peers_(std::move(peers)), thread_([this] { run(); }) {}
+    : instance_(instance), peers_(std::move(peers)) {
+  if (instance_.retention().bounds()) instance_.allowance().begin();
+  thread_ = std::thread([this] { run(); });
+}
 
 Keeper::~Keeper() {
-  {
-    std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  stopped_.notify_one();
+  stopping_ = true;
+  instance_.allowance().end();
+  instance_.allowance().wake();
   thread_.join();
 }
 
 void Keeper::run() {
   std::string said;
-  std::unique_lock lock(mutex_);
-  while (!stopped_.wait_for(lock, kPause, [&] { return stopping_; })) {
-    lock.unlock();
+  for (;;) {
+    instance_.allowance().wait_until_short(kPause);
+    if (stopping_) return;
     Status status = instance_.tend(peers_());
     std::string wrong = status ? "" : status.error().message();
     if (!wrong.empty() && wrong != said)
       log_warning("{}; the journal stays as it is, and this is tried again", wrong);
     said = std::move(wrong);
-    lock.lock();
   }
 }
 

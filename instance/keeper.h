@@ -1,12 +1,13 @@
-// Keeper: a thread that tends an instance while it is live (Instance::tend).
+// Keeper: a thread that tends an instance while it is live (Instance::tend): twice a second, and with limits
+// of size as soon as half of what may be written meanwhile is. While there is one, who writes beyond that
+// waits.
 //
 // What goes wrong is logged, each reason once in a row, and tried again: nothing is lost by a checkpoint that
 // could not be made, since the journal has everything.
 #pragma once
 
-#include <condition_variable>
+#include <atomic>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -25,9 +26,7 @@ class Keeper {
 
   Instance& instance_;
   const std::function<std::vector<journal::Vector>()> peers_;
-  std::mutex mutex_;
-  std::condition_variable stopped_;
-  bool stopping_ = false;
+  std::atomic<bool> stopping_{false};
   std::thread thread_;
 };
 

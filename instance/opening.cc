@@ -116,12 +116,7 @@ Status Instance::open_journal() {
   LogIndex durable_hint = branch ? branch->durable_hint : 0;
   if (branch) former_origins_ = branch->writers;
   auto directory = TRY(store_->journal_directory(options_.branch));
-  // Trimming goes by segments.
-  uint64_t& segment_bytes = options_.journal.segment_bytes;
-  if (uint64_t limit = options_.retention.journal_bytes; limit != 0)
-    segment_bytes = std::min(segment_bytes, limit / 4);
-  if (uint64_t limit = options_.retention.store_bytes; limit != 0)
-    segment_bytes = std::min(segment_bytes, limit / 16);
+  set_sizes();
   journal_ = TRY(journal::Journal::open(std::move(directory), identity, options_.journal, options_.random,
                                         durable_hint, &open_report_.recovery));
   auto lost = missing_beginning(branch, journal_->first(), open_report_.recovery.begins_anew);
@@ -204,9 +199,9 @@ Status Instance::begin_filesystem(fs::Head head) {
     auto last = TRY(journal_->read(journal_->last())->next());
     if (last) previous = last->batch.header().origin;
   }
-  recorder_ =
-      journal::Recorder::create(*journal_, options_.clock, options_.random, vector_, replayer_.lamport(),
-                                previous, [this](OriginId origin) { return claim_origin(origin); });
+  recorder_ = journal::Recorder::create(
+      *journal_, options_.clock, options_.random, vector_, replayer_.lamport(), previous,
+      [this](OriginId origin) { return claim_origin(origin); }, &allowance_);
   filesystem_ =
       std::make_unique<fs::Filesystem>(std::move(head), options_.clock, *recorder_, recorder_.get());
   return {};

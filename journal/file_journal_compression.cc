@@ -119,6 +119,7 @@ Result<JournalFiles> FileJournal::files() const {
   {
     Lock lock(mutex_);
     files.compression_failure = compression_failure_;
+    files.waiting = pending_bytes_;
     for (const Segment& segment : segments_) {
       sequences.push_back(segment.sequence);
       files.segments.push_back({.first_index = segment.first_index, .compressed = segment.compressed});

@@ -61,6 +61,7 @@ struct JournalFile {
 struct JournalFiles {
   std::vector<JournalFile> segments;         // ascending, the last is being written
   uint64_t bytes = 0;                        // of all
+  uint64_t waiting = 0;                      // bytes besides that are appended and not yet written
   uint64_t compressed = 0;                   // how many of them are
   bool begins_anew = false;                  // the first one follows nothing: an overwrite began it
   std::optional<Error> compression_failure;  // why no more are

@@ -16,7 +16,8 @@
 namespace reprise::journal {
 namespace {
 
-constexpr size_t kMuch = 512 << 10;  // bytes gathered that the journal is told of at once
+constexpr size_t kAroundABatch = 256;  // what one takes besides its operations, when each call is one
+constexpr size_t kMuch = 512 << 10;    // bytes gathered that the journal is told of at once
 constexpr size_t kIdleBuilders = kGatherLimit / kBatchSoftLimit;
 
 uint64_t draw_prefix(Random& random) {
@@ -45,6 +46,7 @@ struct Recorder::State {
   Random& random;
   const OriginId origin;
   const bool always;  // every call waits for the disk
+  Allowance* allowance = nullptr;
 
   std::mutex claiming;
   Claim claim;  // guarded by `claiming`
@@ -252,8 +254,9 @@ Recorder::~Recorder() {
 
 std::unique_ptr<Recorder> Recorder::create(Journal& journal, Clock& clock, Random& random,
                                            const Vector& applied, uint64_t lamport, OriginId previous_origin,
-                                           Claim claim) {
+                                           Claim claim, Allowance* allowance) {
   auto state = std::make_unique<State>(journal, clock, random, previous_origin, std::move(claim));
+  state->allowance = allowance;
   state->applied = applied;
   state->lamport = lamport;
   if (Lsn of_previous = applied.get(previous_origin); of_previous > 0) {
@@ -320,6 +323,7 @@ fs::Outcome<void> Recorder::reserve(size_t bytes) {
   }
   if (Status room = state_->journal.reserve(bytes); !room) [[unlikely]]
     return errno_of(room.error(), EROFS);
+  if (state_->allowance != nullptr) state_->allowance->take(bytes + kAroundABatch);
   return {};
 }
 

@@ -19,6 +19,7 @@
 #include <memory>
 
 #include "fs/filesystem.h"
+#include "journal/allowance.h"
 #include "journal/journal.h"
 
 namespace reprise::journal {
@@ -31,11 +32,12 @@ class Recorder final : public fs::OperationSink, public fs::InodeIdSource, priva
   // `applied` is what the tree already has, `lamport` the largest seen. `previous_origin` is the one whose
   // batch was the last to be applied, if it is known: it depends on all of `applied` but its own entry, so
   // that this origin need only name that. `claim` (may be null) keeps the origin's id in a safe place: called
-  // by reserve(), until it succeeds, so before the stream begins. journal, clock and random must outlive it.
+  // by reserve(), until it succeeds, so before the stream begins. reserve() takes from `allowance`, if there
+  // is one. journal, clock, random and allowance must outlive it.
   using Claim = std::function<Status(OriginId)>;
   static std::unique_ptr<Recorder> create(Journal& journal, Clock& clock, Random& random,
                                           const Vector& applied, uint64_t lamport, OriginId previous_origin,
-                                          Claim claim = nullptr);
+                                          Claim claim = nullptr, Allowance* allowance = nullptr);
   // Appends what is gathered. Whoever wants to know how that went has called flush().
   ~Recorder() override;
 
@@ -55,7 +57,8 @@ class Recorder final : public fs::OperationSink, public fs::InodeIdSource, priva
   Result<LogIndex> flush();
 
   // OperationSink
-  // EROFS or ENOSPC once the journal has failed, or if the origin could not be claimed.
+  // EROFS or ENOSPC once the journal has failed, or if the origin could not be claimed. Waits for who writes
+  // the journal, and for who makes room (allowance.h): never with a lock held that either needs.
   fs::Outcome<void> reserve(size_t bytes) override;
   void record(const fs::Operation& operation, std::string_view label) override;
   fs::Outcome<void> end_call() override;  // EIO or ENOSPC: the journal does not have it

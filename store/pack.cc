@@ -4,6 +4,7 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <unordered_map>
 
@@ -128,6 +129,8 @@ class Packs final : public BlobStore {
     return stored_bytes_;
   }
 
+  void bound_packs(uint64_t bytes) override { pack_bytes_ = std::min(bytes, options_.pack_bytes); }
+
   Result<Collected> collect(const std::vector<uint64_t>& snapshots, const std::function<bool(BlobId)>& needed,
                             double dead_share) override {
     {
@@ -136,7 +139,10 @@ class Packs final : public BlobStore {
       if (pending_.empty() && buffer_.empty()) pack_ = {};
       readers_.clear();
     }
-    CollectOptions options{.dead_share = dead_share, .pack_bytes = options_.pack_bytes, .own = options_.own};
+    CollectOptions options{.dead_share = dead_share, .pack_bytes = pack_bytes_, .own = options_.own};
+    // Where packs are small by intention, only the smallest are put together.
+    if (options.pack_bytes < options_.pack_bytes)
+      options.small_bytes = std::min(options.small_bytes, options.pack_bytes / 4);
     auto collected = collect_packs(*directory_, volume_, catalogue_, snapshots, needed, options);
     close_readers();
     return collected;
@@ -202,7 +208,7 @@ class Packs final : public BlobStore {
   }
 
   Status append(BlobId id, ByteView bytes, Refers refers) {
-    if (pack_.file == nullptr || pack_end() >= options_.pack_bytes) TRY(begin_pack());
+    if (pack_.file == nullptr || pack_end() >= pack_bytes_) TRY(begin_pack());
     BlobHeader header{.codec = Codec::kRaw,
                       .id = id,
                       .raw_bytes = static_cast<uint32_t>(bytes.size()),
@@ -307,6 +313,7 @@ class Packs final : public BlobStore {
   const VolumeId volume_;
   Catalogue& catalogue_;
   const PackOptions options_;
+  std::atomic<uint64_t> pack_bytes_ = options_.pack_bytes;
 
   std::mutex capture_mutex_, collect_mutex_;  // in this order, before mutex_
   mutable std::mutex mutex_;
@@ -364,6 +371,7 @@ class MemoryBlobs final : public BlobStore {
     return it->second;
   }
   Status sync() override { return {}; }
+  void bound_packs(uint64_t) override {}
   uint64_t stored_bytes() const override {
     std::lock_guard lock(mutex_);
     return stored_bytes_;

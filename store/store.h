@@ -53,6 +53,8 @@ class BlobStore : public BlobSink, public BlobSource {
   // Drops the blobs that `needed` says no to: see collect_packs. kUnsupported in memory.
   virtual Result<Collected> collect(const std::vector<uint64_t>& snapshots,
                                     const std::function<bool(BlobId)>& needed, double dead_share) = 0;
+  // Packs are about so large at most from now on, so that copying one takes little room. In memory: nothing.
+  virtual void bound_packs(uint64_t bytes) = 0;
   // Bytes of all packs.
   virtual Result<uint64_t> bytes_on_disk() = 0;
   // Bytes that puts have added to the packs since this object was made.

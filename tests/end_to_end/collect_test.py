@@ -1,4 +1,5 @@
 """What a store no longer needs is collected, beside a live instance or not; what it has lost is made good or said."""
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,30 @@ def newest_root(catalogue):
     """Where the page lies at which the newest state of an LMDB file begins."""
     metas = [struct.unpack_from("<2Q", catalogue, page + 136) + struct.unpack_from("<Q", catalogue, page + 128) for page in (0, 4096)]
     return max(metas, key=lambda meta: meta[1])[2] * 4096
+
+
+# Two files in turn, and the sum of each.
+WRITER = """
+import hashlib, os, sys
+for i in range(50):
+    data, name = os.urandom(1_000_000), f"d/{sys.argv[1]}-{i % 2}"
+    with open(name, "wb") as file:
+        file.write(data)
+    with open(name + ".sum", "w") as file:
+        file.write(hashlib.sha256(data).hexdigest())
+"""
+
+
+def bytes_of(store):
+    """What its files take, as far as they stay long enough to be looked at."""
+    total = 0
+    for folder, _, names in os.walk(store):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(folder, name)).st_size
+            except FileNotFoundError:
+                pass
+    return total
 
 
 def bytes_of_packs(store):
@@ -102,6 +127,47 @@ class Collect(EndToEnd):
         self.assertEqual(self.reprise("cat", f"{store}@{past['log_index']}:/file"), "one\n")
         self.assertEqual(past["digest"], self.reprise("digest", f"{store}@one").strip())
         self.assertEqual(self.reprise_json("snapshot", "show", store, "@one")["id"], past["id"])
+
+    def test_a_limit_is_kept_while_several_write_as_fast_as_they_may(self):
+        """Several programs in one mount, six times the limit; a branch is joined and a snapshot is taken meanwhile."""
+        limit = 24 << 20
+        store = self.work / "S"
+        self.run_inside(store, "mkdir d")
+        self.reprise("fork", store, "b")
+        self.run_inside(f"{store}:b", "head -c 3000000 /dev/urandom > from-b")
+        guest = self.guest(store, "--store-limit", "24M")
+        writer = self.work / "writer.py"
+        writer.write_text(WRITER)
+        guest.tell("import subprocess, sys\n"
+                   f"all = [subprocess.Popen([sys.executable, {str(writer)!r}, str(n)]) for n in range(3)]\n"
+                   "result = [one.wait() for one in all]")
+        most, looks, done = 0, 0, threading.Event()
+
+        def watch():
+            nonlocal most, looks
+            while not done.is_set():
+                # One may have gone before another grew: what was there both times.
+                most = max(most, min(bytes_of(store), bytes_of(store)))
+                looks += 1
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        self.reprise("join", store, "b")
+        self.reprise("snapshot", "create", store)
+        try:
+            self.assertEqual(guest.answer(), [0, 0, 0])
+        finally:
+            done.set()
+            watcher.join()
+        self.assertGreater(looks, 10)
+        # Beside it the branch and the snapshot, for which room is made when they are there.
+        self.assertLessEqual(most, limit + 9_000_000)
+        self.assertEqual(guest.end(), 0)
+        self.reprise("verify", store)
+        self.reprise("replay", store, "--onto", self.work / "out")
+        self.assertEqual((self.work / "out/from-b").stat().st_size, 3_000_000)
+        for path in (self.work / "out/d").glob("*.sum"):
+            self.assertEqual(hashlib.sha256(path.with_suffix("").read_bytes()).hexdigest(), path.read_text())
 
     def test_a_limit_of_the_store(self):
         store = self.work / "S"

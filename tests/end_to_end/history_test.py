@@ -21,8 +21,8 @@ class History(EndToEnd):
                         "head -c 65536 /dev/urandom > $i.new; mv $i.new $i; done", "--journal-limit", "4M")
 
     def trimmed(self):
-        for name in ("a/deep", "b", "c"):
-            self.write(name, 3)
+        for name, megabytes in (("a/deep", 3), ("b", 3), ("c", 2)):
+            self.write(name, megabytes)
         first = self.reprise_json("stat", self.store)["journal"]["first"]
         self.assertGreater(first, 20)
         return first

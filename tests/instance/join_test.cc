@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <fstream>
+#include <future>
 #include <map>
 #include <random>
+#include <thread>
 
 #include "instance/branches.h"
 #include "instance/history.h"
@@ -370,6 +372,53 @@ TEST_F(JoinTest, AJoinThatACrashInterruptedIsFinishedByTheNextOpening) {
     TearDown();
     SetUp();
   }
+}
+
+// Whoever keeps the store within its limits can do so at any time that a join may wait.
+class WhileAJoinWaits : public JoinTest {
+ protected:
+  static constexpr std::chrono::seconds kLong{20};
+  void SetUp() override {
+    JoinTest::SetUp();
+    fork("w");
+    work_on("w", [](fs::Guest& guest) { ASSERT_TRUE(guest.write_file("/new", std::string(10'000, 'x'))); });
+  }
+  bool can_be_tended() {
+    tended_ = std::async(std::launch::async, [&] { return main_->tend({}).has_value(); });
+    return tended_.wait_for(kLong) == std::future_status::ready && tended_.get();
+  }
+  std::future<bool> tended_;
+};
+
+TEST_F(WhileAJoinWaits, ForRoomTheKeeperCanMakeIt) {
+  journal::Allowance& allowance = main_->allowance();
+  allowance.begin();
+  auto joined = std::async(std::launch::async, [&] { return main_->join("w").has_value(); });
+  while (allowance.waiting() == 0) std::this_thread::yield();
+  EXPECT_TRUE(can_be_tended());
+  EXPECT_TRUE(joined.get());
+  EXPECT_GE(allowance.taken(), 10'000u);
+}
+
+TEST_F(WhileAJoinWaits, ForTheCallsOfAMountTheKeeperCanMakeRoomForThose) {
+  struct Hook : CoherenceHook {
+    Status apply_remotely(std::span<const fs::Operation>, const std::function<Status()>& apply) override {
+      return apply();
+    }
+    Status replace_all(const std::function<Result<fs::View>()>& install) override {
+      TRY(install());
+      could_be_tended = can_be_tended();
+      return {};
+    }
+    std::function<bool()> can_be_tended;
+    bool could_be_tended = false;
+  } hook;
+  hook.can_be_tended = [&] { return can_be_tended(); };
+  main_->set_coherence_hook(&hook);
+  EXPECT_TRUE(main_->join("w"));
+  EXPECT_TRUE(hook.could_be_tended);
+  EXPECT_TRUE(main_->filesystem().view().lookup(kRootInode, "new"));
+  main_->set_coherence_hook(nullptr);
 }
 
 TEST_F(JoinTest, ABranchThatWasKilledIsJoinedOnlyOnceItHasBeenTakenAsItIs) {
