@@ -72,4 +72,8 @@ Result<std::unique_ptr<Directory>> open_host_directory(const std::string& path, 
 // write the file, or the filesystem cannot set blocks aside, nothing is done.
 Status reserve_file_blocks(const std::string& path, uint64_t bytes);
 
+// kCorrupt if something else than a regular file lies there, a symlink to one too: for who is going to write
+// by that path what shall not go elsewhere. Nothing there is good.
+Status check_is_file(const std::string& path);
+
 }  // namespace reprise

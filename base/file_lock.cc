@@ -15,6 +15,16 @@ std::unexpected<Error> failed(const std::string& path, const char* doing) {
   return std::unexpected(Error::from_errno(code, path + ": cannot " + doing));
 }
 
+// Whatever else lies there is not written to, and keeps nobody waiting.
+Result<int> open_file(const std::string& path, int flags) {
+  int fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
+  if (fd < 0) return failed(path, "open");
+  struct stat st;
+  if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) return fd;
+  ::close(fd);
+  return fail(Code::kCorrupt, path + ": expected a regular file, found something else");
+}
+
 struct flock whole_file(short type) {
   struct flock lock = {};
   lock.l_type = type;
@@ -25,8 +35,7 @@ struct flock whole_file(short type) {
 }  // namespace
 
 Result<std::unique_ptr<FileLock>> FileLock::acquire(const std::string& path, const std::string& holder) {
-  int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return failed(path, "open");
+  int fd = TRY(open_file(path, O_RDWR | O_CREAT));
   std::unique_ptr<FileLock> held(new FileLock(fd));
   struct flock lock = whole_file(F_WRLCK);
   if (::fcntl(fd, F_OFD_SETLK, &lock) != 0) {
@@ -46,8 +55,7 @@ Result<std::unique_ptr<FileLock>> FileLock::acquire(const std::string& path, con
 }
 
 Result<std::unique_ptr<FileLock>> FileLock::own(const std::string& path) {
-  int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (fd < 0) return failed(path, "open");
+  int fd = TRY(open_file(path, O_RDWR));
   std::unique_ptr<FileLock> held(new FileLock(fd));
   struct flock lock = whole_file(F_WRLCK);
   if (::fcntl(fd, F_OFD_SETLK, &lock) == 0) return held;
@@ -57,11 +65,9 @@ Result<std::unique_ptr<FileLock>> FileLock::own(const std::string& path) {
 }
 
 Result<std::optional<std::string>> FileLock::holder(const std::string& path) {
-  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    if (errno == ENOENT) return std::nullopt;
-    return failed(path, "open");
-  }
+  auto opened = open_file(path, O_RDONLY);
+  if (!opened && opened.error().code() == Code::kNotFound) return std::nullopt;
+  int fd = TRY(std::move(opened));
   FileLock closed_at_the_end(fd);
   struct flock lock = whole_file(F_WRLCK);
   if (::fcntl(fd, F_OFD_GETLK, &lock) != 0) return failed(path, "ask who holds the lock of");

@@ -20,12 +20,17 @@ std::unexpected<Error> failed(std::string_view path, std::string_view doing) {
   return std::unexpected(Error::from_errno(code, std::string(path) + ": cannot " + std::string(doing)));
 }
 
+std::unexpected<Error> no_file(const std::string& path) {
+  return fail(Code::kCorrupt, path + ": expected a regular file, found something else");
+}
+
 class HostDirectory final : public Directory {
  public:
   HostDirectory(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
 
   Result<std::unique_ptr<File>> open(std::string_view name, OpenMode mode) override {
-    int flags = O_CLOEXEC | O_NONBLOCK;  // so that a pipe of that name keeps nobody waiting
+    int flags = O_CLOEXEC | O_NONBLOCK;                // so that a pipe of that name keeps nobody waiting
+    if (mode != OpenMode::kRead) flags |= O_NOFOLLOW;  // nothing is written elsewhere
     switch (mode) {
       case OpenMode::kRead:
         flags |= O_RDONLY;
@@ -41,12 +46,14 @@ class HostDirectory final : public Directory {
         break;
     }
     int fd = ::openat(fd_.get(), std::string(name).c_str(), flags, 0644);
+    int code = errno;
+    if (fd < 0 && is_no_file(name, code)) return no_file(join(name));
+    errno = code;
     if (fd < 0) return failed(join(name), "open");
     Descriptor file(fd);
     struct stat st;
     if (::fstat(fd, &st) != 0) return failed(join(name), "stat");
-    if (!S_ISREG(st.st_mode))
-      return fail(Code::kCorrupt, join(name) + ": expected a regular file, found something else");
+    if (!S_ISREG(st.st_mode)) return no_file(join(name));
     return std::make_unique<HostFile>(std::move(file), join(name));
   }
   Result<std::unique_ptr<Directory>> open_directory(std::string_view name) override {
@@ -115,6 +122,14 @@ class HostDirectory final : public Directory {
   const std::string& path() const override { return path_; }
 
  private:
+  // Why it could not be opened: it is a socket, a directory, or a symlink that leads nowhere or is not
+  // followed.
+  bool is_no_file(std::string_view name, int code) const {
+    struct stat st;
+    if (code == ENXIO || code == ELOOP || code == EISDIR) return true;
+    return code == ENOENT && ::fstatat(fd_.get(), std::string(name).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISLNK(st.st_mode);
+  }
   std::string join(std::string_view name) const { return path_ + "/" + std::string(name); }
   // A folder that was just made is as lasting as what will be kept in it.
   Status sync_parent(std::string_view name) {
@@ -142,8 +157,14 @@ Result<std::unique_ptr<Directory>> open_host_directory(const std::string& path, 
   return std::make_unique<HostDirectory>(fd, path);
 }
 
+Status check_is_file(const std::string& path) {
+  struct stat st;
+  if (::lstat(path.c_str(), &st) == 0) return S_ISREG(st.st_mode) ? Status{} : no_file(path);
+  return errno == ENOENT ? Status{} : failed(path, "stat");
+}
+
 Status reserve_file_blocks(const std::string& path, uint64_t bytes) {
-  int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
+  int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0644);
   if (fd < 0 && (errno == EACCES || errno == EPERM || errno == EROFS || errno == ENOENT)) return {};
   if (fd < 0) return failed(path, "open");
   Descriptor file(fd);

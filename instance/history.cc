@@ -195,6 +195,8 @@ Result<State> state_at(store::Store& store, std::string_view branch, std::option
     if (state.replayed.log_index > begin) state.log_index = state.replayed.log_index;
     state.torn_tail = history.cursor().torn_tail();
   }
+  // The journal does not reach what the snapshot held, as opening finds, too.
+  if (base.unreadable && state.log_index < base.unreadable_index) return std::unexpected(*base.unreadable);
   if (until && state.log_index < *until) {
     return fail(Code::kNotFound, fmt::format("{}: branch {} has no batch {}; its last is {}", name_of(store),
                                              branch, *until, state.log_index));

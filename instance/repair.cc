@@ -33,62 +33,7 @@ Result<std::vector<uint64_t>> readable(store::StoreRepair& repair, std::unordere
   return kept;
 }
 
-Status restore_all_marks(const std::string& path, StoreRepaired& done) {
-  auto store = TRY(store::Store::open(path));
-  for (const store::BranchRecord& branch : TRY(store->catalogue().branches())) {
-    auto marks = restore_marks(*store, branch.name);
-    if (marks) {
-      done.marks.insert(done.marks.end(), marks->begin(), marks->end());
-    } else {
-      done.unread.push_back(marks.error().message());
-    }
-  }
-  return {};
-}
-
-}  // namespace
-
-Result<StoreRepaired> repair_store(const std::string& path) {
-  StoreRepaired done;
-  auto repair = TRY(store::StoreRepair::begin(path));
-  if (!repair->needed()) return done;
-  done.needed = true;
-  bool catalogue_lost = repair->catalogue_problem().has_value();
-  if (catalogue_lost) done.found.push_back(repair->catalogue_problem()->message());
-  for (const Error& damage : repair->damage()) done.found.push_back(damage.message());
-  std::unordered_set<BlobId> needed;
-  auto kept = TRY(readable(*repair, needed, done.lost));
-  done.snapshots = kept.size();
-  done.set_aside = TRY(repair->finish(kept, [&](BlobId id) { return needed.contains(id); }));
-  repair.reset();
-  if (catalogue_lost) TRY(restore_all_marks(path, done));
-  return done;
-}
-
-Result<std::vector<journal::RepairBase>> readable_bases(store::Store& store, std::string_view branch) {
-  std::vector<journal::RepairBase> bases;
-  for (const store::SnapshotRecord& record : TRY(store.catalogue().snapshots())) {
-    if (record.branch != branch) continue;
-    auto head = load_snapshot(store, record);
-    if (head) {
-      bases.push_back({record.log_index, TRY(journal::Vector::decode(record.vector))});
-    } else if (head.error().code() != Code::kCorrupt && head.error().code() != Code::kNotFound) {
-      return std::unexpected(head.error());
-    }
-  }
-  return bases;
-}
-
-std::optional<Error> missing_base(const store::Store& store, std::string_view branch, LogIndex first,
-                                  const std::vector<journal::RepairBase>& bases) {
-  auto reaches = [&](const journal::RepairBase& base) { return base.index + 1 >= first; };
-  if (first <= 1 || std::ranges::any_of(bases, reaches)) return std::nullopt;
-  return Error(Code::kCorrupt,
-               fmt::format("{}: the journal of branch {} begins at batch {}: expected a snapshot that holds "
-                           "batch {} and can be read, found none",
-                           store.path(), branch, first, first - 1));
-}
-
+// The marks that the branch's journal has, put into the catalogue; their names.
 Result<std::vector<std::string>> restore_marks(store::Store& store, const std::string& branch) {
   std::vector<std::string> names;
   LogIndex first = TRY(History::open(store, branch)).cursor().first();
@@ -116,6 +61,65 @@ Result<std::vector<std::string>> restore_marks(store::Store& store, const std::s
     if (std::ranges::find(names, mark.name) == names.end()) names.push_back(mark.name);
   }
   return names;
+}
+
+}  // namespace
+
+Result<StoreRepaired> repair_store(const std::string& path) {
+  StoreRepaired done;
+  auto repair = TRY(store::StoreRepair::begin(path));
+  if (!repair->needed()) return done;
+  done.needed = true;
+  if (repair->catalogue_problem()) done.found.push_back(repair->catalogue_problem()->message());
+  for (const Error& damage : repair->damage()) done.found.push_back(damage.message());
+  std::unordered_set<BlobId> needed;
+  auto kept = TRY(readable(*repair, needed, done.lost));
+  done.snapshots = kept.size();
+  done.set_aside = TRY(repair->finish(kept, [&](BlobId id) { return needed.contains(id); }));
+  return done;
+}
+
+Result<std::vector<journal::RepairBase>> readable_bases(store::Store& store, std::string_view branch) {
+  std::vector<journal::RepairBase> bases;
+  for (const store::SnapshotRecord& record : TRY(store.catalogue().snapshots())) {
+    if (record.branch != branch) continue;
+    auto head = load_snapshot(store, record);
+    if (head) {
+      bases.push_back({record.log_index, TRY(journal::Vector::decode(record.vector))});
+    } else if (head.error().code() != Code::kCorrupt && head.error().code() != Code::kNotFound) {
+      return std::unexpected(head.error());
+    }
+  }
+  return bases;
+}
+
+std::optional<Error> missing_base(const store::Store& store, std::string_view branch, LogIndex first,
+                                  const std::vector<journal::RepairBase>& bases) {
+  auto reaches = [&](const journal::RepairBase& base) { return base.index + 1 >= first; };
+  if (first <= 1 || std::ranges::any_of(bases, reaches)) return std::nullopt;
+  return Error(Code::kCorrupt,
+               fmt::format("{}: the journal of branch {} begins at batch {}: expected a snapshot that holds "
+                           "batch {} and can be read, found none",
+                           store.path(), branch, first, first - 1));
+}
+
+Result<MarksRestored> restore_lost_marks(store::Store& store) {
+  MarksRestored done;
+  auto directory = TRY(open_host_directory(store.path()));
+  if (!TRY(directory->exists(store::kMarksWanted))) return done;
+  for (const store::BranchRecord& branch : TRY(store.catalogue().branches())) {
+    auto marks = restore_marks(store, branch.name);
+    if (marks) {
+      done.marks.insert(done.marks.end(), marks->begin(), marks->end());
+    } else {
+      done.unread.push_back(marks.error().message());
+    }
+  }
+  if (done.unread.empty()) {
+    TRY(directory->unlink(store::kMarksWanted));
+    TRY(directory->sync());
+  }
+  return done;
 }
 
 }  // namespace reprise::instance

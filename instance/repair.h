@@ -21,13 +21,19 @@ struct StoreRepaired {
   std::vector<std::string> found;      // what was wrong
   std::vector<std::string> set_aside;  // files, below the store
   std::vector<LostSnapshot> lost;
-  uint64_t snapshots = 0;           // that are there
-  std::vector<std::string> marks;   // found in the journals, of a catalogue that was lost
+  uint64_t snapshots = 0;  // that are there
+};
+
+struct MarksRestored {
+  std::vector<std::string> marks;   // found in the journals
   std::vector<std::string> unread;  // journals in which marks could not be looked for, and why
 };
 
 // kBusy while somebody has the store open for writing.
 Result<StoreRepaired> repair_store(const std::string& path);
+// What a catalogue that was lost had known of marks is looked for in the journals, until all of them could be
+// read: in a damaged one, after it was repaired. Nothing otherwise.
+Result<MarksRestored> restore_lost_marks(store::Store& store);
 
 // What the snapshots of a branch hold, of those that can be read.
 Result<std::vector<journal::RepairBase>> readable_bases(store::Store& store, std::string_view branch);
@@ -35,8 +41,5 @@ Result<std::vector<journal::RepairBase>> readable_bases(store::Store& store, std
 // A journal that begins at batch `first` needs one of these to begin from: what is wrong if there is none.
 std::optional<Error> missing_base(const store::Store& store, std::string_view branch, LogIndex first,
                                   const std::vector<journal::RepairBase>& bases);
-
-// The marks that the branch's journal has, put into the catalogue; their names.
-Result<std::vector<std::string>> restore_marks(store::Store& store, const std::string& branch);
 
 }  // namespace reprise::instance

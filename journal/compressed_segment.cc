@@ -174,6 +174,32 @@ Status CompressedSegment::sync_data() {
 
 // --- putting right
 
+// From the end on, a piece at a time.
+Result<std::optional<uint64_t>> CompressedSegment::find_end(const File& file, const SegmentHeader& header) {
+  constexpr size_t kPiece = 1 << 20;
+  const uint64_t size = TRY(file.size());
+  auto ends_here = [&](ByteView trailer, uint64_t at) {
+    auto index_offset = load_value<uint64_t>(trailer.data() + 16);
+    uint64_t index_bytes = uint64_t{load_value<uint32_t>(trailer.data() + 24)} * kEntryBytes;
+    return load_value<uint64_t>(trailer.data()) == kTrailerMagic && index_offset <= at &&
+           at - index_offset == index_bytes &&
+           load_value<uint64_t>(trailer.data() + 40) == hash64(trailer.first(40), trailer_seed(header.id));
+  };
+  Bytes piece;
+  for (uint64_t end = size; end >= kTrailerBytes;) {
+    const uint64_t begin = end - std::min<uint64_t>(end, kPiece);
+    piece.resize(end - begin);
+    if (TRY(file.pread(piece, begin)) != piece.size()) return std::nullopt;
+    for (size_t at = piece.size() - kTrailerBytes + 1; at-- > 0;) {
+      if (ends_here(ByteView(piece).subspan(at, kTrailerBytes), begin + at))
+        return begin + at + kTrailerBytes;
+    }
+    if (begin == 0) break;
+    end = begin + kTrailerBytes - 1;
+  }
+  return std::nullopt;
+}
+
 Result<std::optional<Correction>> CompressedSegment::correct_index(const File& file,
                                                                    const SegmentHeader& header,
                                                                    CorrectionLimits limits) {
@@ -195,18 +221,25 @@ Result<std::optional<Correction>> CompressedSegment::correct_index(const File& f
                  [&](ByteView bytes) { return hash64(bytes) == checksum; });
 }
 
+Result<std::vector<uint64_t>> CompressedSegment::damaged_blocks() const {
+  std::vector<uint64_t> damaged;
+  Bytes bytes;
+  for (const Block& block : blocks_) {
+    bytes.resize(block.bytes);
+    bytes.resize(TRY(file_->pread(bytes, block.offset)));
+    if (hash64(bytes) != block.checksum) damaged.push_back(block.offset);
+  }
+  return damaged;
+}
+
 Result<std::optional<Correction>> CompressedSegment::correct_block(uint64_t offset,
                                                                    CorrectionLimits limits) const {
-  uint64_t from = offset < plain_header_.size() ? 0 : (offset - plain_header_.size()) / kBlockBytes;
-  for (size_t n = from; n < blocks_.size(); ++n) {
-    const Block& block = blocks_[n];
-    Bytes bytes(block.bytes);
-    bytes.resize(TRY(file_->pread(bytes, block.offset)));
-    if (hash64(bytes) == block.checksum) continue;
-    return correct(std::move(bytes), block.offset, limits,
-                   [&](ByteView all) { return hash64(all) == block.checksum; });
-  }
-  return std::nullopt;
+  auto block = std::ranges::find(blocks_, offset, &Block::offset);
+  CHECK(block != blocks_.end());
+  Bytes bytes(block->bytes);
+  bytes.resize(TRY(file_->pread(bytes, offset)));
+  return correct(std::move(bytes), offset, limits,
+                 [&](ByteView all) { return hash64(all) == block->checksum; });
 }
 
 // --- writing

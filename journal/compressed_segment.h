@@ -41,10 +41,13 @@ class CompressedSegment final : public File {
   Status resize(uint64_t bytes) override;
   Status sync_data() override;
 
+  // Where the file ended, if something was appended to it since. `file` begins with this header.
+  static Result<std::optional<uint64_t>> find_end(const File& file, const SegmentHeader& header);
   // Where it cannot be opened: the byte that is wrong in its index. `file` begins with this header.
   static Result<std::optional<Correction>> correct_index(const File& file, const SegmentHeader& header,
                                                          CorrectionLimits limits);
-  // The byte that is wrong in its first damaged block from the one on that holds this offset of the segment.
+  // Where in the file blocks lie that are not what they were; and of one of them, the byte that is wrong.
+  Result<std::vector<uint64_t>> damaged_blocks() const;
   Result<std::optional<Correction>> correct_block(uint64_t offset, CorrectionLimits limits) const;
 
  private:

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "journal/compressed_segment.h"
 #include "journal/recovery.h"
+#include "journal/survey.h"
 
 namespace reprise::journal {
 namespace {
@@ -48,6 +49,7 @@ Result<std::optional<Correction>> correct_start(const File& file, const JournalI
 
 // The close or seal that was where `reader` stands: only these take up no log index.
 Result<std::optional<Correction>> correct_summary(SegmentReader& reader, const SegmentHeader* next_segment) {
+  if (!reader.chain()) return std::nullopt;
   const SegmentState before = reader.state();
   const uint64_t end = before.offset + kSummaryFrameBytes;
   auto summary = [&](FrameKind kind, LogIndex durable_through, uint64_t& chain) {
@@ -69,7 +71,10 @@ Result<std::optional<Correction>> correct_summary(SegmentReader& reader, const S
     auto behind = reader.next_header();
     if (behind && *behind) return summary(FrameKind::kClose, before.next_index - 1, chain);
     if (!behind && behind.error().code() != Code::kCorrupt) return std::unexpected(behind.error());
-  } else if (end == reader.limit() && next_segment != nullptr) {
+    reader.seek(before.offset, before.next_index);
+  }
+  // Also one that was cut short, or has moved.
+  if (next_segment != nullptr && reader.limit() - before.offset < 2 * kSummaryFrameBytes) {
     // A seal may have been written before all that precedes it was known to be on the disk.
     for (LogIndex durable = before.next_index; durable-- >= reader.header().first_index;) {
       Correction made = summary(FrameKind::kSeal, durable, chain);
@@ -86,7 +91,7 @@ Result<std::optional<Correction>> correct_frame(SegmentReader& reader, const Seg
   const uint64_t seed = placement_seed(reader.header().id, offset);
   Bytes head(kFrameHeaderBytes);
   head.resize(TRY(reader.read_bytes(head, offset)));
-  if (head.size() < kFrameHeaderBytes) return std::nullopt;
+  if (head.size() < kFrameHeaderBytes) return correct_summary(reader, next_segment);
   FrameHeader header;
   auto fits = [&](ByteView bytes) {
     return decode_frame_header(bytes, seed, header) == nullptr && header.index == index;
@@ -106,34 +111,68 @@ Result<std::optional<Correction>> correct_frame(SegmentReader& reader, const Seg
   return header.kind == FrameKind::kBatch ? std::nullopt : TRY(correct_summary(reader, next_segment));
 }
 
+// Each is 7 s at the most.
+constexpr size_t kGivenUpMax = 16;
+
+class Search {
+ public:
+  Search(uint64_t sequence, GivenUp& given_up) : here_(given_up[sequence]), all_(given_up) {}
+
+  // What `look` finds of the damage at `offset`, unless that was given up.
+  template <class Look>
+  Result<std::optional<Correction>> at(uint64_t offset, const Look& look) {
+    size_t tried = 0;
+    for (const auto& [sequence, offsets] : all_) tried += offsets.size();
+    if (here_.contains(offset) || tried >= kGivenUpMax) return std::nullopt;
+    auto found = look();
+    if (found && !*found) here_.insert(offset);
+    return found;
+  }
+
+ private:
+  std::set<uint64_t>& here_;
+  const GivenUp& all_;
+};
+
+Result<std::optional<Correction>> correct_frames(SegmentReader& reader, const SegmentHeader* next,
+                                                 CorrectionLimits limits, Search& search) {
+  for (bool sealed = false; !sealed;) {
+    auto frame = reader.next();
+    if (!frame && frame.error().code() != Code::kCorrupt) return std::unexpected(frame.error());
+    if (frame && *frame) {
+      sealed = (*frame)->header.kind == FrameKind::kSeal;
+      continue;
+    }
+    auto found = TRY(search.at(reader.state().offset, [&] { return correct_frame(reader, next, limits); }));
+    if (found || frame || !TRY(skip_damage(reader))) return found;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Result<std::optional<Correction>> find_correction(Directory& directory, const JournalIdentity& identity,
-                                                  const JournalReport& report, CorrectionLimits limits) {
-  if (report.damaged >= report.sequences.size()) return std::nullopt;
-  uint64_t sequence = report.sequences[report.damaged];
+                                                  uint64_t sequence, const SegmentHeader* next,
+                                                  CorrectionLimits limits, GivenUp& given_up) {
+  Search search(sequence, given_up);
   auto file = directory.open(segment_name(sequence), OpenMode::kRead);
   if (!file && file.error().code() == Code::kCorrupt) return std::nullopt;  // no file, but a pipe or the like
   if (!file) return std::unexpected(file.error());
   auto reader = open_own_segment(directory, sequence, identity);
   if (!reader && reader.error().code() != Code::kCorrupt) return std::unexpected(reader.error());
-  if (!reader) return correct_start(**file, identity, sequence, limits);
-  if (report.damaged_offset == 0) return std::nullopt;  // sound in itself, but it does not follow
-  if ((*reader)->compressed())
-    return TRY(CompressedSegment::open(std::move(*file), (*reader)->header()))
-        ->correct_block(report.damaged_offset, limits);
-  // Up to the damage; a batch that only its content damns is passed.
-  while ((*reader)->state().offset < report.damaged_offset) {
-    auto frame = (*reader)->next();
-    if (!frame && frame.error().code() != Code::kCorrupt) return std::unexpected(frame.error());
-    if (!frame || !*frame) return std::nullopt;
+  if (!reader) {
+    auto found = TRY(search.at(0, [&] { return correct_start(**file, identity, sequence, limits); }));
+    if (found) return found;
+    reader = open_damaged_segment(directory, sequence, identity);
+    if (!reader || *reader == nullptr || !TRY(skip_damage(**reader))) return std::nullopt;
   }
-  std::unique_ptr<SegmentReader> next;
-  if (report.damaged + 1 < report.sequences.size()) {
-    auto opened = open_own_segment(directory, report.sequences[report.damaged + 1], identity);
-    if (opened) next = std::move(*opened);
+  if (!(*reader)->compressed()) return correct_frames(**reader, next, limits, search);
+  auto compressed = TRY(CompressedSegment::open(std::move(*file), (*reader)->header()));
+  for (uint64_t offset : TRY(compressed->damaged_blocks())) {
+    auto found = TRY(search.at(offset, [&] { return compressed->correct_block(offset, limits); }));
+    if (found) return found;
   }
-  return correct_frame(**reader, next == nullptr ? nullptr : &next->header(), limits);
+  return std::nullopt;
 }
 
 }  // namespace reprise::journal

@@ -5,10 +5,12 @@
 // says is known from the frames before it, however much of it is damaged.
 #pragma once
 
+#include <map>
 #include <optional>
-#include <string>
+#include <set>
 
 #include "journal/repair.h"
+#include "journal/segment_format.h"
 
 namespace reprise::journal {
 
@@ -17,10 +19,15 @@ struct Correction {
   Bytes bytes;          // that belong there
 };
 
-// Of the damage that verify_journal() found. nullopt if it is more than can be put right. An Error only when
-// the disk fails.
+// Where damage was met that is more than can be put right: by segment, offsets in the file.
+using GivenUp = std::map<uint64_t, std::set<uint64_t>>;
+
+// The first damage in a segment that can be put right, wherever it lies behind other damage, but for what was
+// given up before; more of that is noted. `next`: of the segment that follows, if
+// its header can be read. An Error only when the disk fails, or it is another volume's or version's.
 Result<std::optional<Correction>> find_correction(Directory& directory, const JournalIdentity& identity,
-                                                  const JournalReport& report, CorrectionLimits limits);
+                                                  uint64_t sequence, const SegmentHeader* next,
+                                                  CorrectionLimits limits, GivenUp& given_up);
 
 // The one byte of `bytes` that has to be another one for `fits(bytes)` to be true; `bytes` has it then.
 // nullopt, and nothing changed, if there is none. `fits` is false of the bytes as they are.

@@ -49,14 +49,15 @@ class Repair {
 
   // Each round mends the first problem; taking the sound batches behind it may bring another to light.
   Status run() {
-    constexpr size_t kRoundsMax = 8, kCorrectedMax = 100;
-    for (size_t round = 0; round < kRoundsMax;) {
+    constexpr size_t kRoundsMax = 8;
+    for (size_t round = 0, walks = 0; round < kRoundsMax; ++walks) {
       JournalReport report = TRY(verify_journal(directory_, identity_, 0, progress_));
+      if (walks == 0) done_.began = report.first;
       done_.first = report.first;
       done_.last = report.last;
       if (!report.problem) return set_aside_what_does_not_fit(report);
       done_.problems.push_back(*report.problem);
-      if (done_.corrected.size() < kCorrectedMax && TRY(put_right(report))) continue;
+      if (TRY(cut_what_was_appended(report)) || TRY(put_right(report))) continue;
       TRY(mend(report));
       ++round;
     }
@@ -66,19 +67,45 @@ class Repair {
   JournalRepair& done() { return done_; }
 
  private:
-  // Damage so small that what was there before is known: no batch is lost. The bytes that were wrong are
-  // named, not kept.
+  Result<bool> cut_what_was_appended(const JournalReport& report) {
+    auto end = TRY(find_end_of_segment(directory_, identity_, report));
+    if (end) TRY(keep_rest(report.sequences[report.damaged], *end));
+    return end.has_value();
+  }
+
+  // Damage so small that what was there before is known, in all segments from the first damage on: no batch
+  // is lost. The bytes that were wrong are named, not kept. Last ones first: a seal is known by what follows.
   Result<bool> put_right(const JournalReport& report) {
-    auto correction = TRY(find_correction(directory_, identity_, report, limits_));
-    if (!correction) return false;
-    auto file = TRY(directory_.open(segment_name(report.sequences[report.damaged]), OpenMode::kReadWrite));
-    Bytes wrong(correction->bytes.size());
-    wrong.resize(TRY(file->pread(wrong, correction->offset)));
-    TRY(file->pwrite(correction->bytes, correction->offset));
+    constexpr size_t kCorrectedMax = 1000;
+    const size_t before = done_.corrected.size();
+    for (size_t i = report.sequences.size(); i-- > report.damaged;) {
+      std::optional<SegmentHeader> next;
+      if (i + 1 < report.sequences.size()) {
+        auto opened = open_own_segment(directory_, report.sequences[i + 1], identity_);
+        if (opened) next = (*opened)->header();
+      }
+      while (auto correction = TRY(find_correction(directory_, identity_, report.sequences[i],
+                                                   next ? &*next : nullptr, limits_, given_up_))) {
+        if (done_.corrected.size() == kCorrectedMax)
+          return fail(Code::kCorrupt,
+                      fmt::format("{}: put right in {} places, and there are more: run it again",
+                                  directory_.path(), kCorrectedMax));
+        TRY(write(report.sequences[i], *correction));
+      }
+    }
+    return done_.corrected.size() > before;
+  }
+
+  Status write(uint64_t sequence, const Correction& correction) {
+    auto file = TRY(directory_.open(segment_name(sequence), OpenMode::kReadWrite));
+    Bytes wrong(correction.bytes.size());
+    wrong.resize(TRY(file->pread(wrong, correction.offset)));
+    TRY(file->pwrite(correction.bytes, correction.offset));
     TRY(file->sync_data());
     done_.corrected.push_back(fmt::format("{}: at offset {}: {} instead of {}", file->path(),
-                                          correction->offset, to_hex(correction->bytes), to_hex(wrong)));
-    return true;
+                                          correction.offset, to_hex(correction.bytes),
+                                          wrong.empty() ? "the end" : to_hex(wrong)));
+    return {};
   }
 
   Status mend(const JournalReport& report) {
@@ -153,7 +180,7 @@ class Repair {
                          .first_index = base.index + 1,
                          .restart = true,
                          .covered = base.vector};
-    auto file = TRY(directory_.open(name, OpenMode::kCreateOrOpen));
+    auto file = TRY(create_anew(name));
     auto writer = TRY(SegmentWriter::begin(std::move(file), header));
     Vector vector = base.vector;
     for (size_t i = run.segment; i < sequences.size() && writer->state().next_index < run.end; ++i)
@@ -196,6 +223,12 @@ class Repair {
     }
     CHECK(oldest != nullptr);  // the newest reaches it, or nobody asks
     return *oldest;
+  }
+
+  // In the place of what an interrupted repair has left, or whoever.
+  Result<std::unique_ptr<File>> create_anew(const std::string& name) {
+    if (TRY(directory_.exists(name))) TRY(directory_.unlink(name));
+    return directory_.open(name, OpenMode::kCreate);
   }
 
   // --- setting aside
@@ -254,8 +287,7 @@ class Repair {
     TRY(copy_whole(sequence, kept));
     done_.kept.push_back(std::move(kept));
     std::string plain_name = segment_name(sequence) + ".new";
-    auto plain = TRY(directory_.open(plain_name, OpenMode::kCreateOrOpen));
-    TRY(plain->resize(0));
+    auto plain = TRY(create_anew(plain_name));
     TRY(copy_bytes([&](ByteSpan into, uint64_t at) { return reader.read_bytes(into, at); }, 0, offset,
                    *plain));
     TRY(directory_.rename(plain_name, segment_name(sequence)));
@@ -271,6 +303,7 @@ class Repair {
   Random& random_;
   const JournalProgress& progress_;
   const CorrectionLimits limits_;
+  GivenUp given_up_;
   JournalRepair done_;
 };
 

@@ -1,10 +1,11 @@
 // Making a damaged journal one that can be opened again. For a journal that nobody has open.
 //
-// One byte that was changed is put right (correction.h), and so is a close or seal. Of other damage it never
-// destroys anything: what it takes out lies beside the segments afterwards, under names that end in ".cut-N".
-// What is kept is what gives the latest state: everything before the first damage, or, if a snapshot reaches
-// behind that, the sound batches from there on. docs/journal-format.md says what is done when. It does not
-// know what the catalogue says of the journal; its caller does.
+// One byte that was changed is put right (correction.h), and so is a close or seal; what was appended to a
+// segment that has ended is cut. Of other damage it never destroys anything: what it takes out lies beside
+// the segments afterwards, under names that end in ".cut-N". What is kept is what gives the latest state:
+// everything before the first damage, or, if a snapshot reaches behind that, the sound batches from there on.
+// docs/journal-format.md says what is done when. It does not know what the catalogue says of the journal; its
+// caller does.
 #pragma once
 
 #include <span>
@@ -29,6 +30,7 @@ struct CorrectionLimits {
 };
 
 struct JournalRepair {
+  LogIndex began = 1;                  // with this batch, before anything was done
   LogIndex first = 1, last = 0;        // of the batches left: what the catalogue may at most call durable
   LogIndex seen = 0;                   // up to here there had been batches, as far as it can be told
   uint64_t cut_bytes = 0;              // taken out; less what is still in the journal too

@@ -16,21 +16,26 @@ constexpr size_t kWindowBytes = 256 * 1024;
 
 }  // namespace
 
+Result<Bytes> read_segment_header(const File& file) {
+  uint64_t size = TRY(file.size());
+  std::byte first[16];
+  size_t got = TRY(file.pread(first, 0));
+  auto length = segment_header_bytes(ByteView(first).first(got));
+  if (!length) return std::unexpected(length.error().with_context(file.path()));
+  if (*length > size) {
+    return fail(Code::kCorrupt,
+                fmt::format("{}: segment header: expected {} bytes, found {}", file.path(), *length, size));
+  }
+  Bytes bytes(*length);
+  bytes.resize(TRY(file.pread(bytes, 0)));
+  return bytes;
+}
+
 Result<std::unique_ptr<SegmentReader>> SegmentReader::open(std::unique_ptr<File> file) {
   uint64_t size = TRY(file->size());
-  std::byte first[16];
-  size_t got = TRY(file->pread(first, 0));
-  auto in_file = [&](const Error& error) { return std::unexpected(error.with_context(file->path())); };
-  auto header_bytes = segment_header_bytes(ByteView(first).first(got));
-  if (!header_bytes) return in_file(header_bytes.error());
-  if (*header_bytes > size) {
-    return in_file(Error(Code::kCorrupt,
-                         fmt::format("segment header: expected {} bytes, found {}", *header_bytes, size)));
-  }
-  Bytes bytes(*header_bytes);
-  bytes.resize(TRY(file->pread(bytes, 0)));
+  Bytes bytes = TRY(read_segment_header(*file));
   auto header = decode_segment_header(bytes);
-  if (!header) return in_file(header.error());
+  if (!header) return std::unexpected(header.error().with_context(file->path()));
   if (header->features.incompat != 0) return open_compressed(std::move(file), *header);
   SegmentState state{.offset = bytes.size(),
                      .next_index = header->first_index,

@@ -28,6 +28,9 @@ struct Frame {
   uint64_t end() const { return offset + header.frame_bytes(); }
 };
 
+// The header that a file begins with, to be decoded. kCorrupt if it is not the start of a segment.
+Result<Bytes> read_segment_header(const File& file);
+
 class SegmentReader {
  public:
   // Reads and checks the header. kCorrupt, kUnsupported.

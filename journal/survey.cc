@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "journal/compressed_segment.h"
+
 namespace reprise::journal {
 namespace {
 
@@ -109,6 +111,35 @@ Result<std::unique_ptr<SegmentReader>> open_damaged_segment(Directory& directory
   if (!file && file.error().code() == Code::kCorrupt) return nullptr;  // no file, but a pipe or the like
   if (!file) return std::unexpected(file.error());
   return SegmentReader::open_without_header(std::move(*file));
+}
+
+Result<std::optional<uint64_t>> find_end_of_segment(Directory& directory, const JournalIdentity& identity,
+                                                    const JournalReport& report) {
+  if (report.damaged >= report.sequences.size()) return std::nullopt;
+  uint64_t sequence = report.sequences[report.damaged];
+  auto file = directory.open(segment_name(sequence), OpenMode::kRead);
+  if (!file && file.error().code() == Code::kCorrupt) return std::nullopt;  // no file, but a pipe or the like
+  if (!file) return std::unexpected(file.error());
+  std::optional<uint64_t> end;
+  if (report.damaged_offset == 0) {
+    auto bytes = read_segment_header(**file);
+    if (!bytes && bytes.error().code() != Code::kCorrupt) return std::unexpected(bytes.error());
+    if (!bytes) return std::nullopt;
+    auto header = decode_segment_header(*bytes);
+    if (!header || header->features.incompat == 0) return std::nullopt;
+    end = TRY(CompressedSegment::find_end(**file, *header));
+  } else {
+    auto reader = TRY(open_own_segment(directory, sequence, identity));
+    bool sealed = false;
+    while (!reader->compressed() && reader->state().offset < report.damaged_offset) {
+      auto frame = reader->next();
+      if (!frame && frame.error().code() != Code::kCorrupt) return std::unexpected(frame.error());
+      if (!frame || !*frame) return std::nullopt;
+      sealed = (*frame)->header.kind == FrameKind::kSeal;
+    }
+    if (sealed) end = report.damaged_offset;
+  }
+  return end && *end < TRY((*file)->size()) ? end : std::nullopt;
 }
 
 Result<std::optional<LogIndex>> skip_damage(SegmentReader& reader) {

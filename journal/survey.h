@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "journal/recovery.h"
+#include "journal/verify.h"
 
 namespace reprise::journal {
 
@@ -35,6 +36,11 @@ Result<std::unique_ptr<SegmentReader>> open_damaged_segment(Directory& directory
 // An Error only when it cannot tell: the disk fails, another volume, a version or feature it does not know.
 Result<SurveyReport> survey_segments(Directory& directory, const JournalIdentity& identity,
                                      const std::vector<uint64_t>& sequences, LogIndex wanted);
+
+// Where a segment that has ended did end, if all that verify has found wrong in it is that it goes on:
+// nothing that lies there belongs to the log.
+Result<std::optional<uint64_t>> find_end_of_segment(Directory& directory, const JournalIdentity& identity,
+                                                    const JournalReport& report);
 
 // Goes on behind damage that reader.next() has just met: behind a frame whose header is sound, else at the
 // next frame whose header is one or, in a compressed segment, that its index names. The highest log index

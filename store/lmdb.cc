@@ -101,6 +101,7 @@ Result<std::unique_ptr<Lmdb>> Lmdb::open(const std::string& path, Access access,
   if (claim == nullptr) {
     return fail(Code::kBusy, path + ": expected to be opened once in this process, found it open already");
   }
+  for (const std::string& name : {path, path + "-lock"}) TRY(check_is_file(name));
   bool there = TRY(check_file(path));
   // LMDB maps its lock file and writes to the map: without blocks of its own a full disk would end the
   // process.
@@ -149,18 +150,22 @@ Result<bool> Lmdb::open_tables(const std::vector<const char*>& tables, Access ac
   // there.
   for (unsigned flags : {unsigned{MDB_RDONLY}, 0u}) {
     if (flags == 0 && access == Access::kRead) return false;
-    bool missing = false;
+    size_t missing = 0;
     std::shared_lock<std::shared_mutex> lock;
     MDB_txn* handle = TRY(begin(flags, lock));
     TransactionGuard guard(handle);
-    for (size_t i = 0; i < tables.size() && !missing; i++) {
+    for (size_t i = 0; i < tables.size(); i++) {
       int code = mdb_dbi_open(handle, tables[i], flags == 0 ? MDB_CREATE : 0, &tables_[i]);
       if (code == MDB_NOTFOUND)
-        missing = true;
+        ++missing;
       else if (code != 0)
         return failed(code, "open a table of");
     }
-    if (missing) continue;
+    if (missing == tables.size()) continue;
+    // They are made together: one by itself has not gone without damage.
+    if (missing > 0)
+      return fail(Code::kCorrupt,
+                  fmt::format("{}: expected {} tables, found {} missing", path_, tables.size(), missing));
     if (int code = guard.commit()) return failed(code, "write");  // also what makes the handles last
     return true;
   }

@@ -17,6 +17,7 @@ namespace reprise::store {
 namespace {
 
 constexpr std::string_view kCatalogueFile = "catalogue.lmdb", kNewCatalogueFile = "catalogue.lmdb.new";
+constexpr std::string_view kUnfinishedCopy = "catalogue.lmdb.copy";
 constexpr size_t kMapBytes = size_t{64} << 20;
 
 // A name that is free: NAME.damaged, then NAME.damaged-2 and so on.
@@ -135,6 +136,10 @@ class Repair final : public StoreRepair {
     for (const std::string& name : copied.set_aside) aside.push_back("packs/" + name);
     blobs_.reset();
     catalogue_.reset();  // closed, so that the file can take its place
+    if (catalogue_problem_) {
+      TRY(store_->open(kMarksWanted, OpenMode::kCreateOrOpen));
+      TRY(store_->sync());
+    }
     TRY(put_in_place(aside));
     TRY(keep_copies(kept, aside));
     return aside;
@@ -212,16 +217,34 @@ class Repair final : public StoreRepair {
     return {};
   }
 
+  // At any moment there is the old one or the new one.
   Status put_in_place(std::vector<std::string>& aside) {
     if (TRY(store_->exists(kCatalogueFile))) {
       std::string kept = TRY(free_name(*store_, kCatalogueFile));
-      TRY(store_->rename(kCatalogueFile, kept));
+      TRY(keep_old(kept));
       aside.push_back(kept);
     }
     for (const char* lock : {"catalogue.lmdb-lock", "catalogue.lmdb.new-lock"})
       if (TRY(store_->exists(lock))) TRY(store_->unlink(lock));
     TRY(store_->rename(kNewCatalogueFile, kCatalogueFile));
     return store_->sync();
+  }
+
+  Status keep_old(const std::string& kept) {
+    auto old = store_->open(kCatalogueFile, OpenMode::kRead);
+    if (!old && old.error().code() == Code::kCorrupt) return store_->rename(kCatalogueFile, kept);  // no file
+    if (!old) return std::unexpected(old.error());
+    auto copy = TRY(store_->open(kUnfinishedCopy, OpenMode::kCreateOrOpen));
+    TRY(copy->resize(0));
+    Bytes piece(size_t{1} << 20);
+    for (uint64_t at = 0;;) {
+      size_t n = TRY((*old)->pread(piece, at));
+      if (n == 0) break;
+      TRY(copy->pwrite(ByteView(piece).first(n), at));
+      at += n;
+    }
+    TRY(copy->sync_data());
+    return store_->rename(kUnfinishedCopy, kept);
   }
 
   // A copy of each snapshot in the catalogue, and no other under such a name.

@@ -15,6 +15,9 @@
 
 namespace reprise::store {
 
+// A file in the store with this name: marks are still to be looked for in its journals.
+inline constexpr std::string_view kMarksWanted = "marks-wanted";
+
 class StoreRepair {
  public:
   // Looks at everything. kBusy while anybody has the store open for writing.
@@ -31,7 +34,8 @@ class StoreRepair {
   virtual Catalogue& catalogue() = 0;
   virtual BlobSource& blobs() = 0;
   // Only these snapshots stay, and the blobs that they need; the damaged packs are set aside, and the new
-  // catalogue takes the place of the old one. The names of what was set aside.
+  // catalogue takes the place of the old one; kMarksWanted is there if that was lost. The names of what was
+  // set aside. A crash on the way leaves something of which another repair makes the same.
   virtual Result<std::vector<std::string>> finish(const std::vector<uint64_t>& snapshots,
                                                   const std::function<bool(BlobId)>& needed) = 0;
 };

@@ -1,13 +1,17 @@
 """Segments cut and bytes flipped: above the durable mark the journal opens at the last whole batch, below it is refused."""
+import itertools
 import os
 import random
 import re
 import shutil
+import signal
+import socket
 import struct
 import unittest
 
 from harness import REPRISE, EndToEnd, execute
 
+LIBRARY = os.environ["FAILING_DISK_LIBRARY"]
 FRAME_BYTES = 80
 BATCH, CLOSE = 1, 2
 
@@ -174,6 +178,137 @@ class Damage(EndToEnd):
         self.run_inside(store, "for i in 1 2 3 4 5 6 7 8; do echo $i > other$i; done")
         self.assertIn('no mark "two"', self.refused("ls", f"{store}@two", status=3))
         self.assertEqual(self.reprise("ls", f"{store}@one"), "one\n")
+
+    def test_history_that_only_a_snapshot_has_left_is_said_to_be_lost(self):
+        """And marks in it name nothing that is missed: `verify` agrees with what `repair` has left."""
+        for taken in ("spoiled", "removed"):
+            store = self.work / taken
+            self.run_inside(store, "echo a > a")
+            self.reprise("mark", store, "early")
+            self.run_inside(store, "echo b > b")
+            last = self.reprise_json("stat", store)["journal"]["last"]
+            for segment in (store / "branches/main/journal").iterdir():
+                if taken == "removed":
+                    segment.unlink()
+                    continue
+                whole = bytearray(segment.read_bytes())
+                whole[100:140] = whole[-300:-260] = b"x" * 40
+                segment.write_bytes(whole)
+            self.reprise("verify", store, status=1)
+            said = self.reprise("repair", store)
+            self.assertIn(f"lost: the history of batches 1 to {last}, but not the state after it\n", said)
+            self.reprise("verify", store)
+            self.assertTrue(self.reprise("repair", store).startswith("nothing to repair"))
+            self.assertEqual(self.reprise("ls", store), "a\nb\n")
+            self.run_inside(store, "echo c > c")
+            self.reprise("verify", store)
+
+    def test_what_is_no_file_keeps_nobody_waiting_and_nothing_outside_is_written(self):
+        outside = self.work / "outside"
+
+        def put(path, kind):
+            if path.exists() or path.is_symlink():
+                path.unlink()
+            if kind == "pipe":
+                os.mkfifo(path)
+            elif kind == "socket":
+                with socket.socket(socket.AF_UNIX) as made:
+                    made.bind(str(path))
+            elif kind == "directory":
+                path.mkdir()
+            else:
+                path.symlink_to({"link": outside, "nowhere": self.work / "nothing", "circle": path}[kind])
+
+        for kind in ("pipe", "socket", "directory", "link", "nowhere", "circle"):
+            for name in ("branches/main/lock", "catalogue.lmdb-lock", "catalogue.lmdb", "branches/main/journal/0000000001.seg",
+                         "branches/main/journal/0000000001.seg.new"):
+                store = self.work / f"{kind}-{name.rsplit('/', 1)[-1]}"
+                self.run_inside(store, "echo a > a; sync; echo b > b")
+                outside.write_bytes(b"somebody's own")
+                put(store / name, kind)
+                with self.subTest(kind=kind, name=name):
+                    for command in ("verify", "stat", "ls", "repair", "verify"):
+                        status = execute([REPRISE, command, store], timeout=20).status
+                        self.assertIn(status, (0, 1, 3), command)
+                    status = execute([REPRISE, "run", "--store", store, "--", "true"], timeout=20).status
+                    self.assertIn(status, (0, 125))
+                    self.assertEqual(outside.read_bytes(), b"somebody's own")
+                    self.assertFalse((self.work / "nothing").exists())
+        store = self.work / "mountpoint"
+        self.run_inside(store, "true")
+        (store / "mnt").symlink_to(self.work / "nothing")
+        self.assertIn("mnt", self.refused("run", "--store", store, "--", "true", status=125, timeout=20))
+
+    def test_a_repair_that_is_killed_is_done_by_the_next_one(self):
+        """Snapshots that only the catalogue knows, and marks that only the journal does, are there afterwards."""
+        made = self.work / "made"
+        for name in ("one", "two"):
+            self.run_inside(made, f"echo {name} > {name}")
+            self.reprise("snapshot", "create", made, "--label", name)
+        self.reprise("mark", made, "here")
+        for lost in ("copy", "catalogue"):
+            for at in itertools.count(1):
+                store = self.work / f"{lost}-{at}"
+                shutil.copytree(made, store)
+                if lost == "catalogue":
+                    (store / "catalogue.lmdb").unlink()
+                else:
+                    os.truncate(min((store / "snapshots").iterdir()), 50)
+                killed = execute([REPRISE, "repair", store], env={
+                    "LD_PRELOAD": LIBRARY, "FAILING_DISK": str(store), "FAILING_DISK_KILL": str(at)})
+                self.assertIn(killed.status, (0, -signal.SIGKILL), killed)
+                self.reprise("repair", store)
+                self.reprise("verify", store)
+                kept = self.reprise("snapshot", "list", store)
+                with self.subTest(lost=lost, at=at):
+                    self.assertIn("one", kept)
+                    self.assertIn("two", kept)
+                    self.assertEqual(self.reprise("ls", f"{store}@here"), "one\ntwo\n")
+                shutil.rmtree(store)
+                if killed.status == 0:
+                    break
+            self.assertGreater(at, 10)
+
+    def test_marks_are_found_in_a_journal_that_is_repaired_as_well(self):
+        store = self.work / "K"
+        for name in ("early", "late"):
+            self.run_inside(store, f"echo {name} > {name}")
+            self.reprise("mark", store, name)
+        (store / "catalogue.lmdb").unlink()
+        segment = store / "branches/main/journal/0000000001.seg"
+        whole = bytearray(segment.read_bytes())
+        whole[len(whole) // 3] ^= 1
+        segment.write_bytes(whole)
+        said = self.reprise("repair", store)
+        for name in ("early", "late"):
+            self.assertIn(f"found in the journal: the mark {name}\n", said)
+        self.assertEqual(self.reprise("ls", f"{store}@early"), "early\n")
+        self.reprise("verify", store)
+
+    def test_a_table_that_the_catalogue_has_lost_is_no_empty_one(self):
+        store = self.work / "T"
+        self.run_inside(store, "echo a > a")
+        self.reprise("snapshot", "create", store, "--label", "kept")
+        catalogue = store / "catalogue.lmdb"
+        whole = catalogue.read_bytes()
+        self.assertIn(b"snapshots", whole)
+        catalogue.write_bytes(whole.replace(b"snapshots", b"snapshotz"))
+        self.assertIn("tables", self.reprise("verify", store, status=1))
+        self.refused("run", "--store", store, "--", "true", status=125)
+        self.reprise("repair", store)
+        self.assertIn("kept", self.reprise("snapshot", "list", store))
+        self.reprise("verify", store)
+
+    def test_a_snapshot_that_cannot_be_read_is_no_empty_tree(self):
+        store = self.work / "E"
+        self.run_inside(store, "echo a > a")
+        for pack in (store / "packs").iterdir():
+            pack.write_bytes(b"x" * pack.stat().st_size)
+        for segment in (store / "branches/main/journal").iterdir():
+            segment.unlink()
+        for command in (["ls", store], ["digest", store], ["diff", store, f"dir:{self.work}"], ["snapshot", "export", store, self.work / "out"]):
+            self.assertIn("packs", self.refused(*command, status=3))
+        self.assertFalse((self.work / "out").exists())
 
     def test_cut_above_the_durable_mark(self):
         ends = [frame.end for frame in self.frames if frame.end > self.above]

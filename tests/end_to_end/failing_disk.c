@@ -6,6 +6,8 @@
  * EROFS it is a disk that was remounted read-only); ERRNO is a number FAILING_DISK_LOG=FILE    gets a line
  * "BYTES PATH" after each sync of a file that succeeded: its size before
  *
+ *   FAILING_DISK_KILL=N      the process is killed right before the Nth call that changes or syncs anything
+ *
  * A failing write writes nothing. Only what the journal and the catalogue use is looked after. */
 #define _GNU_SOURCE
 #undef _FILE_OFFSET_BITS /* else one name would stand for two */
@@ -13,7 +15,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,10 +64,19 @@ static int fault_of(enum call call) {
   return 0;
 }
 
+static void count_call(void) {
+  static atomic_int calls;
+  const char* last = getenv("FAILING_DISK_KILL");
+  if (last != NULL && atomic_fetch_add(&calls, 1) + 1 == atoi(last)) kill(getpid(), SIGKILL);
+}
+
 static int fails(enum call call, int fd, const char* name) {
   char path[PATH_MAX];
   int before = errno, fault = 0;
-  if (is_concerned(fd, name, path)) fault = fault_of(call);
+  if (is_concerned(fd, name, path)) {
+    count_call();
+    fault = fault_of(call);
+  }
   errno = fault != 0 ? fault : before;
   return fault != 0;
 }

@@ -223,6 +223,105 @@ TEST(Repair, PutsRightWhatLiesApart) {
   EXPECT_EQ(files_of(*disk), files_of(*good));
 }
 
+// What was appended to a segment that has ended belongs to nothing, whatever it looks like.
+TEST(Repair, CutsWhatWasAppendedToASegmentThatHasEnded) {
+  for (bool compressed : {false, true}) {
+    auto good = several_segments();
+    if (compressed) {
+      FakeDirectory directory(good);
+      ASSERT_TRUE(compress_segment(directory, 2, [] { return false; }));
+      ASSERT_TRUE(replace_by_compressed(directory, 2));
+    }
+    const std::string name = segment_name(2);
+    const Bytes& all = good->files.at(name)->bytes;
+    const Bytes end(all.end() - 200, all.end());
+    for (const Bytes& junk : {Bytes(1), Bytes(47, std::byte{7}), Bytes(3 << 20, std::byte{0xff}), all, end}) {
+      auto disk = good->copy();
+      Bytes& bytes = disk->files.at(name)->bytes;
+      bytes.insert(bytes.end(), junk.begin(), junk.end());
+      FakeDirectory directory(disk);
+      ASSERT_TRUE(verify_journal(directory, kIdentity, 0)->problem);
+      auto repair = repair_on(disk);
+      ASSERT_TRUE(repair) << repair.error().message();
+      EXPECT_EQ(repair->last, kBatches) << compressed << " " << junk.size();
+      EXPECT_EQ(repair->cut_bytes, junk.size());
+      ASSERT_EQ(repair->kept.size(), 1u);
+      EXPECT_EQ(disk->files.at(repair->kept[0])->bytes, junk);
+      disk->files.erase(repair->kept[0]);
+      EXPECT_EQ(files_of(*disk), files_of(*good));
+    }
+  }
+}
+
+// Cut short, moved or gone: the next segment says that there was one, and what it said.
+TEST(Repair, MakesASealAnewThatWasCutShortOrMoved) {
+  auto good = several_segments();
+  const std::string name = segment_name(2);
+  const size_t at = good->files.at(name)->bytes.size() - kSummaryFrameBytes;
+  auto expect_as_it_was = [&](const char* what, auto&& spoil_seal) {
+    auto disk = good->copy();
+    spoil_seal(disk->files.at(name)->bytes);
+    auto repair = repair_on(disk);
+    ASSERT_TRUE(repair) << what << ": " << repair.error().message();
+    EXPECT_EQ(repair->last, kBatches) << what;
+    for (const std::string& kept : repair->kept) disk->files.erase(kept);
+    EXPECT_EQ(files_of(*disk), files_of(*good)) << what;
+  };
+  expect_as_it_was("a byte less", [&](Bytes& bytes) { bytes.pop_back(); });
+  expect_as_it_was("half", [&](Bytes& bytes) { bytes.resize(at + kSummaryFrameBytes / 2); });
+  expect_as_it_was("gone", [&](Bytes& bytes) { bytes.resize(at); });
+  expect_as_it_was("8 bytes missing in it", [&](Bytes& bytes) {
+    bytes.erase(bytes.begin() + static_cast<ptrdiff_t>(at) + 16,
+                bytes.begin() + static_cast<ptrdiff_t>(at) + 24);
+  });
+  expect_as_it_was("moved", [&](Bytes& bytes) {
+    bytes.insert(bytes.begin() + static_cast<ptrdiff_t>(at), 16, std::byte{1});
+  });
+}
+
+// What can be put right is, wherever it lies behind damage that cannot: it costs nothing.
+TEST(Repair, PutsRightWhatLiesBehindOtherDamage) {
+  auto good = several_segments();
+  auto owners = owners_of(good);
+  const auto bases = bases_at({5});
+  for (const std::string& name : {segment_name(2), segment_name(3)}) {
+    const std::vector<Owner>& bytes = owners.at(name);
+    for (size_t at = 0; at < bytes.size(); at += 41) {
+      if (bytes[at].batches == std::set<LogIndex>{2}) continue;
+      auto disk = good->copy();
+      Bytes& first = disk->files.begin()->second->bytes;
+      const auto& of_first = owners.at(disk->files.begin()->first);
+      const auto second = std::ranges::find(of_first, std::set<LogIndex>{2}, &Owner::batches);
+      ASSERT_NE(second, of_first.end());
+      std::fill_n(first.begin() + (second - of_first.begin()) + 40, 40, std::byte{7});
+      disk->files.at(name)->bytes[at] ^= std::byte{0x11};
+      auto repair = repair_on(disk, bases);
+      ASSERT_TRUE(repair) << repair.error().message();
+      EXPECT_EQ(repair->last, kBatches) << name << " " << at;
+      EXPECT_EQ(repair->corrected.size(), 1u) << name << " " << at;
+      expect_sound(disk, *repair, bases);
+    }
+  }
+}
+
+TEST(Repair, PutsRightHoweverManyThereAre) {
+  auto good = several_segments();
+  auto disk = good->copy();
+  size_t changed = 0;
+  for (auto& [name, content] : disk->files) {
+    auto reader = *SegmentReader::open(*FakeDirectory(good).open(name, OpenMode::kRead));
+    while (auto frame = *reader->next()) {
+      content->bytes[frame->offset + 9] ^= std::byte{1};  // of its header,
+      content->bytes[frame->end() - 20] ^= std::byte{2};  // and of what it holds
+      changed += 2;
+    }
+  }
+  ASSERT_GT(changed, 20u);
+  auto repair = repair_on(disk);
+  ASSERT_TRUE(repair) << repair.error().message();
+  EXPECT_EQ(files_of(*disk), files_of(*good));
+}
+
 // What a seal says is known from what is before it, and which chain the next segment begins with.
 TEST(Repair, MakesASealAnewOfWhichNothingIsLeft) {
   auto good = several_segments();

@@ -63,6 +63,15 @@ int print_damaged_store(const Options& options, const Error& problem) {
   return kNo;
 }
 
+// Where there is no segment, the next opening begins one behind the newest snapshot.
+journal::JournalReport behind_snapshots(journal::JournalReport report,
+                                        const std::vector<journal::RepairBase>& bases) {
+  if (!report.sequences.empty()) return report;
+  for (const journal::RepairBase& base : bases) report.last = std::max(report.last, base.index);
+  report.first = report.last + 1;
+  return report;
+}
+
 Result<int> verify_store(const Options& options) {
   OpenTarget open = TRY(open_target(Target::parse(options.what)));
   TRY(refuse_live(open, "stop it first: verify reads every byte, and the end of a live journal moves"));
@@ -79,13 +88,13 @@ Result<int> verify_store(const Options& options) {
   if (auto lost = instance::missing_beginning(branch, report.first, report.begins_anew)) {
     problems.push_back(lost->message());
   }
-  if (damaged) {
-    problems.push_back(report.problem->message());
-  } else {
-    for (std::string& wrong : TRY(instance::check_marks(*open.store, open.target.branch, report)))
+  if (damaged) problems.push_back(report.problem->message());
+  auto snapshots = TRY(verify_snapshots(*open.store, open.target.branch, problems));
+  if (!damaged) {
+    for (std::string& wrong : TRY(instance::check_marks(*open.store, open.target.branch,
+                                                        behind_snapshots(report, snapshots.good))))
       problems.push_back(std::move(wrong));
   }
-  auto snapshots = TRY(verify_snapshots(*open.store, open.target.branch, problems));
   auto no_base = instance::missing_base(*open.store, open.target.branch, report.first, snapshots.good);
   if (no_base) problems.push_back(no_base->message());
   for (const Error& damage : TRY(open.store->check_copies())) problems.push_back(damage.message());
@@ -148,6 +157,23 @@ Status accept_loss(store::Store& store, const std::string& branch, const Repaire
   });
 }
 
+// Segments that were missing at the beginning, or that were taken out there.
+void note_lost_beginning(Repaired& repaired, const std::optional<store::BranchRecord>& record,
+                         const journal::JournalFiles& left) {
+  const journal::JournalRepair& journal = repaired.journal;
+  const bool none = left.segments.empty();
+  // Nothing is left, and there had been something: the next opening begins behind the snapshot.
+  const bool all = none && repaired.reaches != 0 && (!journal.kept.empty() || repaired.durable != 0);
+  const LogIndex begins = none ? repaired.reaches + 1 : journal.first;
+  const bool were_missing = !none && instance::missing_beginning(record, journal.first, left.begins_anew);
+  const bool taken_out = !none && !journal.kept.empty();
+  LogIndex began = record ? record->journal_begins : 1;
+  if (!were_missing) began = std::max(began, journal.began);
+  if (!(all || were_missing || taken_out) || begins <= began) return;
+  repaired.began = began;
+  repaired.begins = begins;
+}
+
 Result<Repaired> repair_branch(store::Store& store, const std::string& branch, Directory& directory) {
   Repaired repaired;
   auto record = TRY(store.catalogue().branch(branch));
@@ -162,10 +188,7 @@ Result<Repaired> repair_branch(store::Store& store, const std::string& branch, D
   }
   const journal::JournalRepair& journal = repaired.journal;
   journal::JournalFiles left = TRY(journal::journal_files(directory, identity));
-  if (!left.segments.empty() && instance::missing_beginning(record, journal.first, left.begins_anew)) {
-    repaired.began = record->journal_begins;
-    repaired.begins = journal.first;
-  }
+  note_lost_beginning(repaired, record, left);
   repaired.no_base = instance::missing_base(store, branch, journal.first, bases);
   TRY(accept_loss(store, branch, repaired));
   // The numbers of what was lost will be given to other batches: no mark may go on naming them.
@@ -234,9 +257,10 @@ void print(const Repaired& repaired, const std::string& directory) {
 }
 
 nlohmann::json repaired_json(const instance::StoreRepaired& done) {
-  nlohmann::json json = {{"found", done.found},   {"set_aside", done.set_aside},
-                         {"marks", done.marks},   {"snapshots", done.snapshots},
-                         {"unread", done.unread}, {"lost_snapshots", nlohmann::json::array()}};
+  nlohmann::json json = {{"found", done.found},
+                         {"set_aside", done.set_aside},
+                         {"snapshots", done.snapshots},
+                         {"lost_snapshots", nlohmann::json::array()}};
   for (const instance::LostSnapshot& lost : done.lost) json["lost_snapshots"].push_back(lost.record.id);
   return json;
 }
@@ -249,9 +273,12 @@ void print_repaired(const std::string& store, const instance::StoreRepaired& don
                lost.why.message());
   }
   for (const std::string& name : done.set_aside) fmt::print("kept aside: {}/{}\n", store, name);
-  for (const std::string& name : done.marks) fmt::print("found in the journal: the mark {}\n", name);
-  for (const std::string& why : done.unread) fmt::print("marks were not looked for: {}\n", why);
   fmt::print("the catalogue has been made anew; {} snapshots are there\n", done.snapshots);
+}
+
+void print_marks(const instance::MarksRestored& marks) {
+  for (const std::string& name : marks.marks) fmt::print("found in the journal: the mark {}\n", name);
+  for (const std::string& why : marks.unread) fmt::print("marks were not looked for: {}\n", why);
 }
 
 // The catalogue and the packs. Where somebody has them open, they can be opened, and are left as they are.
@@ -274,12 +301,17 @@ Result<int> repair(const Options& options) {
   auto directory = TRY(open.store->journal_directory(open.target.branch));
   Repaired repaired = TRY(repair_branch(*open.store, open.target.branch, *directory));
   repaired.catalogue_is_new = store_repaired.has_value();
+  auto marks = TRY(instance::restore_lost_marks(*open.store));
   if (options.json) {
     nlohmann::json json = as_json(repaired);
+    json["found_marks"] = marks.marks;
+    json["unread"] = marks.unread;
     if (store_repaired) json["store"] = repaired_json(*store_repaired);
     fmt::print("{}\n", json.dump());
-  } else if (!store_repaired || !repaired.nothing()) {
-    print(repaired, directory->path());
+  } else {
+    const bool any_marks = !marks.marks.empty() || !marks.unread.empty();
+    print_marks(marks);
+    if (!repaired.nothing() || !(store_repaired || any_marks)) print(repaired, directory->path());
   }
   return repaired.no_base ? kNo : kDone;
 }

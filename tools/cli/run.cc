@@ -68,6 +68,11 @@ class Mountpoint {
       int code = errno;
       return std::unexpected(Error::from_errno(code, path + ": cannot create"));
     }
+    struct stat st, led_to;
+    const bool is_link = ::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode);
+    if (is_link && ::stat(path.c_str(), &led_to) != 0)
+      return fail(Code::kInvalidArgument,
+                  path + ": expected a directory, found a symlink that leads nowhere");
     return {};
   }
 
