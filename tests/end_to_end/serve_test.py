@@ -213,7 +213,7 @@ class Serve(EndToEnd):
         leader.sh("echo common > common; echo common > both; sync")
         self.reprise("flush", self.a)
         self.end(relay)
-        leader.sh("echo unseen > unseen; mkdir dir; echo unseen > dir/file; sync")
+        leader.sh("echo unseen > unseen; mkdir dir; echo unseen > dir/file; sync dir/file")  # as sync(2) does not reach a mount
         leader.kill()
         self.reprise("promote", self.b)
         self.run_inside(self.b, "echo new > new")
