@@ -145,6 +145,13 @@ Json disk_json(store::Store& store, uint64_t limit) {
   return json;
 }
 
+Json reset_json(const Reset& reset) {
+  return {{"before", reset.before},
+          {"branch", reset.branch},
+          {"log_index", reset.log_index},
+          {"operations", reset.operations}};
+}
+
 Json joined_json(const Joined& joined) {
   Json json = {{"batches", joined.batches},
                {"operations", joined.operations},
@@ -500,6 +507,10 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
     return Json{{"parent", fork.parent}, {"log_index", fork.log_index}, {"snapshot", fork.snapshot}};
   }
   if (what == "join") return joined_json(TRY(instance_->join(text_of(question, "name"))));
+  if (what == "reset") {
+    return reset_json(TRY(instance_->reset(text_of(question, "branch"), text_of(question, "position"),
+                                           text_of(question, "keep"))));
+  }
   if (what == "snapshot") {
     store::SnapshotRecord record = TRY(instance_->snapshot(text_of(question, "label")));
     Json json = {

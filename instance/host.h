@@ -41,8 +41,9 @@ struct HostOptions {
   std::optional<uint64_t> volume_bytes, volume_inodes;
 };
 
-// As `reprise join` shows it, asked of a live instance or not.
+// As `reprise join` and `reset` show it, asked of a live instance or not.
 Json joined_json(const Joined& joined);
+Json reset_json(const Reset& reset);
 
 class Host {
  public:

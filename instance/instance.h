@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "fs/filesystem.h"
+#include "fs/transition.h"
 #include "instance/branches.h"
 #include "instance/coherence.h"
 #include "instance/snapshots.h"
@@ -108,6 +109,13 @@ struct Joined {
   std::vector<replay::Conflict> conflicts;
 };
 
+struct Reset {
+  LogIndex before = 0;     // the last batch that is left behind: where to find what there was
+  LogIndex log_index = 0;  // the last batch of what it was reset to, and of which branch
+  std::string branch;
+  uint64_t operations = 0;  // that it took; 0: it was so already
+};
+
 struct Trimmed {
   LogIndex first = 0;  // the oldest batch left
   uint64_t behind_snapshot = 0;
@@ -159,6 +167,12 @@ class Instance final : public replay::Member {
   // good by the next opening. kBusy while the branch is live, kReadOnly on a follower, kInvalidArgument for
   // what is no fork of this branch or was not closed, kGap if its journal was trimmed, kNotFound.
   Result<Joined> join(std::string_view name);
+  // Makes the tree what it was at a position (instance/history.h) of a branch of this store, by recording
+  // what leads there: a change as any other, all or nothing, of which peers and the journal have everything
+  // before as well. Inodes that are gone come again under new ids. With `keep` what there was becomes a
+  // branch of that name, too. kBusy if guests do not stop writing; kReadOnly on a follower; kUnsupported in
+  // memory; as resolve_position, state_at and fork.
+  Result<Reset> reset(std::string_view branch, std::string_view position, std::string_view keep = "");
   // Drops the journal before the newest snapshot. kNotFound if there is none.
   Result<Trimmed> trim();
   // As instance::drop_snapshot, of this branch. kNotFound.
@@ -247,6 +261,17 @@ class Instance final : public replay::Member {
   Status note_marks(const journal::Batch& batch);
   Result<store::SnapshotRecord> capture(const replay::Pinned& pinned, std::string_view label, bool checkpoint,
                                         const std::vector<store::MarkRecord>& marks = {});
+  // What rewrite() is to record, of the tree as it is.
+  using MakeTree = std::function<Result<fs::Head>(const fs::View& now)>;
+  Result<Joined> rewrite(const MakeTree& make, std::string_view label, std::string_view keep,
+                         LogIndex& before);
+  Result<Joined> try_rewrite(const MakeTree& make, std::string_view label, std::string_view keep,
+                             LogIndex& before);
+  Result<Joined> record_aside(const replay::Pinned& pinned, const fs::Tree& wanted,
+                              const fs::TreeChanges& changes, std::string_view label);
+  Status record_on(const std::string& branch, const fs::Tree& have, const fs::Tree& wanted,
+                   const fs::TreeChanges& changes, std::string_view label);
+  Result<std::string> begin_scratch(const replay::Pinned& pinned);
   Status check_no_join_interrupted();
   Status finish_joins();
   Status drop_older_checkpoints(uint64_t newest);

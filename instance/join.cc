@@ -7,19 +7,13 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "fs/diff.h"
-#include "instance/instance.h"
+#include "instance/joining.h"
 #include "instance/snapshots.h"
 
 namespace reprise::instance {
 namespace {
 
 constexpr size_t kGroupBatches = 256;
-
-struct PassedMark {
-  std::string name;
-  LogIndex log_index = 0;  // that it will have in the parent's journal
-  journal::Position position;
-};
 
 std::string mark_in(const journal::Batch& batch) {
   std::string name;
@@ -30,40 +24,6 @@ std::string mark_in(const journal::Batch& batch) {
 }
 
 }  // namespace
-
-// One join, from the branch's journal to the parent's.
-class Joining {
- public:
-  Joining(Instance& parent, Branch branch)
-      : parent_(parent), store_(*parent.store_), branch_(std::move(branch)), fork_(*branch_.fork) {}
-
-  Result<Joined> run();
-
- private:
-  Status open_branch();
-  Status load_both();
-  bool has_moved(const journal::Vector& now) const;
-  Result<fs::View> put_in_place();
-  Status apply(fs::Head& head, std::vector<InodeId>& unlinked);
-  Status apply_batches(fs::Head& head, std::vector<InodeId>& unlinked, const journal::Vector& now);
-  Status check_result(const fs::Tree& before, const fs::Head& after) const;
-  Status journal_batches(const journal::Vector& now);
-  Status note_marks();
-  void give_up(const Error& why);
-
-  Instance& parent_;
-  store::Store& store_;
-  const Branch branch_;
-  const Fork& fork_;
-  std::unique_ptr<journal::Journal> journal_;  // the branch's
-  journal::Vector vector_;                     // of the branch's end
-  std::optional<Digest128> digest_;            // likewise, where its closing has left it
-  std::optional<fs::View> base_;               // what both began with,
-  std::optional<fs::Head> theirs_;             // and the branch's end: once the parent has moved
-  bool needs_both_ = false;
-  std::vector<PassedMark> marks_;
-  Joined joined_;
-};
 
 Status Joining::open_branch() {
   journal::JournalOptions options;
@@ -135,7 +95,8 @@ Result<Joined> Joining::run() {
   std::unique_lock keeping(parent_.keeping_);  // no checkpoint in the middle
   for (;;) {
     // Guests go on writing until the last moment: whether that matters is seen under the filesystem's lock.
-    if (has_moved(parent_.vector()) && !branch_.joining && !base_) TRY(load_both());
+    bool compares = has_moved(parent_.vector()) && !branch_.joining && !only_if_unmoved_;
+    if (compares && !base_) TRY(load_both());
     needs_both_ = false;
     std::unique_lock applying(parent_.applying_);
     auto swap = [&] {
@@ -152,6 +113,7 @@ Result<Joined> Joining::run() {
       status = std::unexpected(old.error());
     }
     if (needs_both_) continue;
+    if (joined_.moved && only_if_unmoved_) return joined_;
     if (!joined_.conflicts.empty()) return joined_;
     TRY(std::move(status));
     break;
@@ -179,6 +141,7 @@ Status Joining::apply(fs::Head& head, std::vector<InodeId>& unlinked) {
   journal::Vector now = parent_.recorder_->vector();
   joined_.moved = has_moved(now);
   bool merges = joined_.moved && !branch_.joining;
+  if (merges && only_if_unmoved_) return fail(Code::kCancelled, "the branch went on");
   if (merges && !base_) {
     needs_both_ = true;
     return fail(Code::kCancelled, "the branch went on in this moment");
@@ -288,7 +251,7 @@ Status Joining::journal_batches(const journal::Vector& now) {
     parent_.recorder_->observe(header);
   }
   // A batch of the parent's own says where it happened, and depends on both.
-  parent_.recorder_->record(fs::Barrier{"", parent_.options_.clock.realtime()}, "join " + branch_.name);
+  parent_.recorder_->record(fs::Barrier{"", parent_.options_.clock.realtime()}, label_);
   static_cast<void>(parent_.recorder_->end_call());  // flush says more
   TRY(parent_.recorder_->flush());
   return {};
@@ -324,7 +287,7 @@ Result<Joined> Instance::join(std::string_view name) {
                 fmt::format("{}: expected a fork of {}, found that {} is {}", store_->path(), options_.branch,
                             name, branch.fork ? "one of " + branch.fork->parent : "none"));
   }
-  return Joining(*this, std::move(branch)).run();
+  return Joining(*this, std::move(branch), fmt::format("join {}", name)).run();
 }
 
 // A join that a crash interrupted is done already, as far as anybody could see.

@@ -149,6 +149,84 @@ class Branches(EndToEnd):
             self.reprise("verify", self.store)
         self.assertGreater(finished, 0)
 
+    def test_a_stopped_store_is_reset_to_a_mark_and_back(self):
+        self.run_inside(self.store, "mkdir d; echo 1 > d/f; ln d/f g; ln -s d/f l; chmod 640 d/f")
+        self.reprise("mark", self.store, "good")
+        was = self.reprise_json("digest", f"{self.store}@good")["content"]
+        self.run_inside(self.store, "echo 2 > d/f; rm g l; mv d e; touch new")
+        left = self.reprise_json("digest", self.store)["content"]
+        done = self.reprise_json("reset", f"{self.store}@good", "--keep", "bad")
+        self.assertEqual(self.reprise_json("digest", self.store)["content"], was)
+        self.assertEqual(self.reprise_json("digest", f"{self.store}:bad")["content"], left)
+        self.assertEqual(self.reprise_json("digest", f"{self.store}@{done['before']}")["content"], left)
+        self.assertEqual(self.run_inside(self.store, "cat g l; stat -c '%a %h' d/f"), "1\n1\n640 2\n")
+        self.assertIn(f"what it was is {self.store}@", self.reprise("reset", self.store, "--to", "bad"))
+        self.assertEqual(self.reprise_json("digest", self.store)["content"], left)
+        self.assertEqual(self.reprise("reset", self.store, "--to", "main").split()[-1], "already")
+        self.reprise("verify", self.store)
+
+    def test_a_live_instance_is_reset_under_its_guests_and_followers(self):
+        leader = self.guest(self.store, "--listen", f"unix:{self.work}/s")
+        follower = self.guest(self.work / "F", "--follow", f"unix:{self.work}/s")
+        leader.sh("mkdir d; for i in 1 2 3; do echo old > d/$i; done")
+        self.reprise("mark", self.store, "old")
+        leader.sh("for i in 1 2; do echo new > d/$i; done; rm d/3; mkdir more; cat d/*")
+        leader.do("held = open('d/1')")
+        self.reprise("reset", f"{self.store}@old")
+        self.assertEqual(leader.sh("cat d/*; ls"), "old\nold\nold\nd\n")
+        self.assertEqual(leader.do("result = held.read()"), "old\n")
+        self.reprise("mark", self.store, "done")
+        self.reprise("wait-for", self.work / "F", "done")
+        self.assertEqual(follower.sh("cat d/*; ls"), "old\nold\nold\nd\n")
+        self.assert_in_step(self.store, self.work / "F")
+        self.assertIn("follows another", self.refused("reset", f"{self.work / 'F'}@old", status=3))
+        for guest in (follower, leader):
+            self.assertEqual(guest.end(), 0, guest.errors())
+        self.assertIn("[reset to main@", self.reprise("log", self.store))
+
+    def test_an_instance_killed_while_it_is_reset_is_the_one_or_the_other(self):
+        self.run_inside(self.store, "mkdir d; for i in $(seq 300); do echo 1 > d/$i; done")
+        self.reprise("mark", self.store, "one")
+        self.run_inside(self.store, "rm -r d; mkdir d e; for i in $(seq 300); do echo 2 > e/$i; done")
+        self.reprise("mark", self.store, "two")
+        content = {name: self.reprise_json("digest", f"{self.store}@{name}")["content"] for name in ("one", "two")}
+        done, now = set(), "two"
+        for attempt in range(14):
+            wanted = "one" if now == "two" else "two"
+            guest = self.guest(self.store)
+            command = subprocess.Popen([self.program, "reset", f"{self.store}@{wanted}"], stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)
+            try:
+                command.wait(0.015 * attempt)
+            except subprocess.TimeoutExpired:
+                pass
+            guest.kill(signal.SIGKILL)
+            command.wait(60)
+            self.run_inside(self.store, "true")
+            found = self.reprise_json("digest", self.store)["content"]
+            self.assertIn(found, content.values())
+            done.add(found == content[wanted])
+            now = "one" if found == content["one"] else "two"
+            for name in self.branches():
+                if name != "main":
+                    self.reprise("discard", self.store, name)
+            self.reprise("verify", self.store)
+        self.assertEqual(done, {False, True})
+
+    def test_what_reset_does_not_take(self):
+        self.run_inside(self.store, "echo 1 > f")
+        last = self.reprise("log", self.store)
+        self.refused("reset", self.store, status=2)
+        self.refused("reset", f"{self.store}@1", "--to", "main", status=2)
+        self.refused("reset", f"{self.store}:/f", status=2)
+        self.refused("reset", self.store, "--to", "main@", status=2)
+        self.refused("reset", self.store, "--to", "nope", status=3)
+        self.refused("reset", f"{self.store}@never", status=3)
+        self.refused("reset", f"{self.store}@1", "--keep", "main", status=3)
+        self.refused("reset", f"{self.store}@1", "--keep", "no/name", status=2)
+        self.assertEqual(self.reprise("log", self.store), last)
+        self.assertEqual(self.branches(), ["main"])
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -90,5 +90,6 @@ void add_join(Command& reprise);
 void add_discard(Command& reprise);
 void add_apply(Command& reprise);
 void add_branches(Command& reprise);
+void add_reset(Command& reprise);
 
 }  // namespace reprise::cli

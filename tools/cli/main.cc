@@ -71,7 +71,7 @@ int main(int argc, char** argv) {
   for (auto* add : {add_run,  add_exec,     add_mount,    add_serve,  add_flush,  add_watch,   add_promote,
                     add_log,  add_replay,   add_snapshot, add_digest, add_diff,   add_ls,      add_cat,
                     add_mark, add_wait_for, add_stat,     add_verify, add_repair, add_compact, add_fork,
-                    add_join, add_discard,  add_branches, add_apply}) {
+                    add_join, add_discard,  add_branches, add_reset,  add_apply}) {
     add(top);
   }
   top.describes_all();

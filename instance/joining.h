@@ -1,0 +1,57 @@
+// Joining: one join, from a branch's journal to its parent's. Of Instance alone; used once, by the thread
+// that joins.
+#pragma once
+
+#include "instance/instance.h"
+
+namespace reprise::instance {
+
+class Joining {
+ public:
+  // `label`: of the batch that says where it happened. The caller holds the branch's lock.
+  Joining(Instance& parent, Branch branch, std::string label)
+      : parent_(parent),
+        store_(*parent.store_),
+        branch_(std::move(branch)),
+        fork_(*branch_.fork),
+        label_(std::move(label)) {}
+
+  // If the parent has gone on since the fork, nothing is done, and Joined::moved says so.
+  void only_if_unmoved() { only_if_unmoved_ = true; }
+
+  Result<Joined> run();
+
+ private:
+  Status open_branch();
+  Status load_both();
+  bool has_moved(const journal::Vector& now) const;
+  Result<fs::View> put_in_place();
+  Status apply(fs::Head& head, std::vector<InodeId>& unlinked);
+  Status apply_batches(fs::Head& head, std::vector<InodeId>& unlinked, const journal::Vector& now);
+  Status check_result(const fs::Tree& before, const fs::Head& after) const;
+  Status journal_batches(const journal::Vector& now);
+  Status note_marks();
+  void give_up(const Error& why);
+
+  Instance& parent_;
+  store::Store& store_;
+  const Branch branch_;
+  const Fork& fork_;
+  const std::string label_;
+  bool only_if_unmoved_ = false;
+  std::unique_ptr<journal::Journal> journal_;  // the branch's
+  journal::Vector vector_;                     // of the branch's end
+  std::optional<Digest128> digest_;            // likewise, where its closing has left it
+  std::optional<fs::View> base_;               // what both began with,
+  std::optional<fs::Head> theirs_;             // and the branch's end: once the parent has moved
+  bool needs_both_ = false;
+  struct PassedMark {
+    std::string name;
+    LogIndex log_index = 0;  // that it will have in the parent's journal
+    journal::Position position;
+  };
+  std::vector<PassedMark> marks_;
+  Joined joined_;
+};
+
+}  // namespace reprise::instance
