@@ -159,7 +159,20 @@ Json joined_json(const Joined& joined) {
                {"conflicts", Json::array()}};
   for (const replay::Conflict& conflict : joined.conflicts)
     json["conflicts"].push_back({{"path", printable(conflict.path)}, {"what", conflict.what}});
+  if (joined.resolved) {
+    json["resolved"] = joined.resolved == replay::Winner::kOurs ? "ours" : "theirs";
+    json["left_out"] = Json::array();
+    for (const replay::Merged::LeftOut& one : joined.left_out)
+      json["left_out"].push_back({{"path", printable(one.path)}, {"what", one.what}});
+  }
   return json;
+}
+
+Result<std::optional<replay::Winner>> winner_named(std::string_view name) {
+  if (name.empty()) return std::optional<replay::Winner>{};
+  if (name == "ours") return std::optional(replay::Winner::kOurs);
+  if (name == "theirs") return std::optional(replay::Winner::kTheirs);
+  return fail(Code::kInvalidArgument, fmt::format("expected ours or theirs, found {}", printable(name)));
 }
 
 Result<std::unique_ptr<Host>> Host::open(const HostOptions& options, Network& network) {
@@ -506,7 +519,10 @@ Result<Json> Host::answer(const Json& question, const std::atomic<bool>& stoppin
     Fork fork = TRY(instance_->fork(text_of(question, "name")));
     return Json{{"parent", fork.parent}, {"log_index", fork.log_index}, {"snapshot", fork.snapshot}};
   }
-  if (what == "join") return joined_json(TRY(instance_->join(text_of(question, "name"))));
+  if (what == "join") {
+    auto resolve = TRY(winner_named(text_of(question, "resolve")));
+    return joined_json(TRY(instance_->join(text_of(question, "name"), resolve)));
+  }
   if (what == "reset") {
     return reset_json(TRY(instance_->reset(text_of(question, "branch"), text_of(question, "position"),
                                            text_of(question, "keep"))));

@@ -44,6 +44,8 @@ struct HostOptions {
 // As `reprise join` and `reset` show it, asked of a live instance or not.
 Json joined_json(const Joined& joined);
 Json reset_json(const Reset& reset);
+// "ours" or "theirs", or "" for nobody. kInvalidArgument.
+Result<std::optional<replay::Winner>> winner_named(std::string_view name);
 
 class Host {
  public:

@@ -34,6 +34,7 @@
 #include "journal/recorder.h"
 #include "replay/conflicts.h"
 #include "replay/member.h"
+#include "replay/merge.h"
 #include "replay/replayer.h"
 #include "store/store.h"
 
@@ -105,8 +106,10 @@ Status promote(store::Store& store, const std::string& branch, const store::Lock
 struct Joined {
   uint64_t batches = 0, operations = 0;  // that came over
   bool moved = false;                    // this branch had gone on since the fork
-  // What both had changed. If there is any, nothing was done.
+  // What both had changed. If there is any, nothing was done, unless it was resolved.
   std::vector<replay::Conflict> conflicts;
+  std::optional<replay::Winner> resolved;         // by whom
+  std::vector<replay::Merged::LeftOut> left_out;  // what the other had done, and is not here now
 };
 
 struct Reset {
@@ -165,8 +168,11 @@ class Instance final : public replay::Member {
   // Puts what was done on the branch `name`, a fork of this one that was closed, into this one, all or
   // nothing, and takes that branch away. Readers here see all of it at once; a crash in the middle is made
   // good by the next opening. kBusy while the branch is live, kReadOnly on a follower, kInvalidArgument for
-  // what is no fork of this branch or was not closed, kGap if its journal was trimmed, kNotFound.
-  Result<Joined> join(std::string_view name);
+  // what is no fork of this branch or was not closed, kGap if its journal was trimmed, kNotFound. Where both
+  // have changed the same, nothing is done; or, if `resolve` says who counts, what replay::merge makes of the
+  // two is recorded as one change, as reset() does it, and the branch stays, with its history and what was
+  // left out of it.
+  Result<Joined> join(std::string_view name, std::optional<replay::Winner> resolve = std::nullopt);
   // Makes the tree what it was at a position (instance/history.h) of a branch of this store, by recording
   // what leads there: a change as any other, all or nothing, of which peers and the journal have everything
   // before as well. Inodes that are gone come again under new ids. With `keep` what there was becomes a
@@ -272,6 +278,8 @@ class Instance final : public replay::Member {
   Status record_on(const std::string& branch, const fs::Tree& have, const fs::Tree& wanted,
                    const fs::TreeChanges& changes, std::string_view label);
   Result<std::string> begin_scratch(const replay::Pinned& pinned);
+  Result<Joined> join_resolved(const std::string& name, const fs::Tree& base, const fs::View& theirs,
+                               replay::Winner winner);
   Status check_no_join_interrupted();
   Status finish_joins();
   Status drop_older_checkpoints(uint64_t newest);

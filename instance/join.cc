@@ -273,7 +273,7 @@ Result<Fork> Instance::fork(std::string_view name) {
   return fork_branch(*store_, name, options_.branch, pinned, options_.holder, options_.clock);
 }
 
-Result<Joined> Instance::join(std::string_view name) {
+Result<Joined> Instance::join(std::string_view name, std::optional<replay::Winner> resolve) {
   if (recorder_ == nullptr) {
     return fail(Code::kReadOnly,
                 fmt::format("cannot join {}: this instance follows another; join it where that is", name));
@@ -287,7 +287,33 @@ Result<Joined> Instance::join(std::string_view name) {
                 fmt::format("{}: expected a fork of {}, found that {} is {}", store_->path(), options_.branch,
                             name, branch.fork ? "one of " + branch.fork->parent : "none"));
   }
-  return Joining(*this, std::move(branch), fmt::format("join {}", name)).run();
+  Joining joining(*this, std::move(branch), fmt::format("join {}", name));
+  Joined joined = TRY(joining.run());
+  if (joined.conflicts.empty() || !resolve) return joined;
+  return join_resolved(std::string(name), joining.base(), joining.theirs(), *resolve);
+}
+
+// The branch's own batches do not fit any more, so what comes out is recorded; the branch stays, for its
+// history and for what was left out of it. The caller holds its lock.
+Result<Joined> Instance::join_resolved(const std::string& name, const fs::Tree& base, const fs::View& theirs,
+                                       replay::Winner winner) {
+  std::vector<replay::Conflict> conflicts;
+  std::vector<replay::Merged::LeftOut> left_out;
+  auto merge = [&](const fs::View& now) -> Result<fs::Head> {
+    conflicts = replay::find_conflicts(base, now, theirs);
+    auto merged = replay::merge(base, now, theirs, winner);
+    if (!merged)
+      return std::unexpected(Error::from_errno(static_cast<int>(merged.error()), "a file cannot be read"));
+    left_out = std::move(merged->left_out);
+    return std::move(merged->tree);
+  };
+  LogIndex before = 0;
+  Joined joined = TRY(rewrite(merge, fmt::format("join {}", name), "", before));
+  joined.moved = true;
+  joined.conflicts = std::move(conflicts);
+  joined.resolved = winner;
+  joined.left_out = std::move(left_out);
+  return joined;
 }
 
 // A join that a crash interrupted is done already, as far as anybody could see.

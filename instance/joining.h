@@ -20,6 +20,9 @@ class Joining {
   void only_if_unmoved() { only_if_unmoved_ = true; }
 
   Result<Joined> run();
+  // After run() has found that both have changed the same: what both began with, and the branch's end.
+  const fs::View& base() const { return *base_; }
+  fs::View theirs() const { return theirs_->view(); }
 
  private:
   Status open_branch();

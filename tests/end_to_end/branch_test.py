@@ -149,6 +149,76 @@ class Branches(EndToEnd):
             self.reprise("verify", self.store)
         self.assertGreater(finished, 0)
 
+    def test_what_both_changed_is_resolved_on_request(self):
+        self.run_inside(self.store, "mkdir d s; for f in both gone moved linked kind; do echo 0 > $f; done; echo 0 > d/x")
+        ours = ("echo ours > both; rm gone; mv moved m-ours; ln linked l-ours; rm kind; mkdir kind; echo ours > d/x; "
+                "echo 1 > only-ours; echo ours > new")
+        theirs = ("echo theirs > both; echo theirs > gone; mv moved m-theirs; ln linked l-theirs; echo theirs > kind; rm -r d; "
+                  "echo 2 > only-theirs; echo theirs > new; echo 3 > s/free")
+        listing = ("find . -mindepth 1 | sort | tr '\\n' ' '; cat both new; cat only-ours only-theirs s/free; "
+                   "stat -c %h linked")
+        expected = {
+            "ours": "./both ./d ./d/x ./kind ./l-ours ./linked ./m-ours ./new ./only-ours ./only-theirs ./s ./s/free "
+                    "ours\nours\n1\n2\n3\n2\n",
+            "theirs": "./both ./gone ./kind ./l-theirs ./linked ./m-theirs ./new ./only-ours ./only-theirs ./s ./s/free "
+                      "theirs\ntheirs\n1\n2\n3\n2\n"}
+        for winner, live in (("ours", False), ("theirs", True)):
+            store = self.work / winner
+            self.reprise("fork", self.store, winner)
+            self.succeed("cp", "-a", self.store, store)
+            self.reprise("discard", self.store, winner)
+            self.run_inside(f"{store}:{winner}", theirs)
+            self.run_inside(store, ours)
+            refused = execute([self.program, "join", store, winner])
+            self.assertEqual(refused.status, 1, refused)
+            options = ("--listen", f"unix:{self.work}/{winner}.s") if live else ()
+            leader = self.guest(store, *options) if live else None
+            follower = self.guest(self.work / "F", "--follow", f"unix:{self.work}/{winner}.s") if live else None
+            joined = self.reprise_json("join", store, winner, "--resolve", winner)
+            self.assertEqual(joined["resolved"], winner)
+            said = "".join(f"{one['path']}: {one['what']}\n" for one in joined["conflicts"])
+            self.assertEqual(said, refused.out)
+            self.assertIn("/m-theirs" if winner == "ours" else "/m-ours", [one["path"] for one in joined["left_out"]])
+            self.assertEqual(leader.sh(listing) if live else self.run_inside(store, listing), expected[winner])
+            if live:
+                self.reprise("mark", store, "done")
+                self.reprise("wait-for", self.work / "F", "done")
+                self.assert_in_step(store, self.work / "F")
+                self.assertEqual([follower.end(), leader.end()], [0, 0])
+            # What was left out is on the branch, or in what the parent had before.
+            self.assertEqual(sorted(self.branches(store)), sorted(["main", winner]))
+            self.assertEqual(self.reprise("cat", f"{store}:{winner}:/both"), "theirs\n")
+            self.reprise("discard", store, winner)
+            self.reprise("verify", store)
+        self.refused("join", self.store, "any", "--resolve", "both", status=2)
+
+    def test_a_parent_killed_while_it_resolves_is_the_one_or_the_other(self):
+        self.run_inside(self.store, "mkdir d; for i in $(seq 300); do echo 0 > d/$i; done")
+        done = set()
+        for attempt in range(14):
+            name = f"t{attempt}"
+            self.reprise("fork", self.store, name)
+            self.run_inside(f"{self.store}:{name}", f"for i in $(seq 300); do echo theirs {attempt} > d/$i; done")
+            self.run_inside(self.store, f"for i in $(seq 300); do echo ours {attempt} > d/$i; done")
+            guest = self.guest(self.store)
+            joining = subprocess.Popen([self.program, "join", self.store, name, "--resolve", "theirs"],
+                                       stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            try:
+                joining.wait(0.012 * attempt)
+            except subprocess.TimeoutExpired:
+                pass
+            guest.kill(signal.SIGKILL)
+            joining.wait(60)
+            found = self.run_inside(self.store, "sort -u d/*; ls d | wc -l")
+            self.assertIn(found, (f"ours {attempt}\n300\n", f"theirs {attempt}\n300\n"))
+            done.add(found[0])
+            self.assertIn(name, self.branches())
+            for branch in self.branches():
+                if branch != "main":
+                    self.reprise("discard", self.store, branch)
+            self.reprise("verify", self.store)
+        self.assertEqual(done, {"o", "t"})
+
     def test_a_stopped_store_is_reset_to_a_mark_and_back(self):
         self.run_inside(self.store, "mkdir d; echo 1 > d/f; ln d/f g; ln -s d/f l; chmod 640 d/f")
         self.reprise("mark", self.store, "good")

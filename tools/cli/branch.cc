@@ -19,6 +19,7 @@ struct Options {
   double count = 0;
   bool json = false;
   bool half_joined = false;
+  std::string resolve;
 };
 
 store::LockHolder holder(std::string_view command, const Options& options) {
@@ -70,14 +71,34 @@ Result<int> fork(const Options& options) {
 }
 
 Result<nlohmann::json> join_stopped(const OpenTarget& open, const Options& options, bool interrupted) {
+  auto resolve = TRY(instance::winner_named(options.resolve));
   instance::InstanceOptions settings;
   settings.branch = open.target.branch;
   settings.holder = holder("join", options);
   auto instance = TRY(instance::Instance::open(open.store, settings));
   // Opening finishes a join that was interrupted.
-  auto joined = interrupted ? instance::Joined{} : instance->join(options.name);
+  auto joined = interrupted ? instance::Joined{} : instance->join(options.name, resolve);
   TRY(instance->close());
   return instance::joined_json(TRY(std::move(joined)));
+}
+
+void print_joined(const nlohmann::json& joined, const std::string& name, const std::string& parent) {
+  bool resolved = joined.contains("resolved");
+  std::string decided;
+  if (resolved) decided = joined["resolved"] == "ours" ? ": " + parent + " counts" : ": " + name + " counts";
+  for (const auto& conflict : joined["conflicts"]) {
+    fmt::print("{}: {}{}\n", conflict["path"].get<std::string>(), conflict["what"].get<std::string>(),
+               decided);
+  }
+  if (!resolved && !joined["conflicts"].empty()) return;
+  if (resolved) {
+    for (const auto& one : joined["left_out"])
+      fmt::print("left out: {}: {}\n", one["path"].get<std::string>(), one["what"].get<std::string>());
+  }
+  fmt::print("{}: joined into {}, {} operations{}\n", name, parent, joined["operations"].get<uint64_t>(),
+             resolved
+                 ? "; the branch stays, with its history and what was left out (`reprise discard` drops it)"
+                 : "");
 }
 
 Result<int> join(const Options& options) {
@@ -90,22 +111,18 @@ Result<int> join(const Options& options) {
                             options.name));
   target.branch = branch.fork->parent;
   OpenTarget open{asked.store, target, TRY(asked.store->lock_holder(target.branch))};
-  nlohmann::json joined = open.live ? TRY(ask_live(open, {{"ask", "join"}, {"name", options.name}}))
-                                    : TRY(join_stopped(open, options, branch.joining));
-  bool clean = joined["conflicts"].empty();
+  nlohmann::json question = {{"ask", "join"}, {"name", options.name}, {"resolve", options.resolve}};
+  nlohmann::json joined =
+      open.live ? TRY(ask_live(open, question)) : TRY(join_stopped(open, options, branch.joining));
   if (options.json) {
     fmt::print("{}\n", joined.dump());
   } else {
-    for (const auto& conflict : joined["conflicts"])
-      fmt::print("{}: {}\n", conflict["path"].get<std::string>(), conflict["what"].get<std::string>());
-    if (clean)
-      fmt::print("{}: joined into {}, {} operations\n", options.name, target.branch,
-                 joined["operations"].get<uint64_t>());
+    print_joined(joined, options.name, target.branch);
   }
-  if (clean) return kDone;
+  if (joined["conflicts"].empty() || joined.contains("resolved")) return kDone;
   complain(
       fmt::format("{} was not joined: {} of the things it has changed were changed on {}, too, since it was "
-                  "forked; both are as they were",
+                  "forked; both are as they were (`--resolve ours` or `theirs` decides)",
                   options.name, joined["conflicts"].size(), target.branch));
   return kNo;
 }
@@ -169,7 +186,16 @@ void add_join(Command& reprise) {
       "Put what was done on a branch into the one it was forked from, all of it or, if both changed the "
       "same, nothing; exit 1 then");
   command.required("store", options->what, "STORE");
-  command.required("name", options->name, "the branch, which nobody works on any more; it goes");
+  command.required("name", options->name,
+                   "the branch, which nobody works on any more; it goes, unless --resolve decides");
+  command.option(
+      "--resolve", options->resolve,
+      "ours|theirs: where both changed the same, what the parent (ours) or the branch (theirs) did "
+      "counts, path by path as it is said; of the other's what does not touch that",
+      [](const std::string& value) {
+        bool known = value == "ours" || value == "theirs";
+        return known ? std::string() : "expected ours or theirs, found " + printable(value);
+      });
   command.flag("--json", options->json, "what came over, and what conflicts, as JSON");
   command.does([options] { return join(*options); });
 }
