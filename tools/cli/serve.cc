@@ -19,8 +19,9 @@ void announce(const Target& target, const LiveOptions& options) {
 void wait_for_end(const instance::Host& host) {
   sigset_t signals = signals_that_end();
   timespec interval{.tv_sec = 0, .tv_nsec = 100'000'000};
-  bool told = false;
-  while (!host.promotion_asked() && ::sigtimedwait(&signals, nullptr, &interval) < 0) {
+  // At the end once more: it may have been detached a moment ago.
+  for (bool told = false, ended = false; !ended;) {
+    ended = host.promotion_asked() || ::sigtimedwait(&signals, nullptr, &interval) >= 0;
     auto attached = host.check_not_detached();
     if (!attached && !told) complain(fmt::format("{}; serving what there is", attached.error().message()));
     told = told || !attached;
