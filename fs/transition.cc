@@ -12,13 +12,22 @@ namespace {
 
 constexpr size_t kPieceBytes = 256 << 10;
 constexpr uint64_t kOperationBytes = 128;  // about what one takes without its bytes
-constexpr Timestamp kAnyTime{};            // what an inode's times become is set at the end
+constexpr uint64_t kTooMany = ~uint64_t{0};
+constexpr Timestamp kAnyTime{};  // what an inode's times become is set at the end
 
 bool is_linked(const Outcome<Attributes>& inode) {
   return inode && inode->nlink > 0;
 }
 
-SetAttributes attributes_of(InodeId inode, const Attributes& from) {
+// In something that can be set; a link or a held block more shows elsewhere, or is of no meaning.
+bool differ(const Attributes& a, const Attributes& b) {
+  return a.mode != b.mode || a.uid != b.uid || a.gid != b.gid || a.atime != b.atime || a.mtime != b.mtime ||
+         a.ctime != b.ctime;
+}
+
+}  // namespace
+
+SetAttributes setting_all(InodeId inode, const Attributes& from) {
   using Set = SetAttributes;
   return {.inode = inode,
           .mask = Set::kMode | Set::kUid | Set::kGid | Set::kAtime | Set::kMtime | Set::kCtime,
@@ -29,14 +38,6 @@ SetAttributes attributes_of(InodeId inode, const Attributes& from) {
           .mtime = from.mtime,
           .ctime = from.ctime};
 }
-
-// In something that can be set; a link or a held block more shows elsewhere, or is of no meaning.
-bool differ(const Attributes& a, const Attributes& b) {
-  return a.mode != b.mode || a.uid != b.uid || a.gid != b.gid || a.atime != b.atime || a.mtime != b.mtime ||
-         a.ctime != b.ctime;
-}
-
-}  // namespace
 
 TreeChanges all_changes(const Tree& have, const Tree& wanted) {
   TreeChanges all;
@@ -86,14 +87,26 @@ InodeId Transition::real(InodeId inode) const {
 
 uint64_t Transition::bytes() const {
   uint64_t total = (changes_.names.size() * 2 + changes_.inodes.size()) * kOperationBytes;
+  // Holes count, too: of sparse files the sum may be more than there is.
+  auto add = [&](uint64_t bytes) {
+    bytes += kOperationBytes;
+    total = bytes > kTooMany - total ? kTooMany : total + bytes;
+  };
+  auto add_xattrs = [&](InodeId inode) {
+    CHECK(wanted_.list_xattrs(
+        inode, [&](std::string_view name, ByteView value) { add(name.size() + value.size()); }));
+  };
   for (const NameToChange& name : changes_.names) {
-    total += name.name.size();
-    if (name.after && is_new(name.after)) total += wanted_.stat(name.after)->size + kOperationBytes;
+    add(name.name.size());
+    if (!name.after || !is_new(name.after)) continue;
+    add(wanted_.stat(name.after)->size);
+    add_xattrs(name.after);
   }
   for (const InodeToChange& inode : changes_.inodes) {
+    if (inode.xattrs) add_xattrs(inode.inode);
     if (!inode.content) continue;
     for_each_changed_range(have_, wanted_, inode.inode, [&](uint64_t offset, uint64_t end) {
-      total += end - offset + kOperationBytes;
+      add(end - offset);
       return true;
     });
   }
@@ -125,7 +138,12 @@ void Transition::apply(const Operation& operation) {
 void Transition::open_staging() {
   if (staging_) return;
   staging_ = target_->new_inode({});
-  staging_name_ = fmt::format(".reprise-{:x}", staging_.value);
+  // Guests may call theirs what they like.
+  auto is_taken = [&](const Tree& tree) { return tree.lookup(kRootInode, staging_name_).has_value(); };
+  uint64_t number = staging_.value;
+  do {
+    staging_name_ = fmt::format(".reprise-{:x}", number++);
+  } while (is_taken(have_) || is_taken(wanted_));
   apply(Create{.parent = kRootInode,
                .name = staging_name_,
                .inode = staging_,
@@ -289,10 +307,10 @@ void Transition::set_xattrs(InodeId inode, bool fresh) {
 
 // Last, as everything before has changed times.
 void Transition::set_attributes() {
-  for (InodeId inode : made_in_order_) apply(attributes_of(real(inode), *wanted_.stat(inode)));
+  for (InodeId inode : made_in_order_) apply(setting_all(real(inode), *wanted_.stat(inode)));
   for (const InodeToChange& inode : changes_.inodes) {
     touched_.erase(inode.inode);
-    if (!made_.contains(inode.inode)) apply(attributes_of(inode.inode, inode.attributes));
+    if (!made_.contains(inode.inode)) apply(setting_all(inode.inode, inode.attributes));
   }
   std::vector<InodeId> left(touched_.begin(), touched_.end());
   std::ranges::sort(left);
@@ -301,7 +319,7 @@ void Transition::set_attributes() {
     Attributes had = *have_.stat(inode);
     bool goes = links != links_.end() && links->second.removed > 0 && !is_staged(inode) &&
                 (had.is_directory() || links->second.removed >= had.nlink);
-    if (!goes) apply(attributes_of(inode, had));
+    if (!goes) apply(setting_all(inode, had));
   }
 }
 

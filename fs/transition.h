@@ -24,6 +24,9 @@
 
 namespace reprise::fs {
 
+// Gives an inode mode, owner and times of another, or of another version of it.
+SetAttributes setting_all(InodeId inode, const Attributes& from);
+
 // A name in a directory of either tree: what it means in the one, and is to mean in the other.
 struct NameToChange {
   InodeId directory;

@@ -124,6 +124,8 @@ struct Trimmed {
   uint64_t behind_snapshot = 0;
 };
 
+class Joining;
+
 class Instance final : public replay::Member {
  public:
   // Of a store that is there. kBusy names who holds the branch; kCorrupt, kUnsupported, kIo.
@@ -278,8 +280,8 @@ class Instance final : public replay::Member {
   Status record_on(const std::string& branch, const fs::Tree& have, const fs::Tree& wanted,
                    const fs::TreeChanges& changes, std::string_view label);
   Result<std::string> begin_scratch(const replay::Pinned& pinned);
-  Result<Joined> join_resolved(const std::string& name, const fs::Tree& base, const fs::View& theirs,
-                               replay::Winner winner);
+  Result<Joined> join_resolved(const std::string& name, const Joining& joining,
+                               std::vector<replay::Conflict> found, replay::Winner winner);
   Status check_no_join_interrupted();
   Status finish_joins();
   Status drop_older_checkpoints(uint64_t newest);

@@ -290,18 +290,19 @@ Result<Joined> Instance::join(std::string_view name, std::optional<replay::Winne
   Joining joining(*this, std::move(branch), fmt::format("join {}", name));
   Joined joined = TRY(joining.run());
   if (joined.conflicts.empty() || !resolve) return joined;
-  return join_resolved(std::string(name), joining.base(), joining.theirs(), *resolve);
+  return join_resolved(std::string(name), joining, std::move(joined.conflicts), *resolve);
 }
 
 // The branch's own batches do not fit any more, so what comes out is recorded; the branch stays, for its
 // history and for what was left out of it. The caller holds its lock.
-Result<Joined> Instance::join_resolved(const std::string& name, const fs::Tree& base, const fs::View& theirs,
-                                       replay::Winner winner) {
+Result<Joined> Instance::join_resolved(const std::string& name, const Joining& joining,
+                                       std::vector<replay::Conflict> found, replay::Winner winner) {
+  fs::View theirs = joining.theirs();
   std::vector<replay::Conflict> conflicts;
   std::vector<replay::Merged::LeftOut> left_out;
   auto merge = [&](const fs::View& now) -> Result<fs::Head> {
-    conflicts = replay::find_conflicts(base, now, theirs);
-    auto merged = replay::merge(base, now, theirs, winner);
+    conflicts = replay::find_conflicts(joining.base(), now, theirs);
+    auto merged = replay::merge(joining.base(), now, theirs, winner);
     if (!merged)
       return std::unexpected(Error::from_errno(static_cast<int>(merged.error()), "a file cannot be read"));
     left_out = std::move(merged->left_out);
@@ -310,9 +311,12 @@ Result<Joined> Instance::join_resolved(const std::string& name, const fs::Tree& 
   LogIndex before = 0;
   Joined joined = TRY(rewrite(merge, fmt::format("join {}", name), "", before));
   joined.moved = true;
-  joined.conflicts = std::move(conflicts);
+  // Of marks, and of what no longer shows, the trees say nothing.
+  joined.conflicts = conflicts.empty() ? std::move(found) : std::move(conflicts);
   joined.resolved = winner;
   joined.left_out = std::move(left_out);
+  for (const store::MarkRecord& mark : TRY(store_->catalogue().marks()))
+    if (mark.branch == name) joined.left_out.push_back({mark.name, "a mark that was set there"});
   return joined;
 }
 

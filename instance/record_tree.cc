@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "fs/diff.h"
+#include "fs/transition.h"
 #include "instance/snapshots.h"
 
 namespace reprise::instance {
@@ -146,10 +147,11 @@ class TreeRecorder {
                                  .inode = real_.at(names_[i].inode),
                                  .replaced = names_[i].replaced,
                                  .time = now_});
-        changes.apply(attributes_of(names_[i].inode, real_.at(names_[i].inode)));
+        changes.apply(fs::setting_all(real_.at(names_[i].inode), *wanted_.stat(names_[i].inode)));
       }
       changes.apply(fs::Rmdir{kRootInode, name, staging, now_});
-      changes.apply(attributes_of(kRootInode, kRootInode));  // which the hidden directory has touched
+      changes.apply(
+          fs::setting_all(kRootInode, *wanted_.stat(kRootInode)));  // which the hidden directory has touched
       finish_kept(changes);
     });
   }
@@ -232,7 +234,7 @@ class TreeRecorder {
       changes.apply(fs::SetXattr{real, name, value, now_});
       spent_ += name.size() + value.size();
     }));
-    changes.apply(attributes_of(inode, real));
+    changes.apply(fs::setting_all(real, *wanted_.stat(inode)));
   }
 
   // Inodes that were there before: directories that have got names, files that have lost one.
@@ -243,21 +245,8 @@ class TreeRecorder {
         auto had = before_.get_xattr(inode, name);
         if (!had || !std::ranges::equal(*had, value)) changes.apply(fs::SetXattr{inode, name, value, now_});
       }));
-      changes.apply(attributes_of(inode, inode));
+      changes.apply(fs::setting_all(inode, *wanted_.stat(inode)));
     }
-  }
-
-  fs::SetAttributes attributes_of(InodeId inode, InodeId real) const {
-    using Set = fs::SetAttributes;
-    fs::Attributes attributes = *wanted_.stat(inode);
-    return {.inode = real,
-            .mask = Set::kMode | Set::kUid | Set::kGid | Set::kAtime | Set::kMtime | Set::kCtime,
-            .mode = attributes.mode & 07777,
-            .uid = attributes.uid,
-            .gid = attributes.gid,
-            .atime = attributes.atime,
-            .mtime = attributes.mtime,
-            .ctime = attributes.ctime};
   }
 
   Instance& instance_;

@@ -65,6 +65,7 @@ Status of_reading(fs::Outcome<void> made) {
 Result<Reset> Instance::reset(std::string_view branch, std::string_view position, std::string_view keep) {
   if (recorder_ == nullptr)
     return fail(Code::kReadOnly, "cannot reset: this instance follows another; reset it where that is");
+  if (in_memory()) return fail(Code::kUnsupported, "a store in memory has one branch, which has no past");
   TRY(sync());  // what is read is on the disk
   auto until = TRY(resolve_position(*store_, branch, position, options_.clock));
   State wanted = TRY(state_at(*store_, branch, until));
@@ -79,7 +80,6 @@ Result<Reset> Instance::reset(std::string_view branch, std::string_view position
 // Guests may go on writing; it has to be the tree as it was found, all of it.
 Result<Joined> Instance::rewrite(const MakeTree& make, std::string_view label, std::string_view keep,
                                  LogIndex& before) {
-  if (in_memory()) return fail(Code::kUnsupported, "a store in memory has one branch, which has no past");
   for (int i = 0; i < kTries; i++) {
     Joined joined = TRY(try_rewrite(make, label, keep, before));
     if (!joined.moved) return joined;

@@ -83,8 +83,7 @@ class Choice {
       std::vector<const Name*> without_place;
       for (const Name* name : names.added)
         if (!has_place(*name)) without_place.push_back(name);
-      bool goes = !names.removed.empty() && names.added.empty();
-      bool blocked = goes && is_directory(base_, inode) && !will_be_empty(inode);
+      bool blocked = !names.removed.empty() && names.added.empty() && !may_go(inode, names.removed);
       if (without_place.empty() && !blocked) continue;
       dropped = true;
       if (names.removed.empty()) {
@@ -107,6 +106,13 @@ class Choice {
     }
     auto occupant = kept_.tree.lookup(directory, text);
     return !occupant || (name.second.before == occupant->inode && takes_away(name));
+  }
+
+  // What was replaced does not go without what came in its place.
+  bool may_go(InodeId inode, const std::set<const Name*>& removed) const {
+    auto is_left_open = [&](const Name* name) { return name->second.after && !puts(*name); };
+    if (std::ranges::any_of(removed, is_left_open)) return false;
+    return !is_directory(base_, inode) || will_be_empty(inode);
   }
 
   bool goes(InodeId directory) const {
@@ -142,6 +148,12 @@ class OntoHead final : public fs::TransitionTarget {
  private:
   fs::Head& head_;
 };
+
+// Or when it was changed or read: more than what links coming and going do to a file.
+bool changed_bytes(const fs::ChangedInode& changed) {
+  return changed.content || changed.before->mtime != changed.after->mtime ||
+         changed.before->atime != changed.after->atime;
+}
 
 // A directory whose entries both have changed is as young as the younger.
 fs::Attributes attributes_of(const fs::Attributes& kept, const fs::ChangedInode& yields, bool taken) {
@@ -187,7 +199,8 @@ class Merging {
                                   puts ? name.second.after : InodeId{}});
       }
       if (name.second.after && !puts) leave_out(directory, text, "made, or renamed to this, there");
-      if (name.second.before && !takes_away && !name.second.after)
+      bool is_still_there = !takes_away && kept_.tree.lookup(directory, text);
+      if (name.second.before && !name.second.after && is_still_there)
         leave_out(directory, text, "removed, or renamed, there");
     }
   }
@@ -200,7 +213,7 @@ class Merging {
       bool also_here = here != kept_.inodes.end();
       bool taken = !also_here || !exclude_each_other(here->second, changed);
       if (changed.before->is_directory() && also_here) taken = taken && !changed_itself(here->second);
-      bool says_more = !changed.before->is_directory() || changed_itself(changed);
+      bool says_more = changed_itself(changed) || (!changed.before->is_directory() && changed_bytes(changed));
       if (!taken && says_more && exclude_each_other(here->second, changed))
         leave_out(inode, "", "changed there");
       if (!is_there(kept_.tree, inode)) continue;

@@ -27,19 +27,32 @@ bool exclude_each_other(const fs::ChangedInode& one, const fs::ChangedInode& oth
   return !only_entries;
 }
 
+void Side::note_renamed(const fs::Tree& base, std::optional<InodeId> inode) {
+  if (!inode || inodes.contains(*inode)) return;
+  auto stat = [&](const fs::Tree& in) {
+    auto found = in.stat(*inode);
+    return found ? std::optional(*found) : std::nullopt;
+  };
+  inodes.emplace(*inode, fs::ChangedInode{.inode = *inode, .before = stat(base), .after = stat(tree)});
+}
+
 Side side_of(const fs::Tree& base, const fs::Tree& tree) {
   Side side{.tree = tree, .inodes = {}, .names = {}, .moved_directories = {}};
   fs::for_each_changed_inode(base, tree, [&](const fs::ChangedInode& changed) {
     side.inodes.emplace(changed.inode, changed);
     return true;
   });
-  for (const auto& [inode, changed] : side.inodes) {
-    if (!changed.names) continue;
+  std::vector<InodeId> directories;
+  for (const auto& [inode, changed] : side.inodes)
+    if (changed.names) directories.push_back(inode);
+  for (InodeId inode : directories) {
     fs::for_each_changed_name(base, tree, inode, [&](const fs::ChangedName& name) {
       side.names.emplace(NameIn(inode, name.name),
                          MeaningOfName{name.before.value_or(InodeId{}), name.after.value_or(InodeId{})});
       if (name.after && name.type_after == DT_DIR && base.stat(*name.after))
         side.moved_directories.insert(*name.after);
+      side.note_renamed(base, name.before);
+      side.note_renamed(base, name.after);
       return true;
     });
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -23,6 +24,9 @@ struct Side {
   std::unordered_map<InodeId, fs::ChangedInode> inodes;
   std::map<NameIn, MeaningOfName> names;
   std::set<InodeId> moved_directories;  // that `base` has elsewhere
+
+  // Of a rename nothing but the ctime shows in the inode, and not even that within one tick of the clock.
+  void note_renamed(const fs::Tree& base, std::optional<InodeId> inode);
 };
 
 Side side_of(const fs::Tree& base, const fs::Tree& tree);

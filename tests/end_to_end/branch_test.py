@@ -1,10 +1,15 @@
 """fork, join, discard: programs that work on a branch while others go on in the one it came from."""
+import itertools
 import os
+import shutil
 import signal
 import subprocess
 import unittest
 
 from harness import EndToEnd, execute
+
+LIBRARY = os.environ["FAILING_DISK_LIBRARY"]
+LONG = "KILLS" in os.environ  # as in crash_test.py: before each change of the disk, not each third
 
 # A PHP that has a script run by a child PHP on a branch, and takes over what it did if it ended well.
 PARENT = r"""<?php
@@ -120,6 +125,16 @@ class Branches(EndToEnd):
         self.assertEqual(guest.sh("cat file"), "2\n")
         self.assertEqual(guest.end(), 0, guest.errors())
 
+    def kill_while(self, guest, seconds, *words):
+        """Kills the live instance so long after the command has begun to ask it; the command's status."""
+        asking = subprocess.Popen([self.program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            asking.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        guest.kill(signal.SIGKILL)
+        return asking.wait(60)
+
     def test_a_parent_killed_while_it_joins_has_all_of_it_or_nothing(self):
         self.run_inside(self.store, "mkdir d; echo none > n")
         finished = 0
@@ -129,14 +144,7 @@ class Branches(EndToEnd):
             self.reprise("fork", self.store, name)
             self.run_inside(f"{self.store}:{name}",
                             f"echo {attempt} > n; for i in $(seq 300); do echo {attempt} > d/$i; done")
-            joining = subprocess.Popen([self.program, "join", self.store, name], stderr=subprocess.DEVNULL,
-                                       stdout=subprocess.DEVNULL)
-            try:
-                joining.wait(0.002 * attempt)
-            except subprocess.TimeoutExpired:
-                pass
-            guest.kill(signal.SIGKILL)
-            joining.wait(60)
+            self.kill_while(guest, 0.002 * attempt, "join", self.store, name)
             found = self.run_inside(self.store, "cat n; cat d/* 2>/dev/null | sort -u; ls d | wc -l").split()
             there = found[0] == str(attempt)
             finished += there
@@ -192,32 +200,80 @@ class Branches(EndToEnd):
             self.reprise("verify", store)
         self.refused("join", self.store, "any", "--resolve", "both", status=2)
 
-    def test_a_parent_killed_while_it_resolves_is_the_one_or_the_other(self):
+    def content(self, store):
+        return self.reprise_json("digest", store)["content"]
+
+    def assert_all_or_nothing(self, made, *command):
+        """Kills the command before calls that change something on the disk: the branch is as before or as wanted."""
+        wanted = self.work / "wanted"
+        shutil.copytree(made, wanted)
+        self.reprise(*[word.replace("STORE", str(wanted)) for word in command])
+        old, new = self.content(made), self.content(wanted)
+        self.assertNotEqual(old, new)
+        found, branches = [], self.branches(made)
+        for at in itertools.count(1, 1 if LONG else 3):
+            store = self.work / f"killed-{at}"
+            shutil.copytree(made, store)
+            words = [word.replace("STORE", str(store)) for word in command]
+            killed = execute([self.program, *words], env={
+                "LD_PRELOAD": LIBRARY, "FAILING_DISK": str(store), "FAILING_DISK_KILL": str(at)})
+            self.assertIn(killed.status, (0, -signal.SIGKILL), killed)
+            with self.subTest(at=at):
+                # To who reads only, and once it was opened for writing.
+                seen = self.content(store)
+                self.reprise("mark", store, "opened")
+                found.append(self.content(store))
+                self.assertIn(found[-1], (old, new))
+                self.assertIn(seen, (old, found[-1]))
+                for name in set(self.branches(store)) - set(branches):
+                    self.reprise("discard", store, name)
+                self.assertEqual(self.branches(store), branches)
+                self.reprise("verify", store)
+                if found[-1] == old:
+                    self.reprise(*words)
+                    self.assertEqual(self.content(store), new)
+            shutil.rmtree(store)
+            if killed.status == 0:
+                break
+        self.assertEqual(found, [old] * found.count(old) + [new] * found.count(new))
+        self.assertGreater(found.count(old), 10)
+        self.assertGreater(found.count(new), 1)  # killed, and there all the same
+
+    def test_a_join_that_decides_is_killed_before_changes_of_the_disk(self):
+        self.run_inside(self.store, "mkdir d; echo 0 > d/both; echo 0 > gone; mkdir moved")
+        self.reprise("fork", self.store, "t")
+        self.run_inside(f"{self.store}:t", "echo theirs > d/both; rm gone; mv moved m-theirs; echo 1 > d/new")
+        self.run_inside(self.store, "echo ours > d/both; echo ours > gone; mv moved m-ours; echo 2 > more")
+        for winner in ("ours", "theirs"):
+            with self.subTest(winner=winner):
+                self.assert_all_or_nothing(self.store, "join", "STORE", "t", "--resolve", winner)
+                shutil.rmtree(self.work / "wanted")
+
+    def test_a_reset_is_killed_before_changes_of_the_disk(self):
+        # More than fits one batch.
+        self.run_inside(self.store, "mkdir d; echo 1 > d/f; echo 1 > gone; head -c 9000000 /dev/urandom > large")
+        self.reprise("mark", self.store, "then")
+        self.run_inside(self.store, "rm large; echo 2 > d/f; rm gone; mv d e; mkdir d; echo 2 > d/new")
+        self.assert_all_or_nothing(self.store, "reset", "STORE@then")
+
+    def test_a_live_parent_killed_while_it_resolves_is_the_one_or_the_other(self):
         self.run_inside(self.store, "mkdir d; for i in $(seq 300); do echo 0 > d/$i; done")
-        done = set()
-        for attempt in range(14):
+        for attempt in range(8):
             name = f"t{attempt}"
             self.reprise("fork", self.store, name)
             self.run_inside(f"{self.store}:{name}", f"for i in $(seq 300); do echo theirs {attempt} > d/$i; done")
             self.run_inside(self.store, f"for i in $(seq 300); do echo ours {attempt} > d/$i; done")
             guest = self.guest(self.store)
-            joining = subprocess.Popen([self.program, "join", self.store, name, "--resolve", "theirs"],
-                                       stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-            try:
-                joining.wait(0.012 * attempt)
-            except subprocess.TimeoutExpired:
-                pass
-            guest.kill(signal.SIGKILL)
-            joining.wait(60)
+            answered = self.kill_while(guest, 0.02 * attempt, "join", self.store, name, "--resolve", "theirs")
             found = self.run_inside(self.store, "sort -u d/*; ls d | wc -l")
             self.assertIn(found, (f"ours {attempt}\n300\n", f"theirs {attempt}\n300\n"))
-            done.add(found[0])
+            if answered == 0:
+                self.assertEqual(found[0], "t")
             self.assertIn(name, self.branches())
             for branch in self.branches():
                 if branch != "main":
                     self.reprise("discard", self.store, branch)
             self.reprise("verify", self.store)
-        self.assertEqual(done, {"o", "t"})
 
     def test_a_stopped_store_is_reset_to_a_mark_and_back(self):
         self.run_inside(self.store, "mkdir d; echo 1 > d/f; ln d/f g; ln -s d/f l; chmod 640 d/f")
@@ -254,34 +310,27 @@ class Branches(EndToEnd):
             self.assertEqual(guest.end(), 0, guest.errors())
         self.assertIn("[reset to main@", self.reprise("log", self.store))
 
-    def test_an_instance_killed_while_it_is_reset_is_the_one_or_the_other(self):
+    def test_a_live_instance_killed_while_it_is_reset_is_the_one_or_the_other(self):
         self.run_inside(self.store, "mkdir d; for i in $(seq 300); do echo 1 > d/$i; done")
         self.reprise("mark", self.store, "one")
         self.run_inside(self.store, "rm -r d; mkdir d e; for i in $(seq 300); do echo 2 > e/$i; done")
         self.reprise("mark", self.store, "two")
-        content = {name: self.reprise_json("digest", f"{self.store}@{name}")["content"] for name in ("one", "two")}
-        done, now = set(), "two"
-        for attempt in range(14):
+        content = {name: self.content(f"{self.store}@{name}") for name in ("one", "two")}
+        now = "two"
+        for attempt in range(8):
             wanted = "one" if now == "two" else "two"
             guest = self.guest(self.store)
-            command = subprocess.Popen([self.program, "reset", f"{self.store}@{wanted}"], stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL)
-            try:
-                command.wait(0.015 * attempt)
-            except subprocess.TimeoutExpired:
-                pass
-            guest.kill(signal.SIGKILL)
-            command.wait(60)
+            answered = self.kill_while(guest, 0.02 * attempt, "reset", f"{self.store}@{wanted}")
             self.run_inside(self.store, "true")
-            found = self.reprise_json("digest", self.store)["content"]
+            found = self.content(self.store)
             self.assertIn(found, content.values())
-            done.add(found == content[wanted])
+            if answered == 0:
+                self.assertEqual(found, content[wanted])
             now = "one" if found == content["one"] else "two"
             for name in self.branches():
                 if name != "main":
                     self.reprise("discard", self.store, name)
             self.reprise("verify", self.store)
-        self.assertEqual(done, {False, True})
 
     def test_what_reset_does_not_take(self):
         self.run_inside(self.store, "echo 1 > f")

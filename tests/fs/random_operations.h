@@ -4,6 +4,7 @@
 #include <random>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "fs/operation.h"
@@ -116,5 +117,20 @@ class Chance {
   std::string name_, other_name_;
   Bytes data_;
 };
+
+// A history that goes on; every inode has an id of its own. With a clock that `stands` nothing but what was
+// done shows that it was.
+inline void live_on(Head& head, Chance& chance, int operations, uint64_t& next_inode, bool stands) {
+  for (int i = 0; i < operations; i++) {
+    Operation operation = chance.likely(head);
+    if (auto* create = std::get_if<Create>(&operation)) create->inode = InodeId{next_inode++};
+    auto stop = [](auto& any) {
+      if constexpr (requires { any.time; }) any.time = at(1);
+    };
+    if (stands) std::visit(stop, operation);
+    static_cast<void>(head.apply(operation));
+    for (InodeId inode : head.take_unlinked()) head.remove_unlinked(inode);
+  }
+}
 
 }  // namespace reprise::fs

@@ -11,33 +11,19 @@
 
 #include "instance/branches.h"
 #include "instance/history.h"
-#include "tests/instance/instance_fixture.h"
+#include "tests/instance/branches_fixture.h"
 
 namespace reprise::instance {
 namespace {
 
-class JoinTest : public InstanceTest {
+class JoinTest : public BranchesTest {
  protected:
   void SetUp() override {
     InstanceTest::SetUp();
-    store_ = create_store("s");
-    main_ = open(store_);
+    begin();
     fs::Guest guest(main_->filesystem());
     for (const char* directory : {"/d", "/e", "/d/sub"}) ASSERT_TRUE(guest.mkdir(directory));
     for (const char* file : {"/d/a", "/b", "/e/c"}) write(*main_, file, "as it was");
-  }
-  void TearDown() override {
-    main_.reset();
-    store_.reset();
-    InstanceTest::TearDown();
-  }
-
-  std::unique_ptr<Instance> open_branch(const std::string& name) {
-    InstanceOptions settings = options();
-    settings.branch = name;
-    auto instance = Instance::open(store_, settings);
-    EXPECT_TRUE(instance) << instance.error().message();
-    return instance ? std::move(*instance) : nullptr;
   }
   void fork(const std::string& name) {
     auto made = main_->fork(name);
@@ -76,9 +62,6 @@ class JoinTest : public InstanceTest {
     for (const Branch& branch : *branches) names.push_back(branch.name);
     return names;
   }
-
-  std::shared_ptr<store::Store> store_;
-  std::unique_ptr<Instance> main_;
 };
 
 void append_to(fs::Guest& guest, const char* path) {

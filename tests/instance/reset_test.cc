@@ -8,17 +8,16 @@
 #include "instance/branches.h"
 #include "instance/compare.h"
 #include "instance/history.h"
-#include "tests/instance/instance_fixture.h"
+#include "tests/instance/branches_fixture.h"
 
 namespace reprise::instance {
 namespace {
 
-class ResetTest : public InstanceTest {
+class ResetTest : public BranchesTest {
  protected:
   void SetUp() override {
     InstanceTest::SetUp();
-    store_ = create_store("s");
-    main_ = open(store_);
+    begin();
     fs::Guest guest(main_->filesystem());
     for (const char* directory : {"/d", "/d/sub", "/e"}) ASSERT_TRUE(guest.mkdir(directory));
     for (const char* file : {"/d/a", "/d/sub/x", "/e/c", "/stays"}) write(*main_, file, "as it was");
@@ -26,11 +25,6 @@ class ResetTest : public InstanceTest {
     ASSERT_TRUE(guest.symlink("d/a", "/pointer"));
     ASSERT_TRUE(guest.chmod("/e/c", 0600));
     ASSERT_TRUE(main_->mark("then", "test"));
-  }
-  void TearDown() override {
-    main_.reset();
-    store_.reset();
-    InstanceTest::TearDown();
   }
   void change_everything() {
     fs::Guest guest(main_->filesystem());
@@ -59,9 +53,6 @@ class ResetTest : public InstanceTest {
     EXPECT_EQ(digests->kept, digests->recomputed);
   }
   std::vector<std::string> branch_names() { return *store_->branch_names(); }
-
-  std::shared_ptr<store::Store> store_;
-  std::unique_ptr<Instance> main_;
 };
 
 TEST_F(ResetTest, WhatItWasIsThereAgainAndSoIsWhatItLeft) {
@@ -112,14 +103,12 @@ TEST_F(ResetTest, AForkBecomesWhatItsParentIs) {
   ASSERT_TRUE(main_->fork("try"));
   change_everything();
   ASSERT_TRUE(main_->sync());
-  InstanceOptions settings = options();
-  settings.branch = "try";
-  auto branch = Instance::open(store_, settings);
+  auto branch = open_branch("try");
   ASSERT_TRUE(branch);
-  write(**branch, "/d/own", "of the branch");
-  ASSERT_TRUE((*branch)->reset("main", ""));
-  EXPECT_EQ(content_digest((*branch)->filesystem().view()), content_digest(main_->filesystem().view()));
-  ASSERT_TRUE((*branch)->close());
+  write(*branch, "/d/own", "of the branch");
+  ASSERT_TRUE(branch->reset("main", ""));
+  EXPECT_EQ(content_digest(branch->filesystem().view()), content_digest(main_->filesystem().view()));
+  ASSERT_TRUE(branch->close());
 }
 
 TEST_F(ResetTest, MoreThanOneCallHolds) {
