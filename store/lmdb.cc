@@ -82,7 +82,7 @@ std::unexpected<Error> Lmdb::failed(int code, std::string_view doing) const {
   return fail(kind, fmt::format("{}: {}", what, mdb_strerror(code)));
 }
 
-// Is it there? What would end the process if it were mapped is refused.
+// Has it been begun? What would end the process if it were mapped is refused.
 Result<bool> Lmdb::check_file(const std::string& path) {
   size_t slash = path.rfind('/');
   auto folder = TRY(open_host_directory(slash == std::string::npos ? "."
@@ -91,7 +91,8 @@ Result<bool> Lmdb::check_file(const std::string& path) {
   auto file = folder->open(path.substr(slash == std::string::npos ? 0 : slash + 1), OpenMode::kRead);
   if (!file && file.error().code() == Code::kNotFound) return false;
   if (!file) return std::unexpected(file.error());
-  if (TRY((*file)->size()) != 0) TRY(check_lmdb(**file));  // else LMDB begins it
+  if (TRY((*file)->size()) == 0) return false;  // whoever was to begin it was killed, or is about to
+  TRY(check_lmdb(**file));
   return true;
 }
 
@@ -102,14 +103,13 @@ Result<std::unique_ptr<Lmdb>> Lmdb::open(const std::string& path, Access access,
     return fail(Code::kBusy, path + ": expected to be opened once in this process, found it open already");
   }
   for (const std::string& name : {path, path + "-lock"}) TRY(check_is_file(name));
-  bool there = TRY(check_file(path));
+  bool begun = TRY(check_file(path));
+  if (!begun && access == Access::kRead) return nullptr;
   // LMDB maps its lock file and writes to the map: without blocks of its own a full disk would end the
   // process.
-  if (there || access == Access::kWrite) TRY(reserve_file_blocks(path + "-lock", kLockFileBytes));
+  TRY(reserve_file_blocks(path + "-lock", kLockFileBytes));
   std::unique_ptr<Lmdb> lmdb(new Lmdb(path, std::move(claim)));
-  Status prepared = lmdb->prepare(access, map_bytes);
-  if (!prepared && access == Access::kRead && prepared.error().sys_errno() == ENOENT) return nullptr;
-  TRY(std::move(prepared));
+  TRY(lmdb->prepare(access, map_bytes));
   if (!TRY(lmdb->open_tables(tables, access))) return nullptr;
   return lmdb;
 }

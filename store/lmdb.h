@@ -50,7 +50,7 @@ class Lmdb {
   };
   using Work = std::function<Status(Transaction&)>;
 
-  // To read: null if there is no such file, or none of the tables in it yet.
+  // To read: null if there is no such file, or nothing in it, or none of the tables yet.
   static Result<std::unique_ptr<Lmdb>> open(const std::string& path, Access access,
                                             const std::vector<const char*>& tables, size_t map_bytes);
   ~Lmdb();

@@ -63,7 +63,7 @@ class Damage(EndToEnd):
         self.frames = frames_of(self.segment)
         self.batches = [frame for frame in self.frames if frame.kind == BATCH]
         self.assertEqual([frame.index for frame in self.batches], list(range(1, len(self.batches) + 1)))
-        self.assertGreater(len(self.batches), self.closed_at + 20)
+        self.assertGreater(len(self.batches), self.closed_at + 12)
         # What the catalogue knows to be durable is the clean close, and perhaps the start of the next origin, which is on the
         # disk before anything else is done.
         self.below, self.above = (self.batches[index - 1].end for index in (self.closed_at, self.closed_at + 1))

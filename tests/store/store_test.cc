@@ -306,6 +306,12 @@ TEST(Store, WhatACrashLeftOfAStoreThatWasBeingMadeCanBeRead) {
     EXPECT_THAT(journal.error().message(), testing::HasSubstr("branch main"));
   }
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path), {}), 1);
+  std::ofstream(path + "/catalogue.lmdb").flush();  // made, and nothing written to it
+  for (Access access : {Access::kRead, Access::kWrite, Access::kRead}) {
+    auto store = Store::open(path, access);
+    ASSERT_TRUE(store) << store.error().message();
+    EXPECT_EQ((*store)->catalogue().snapshots()->size(), 0u);
+  }
 }
 
 // Runs as somebody who may read the store and change nothing in it; true if all it expected was so.
