@@ -64,12 +64,14 @@ std::unique_ptr<instance::Instance> new_instance() {
                                            system_clock());
         must(follower->wait_caught_up(kPatience_ms));
         replay::FollowerStatus status = follower->status();
-        PeerProcess::CaughtUp caught_up{status.catch_up_bytes, status.overwrites > 0};
+        PeerProcess::CaughtUp caught_up{status.catch_up_bytes, status.overwrites > 0,
+                                        status.decision ? status.decision->snapshot_bytes : 0};
         write_all(to, &caught_up, sizeof caught_up);
         break;
       }
       case 'd':
         follower.reset();
+        must(instance->journal().trim(instance->journal().last() + 1));
         write_all(to, &done, 1);
         break;
       default: {

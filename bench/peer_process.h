@@ -22,10 +22,12 @@ class PeerProcess {
   struct CaughtUp {
     uint64_t received_bytes = 0;
     bool by_snapshot = false;
+    uint64_t estimated_snapshot_bytes = 0;  // when it was decided how
   };
   // Connects and returns when the peer has what the leader had at that moment, all bytes readable. Stays
   // connected.
   CaughtUp catch_up();
+  // Its own journal is dropped, too, so that what it was sent does not add up.
   void disconnect();
   // Of its tree, recomputed from the bytes.
   Digest128 digest();

@@ -292,6 +292,7 @@ class Instance final : public replay::Member {
   };
   Status trim_to(const Limits& limits);
   Result<LogIndex> trim_before(LogIndex index);
+  static uint64_t snapshot_bytes_at_most(const fs::Usage& usage);
   Status tend_alone(std::span<const journal::Vector> peers);
   Status raise_hint_now_and_then();
   Status keep_journal(std::span<const journal::Vector> peers);

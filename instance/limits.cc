@@ -148,7 +148,7 @@ Status Instance::make_room(uint64_t limit, uint64_t step) {
 Result<uint64_t> Instance::journal_beside(uint64_t limit, uint64_t wanted) {
   const uint64_t all = TRY(store_->usage()).all(), journal = TRY(journal_->files()).bytes;
   const uint64_t spare = copied_segment() + pack_bytes(options_.retention) + margin(limit);
-  return less(limit, less(all, journal) + estimated_snapshot_bytes() + spare + 2 * wanted);
+  return less(limit, less(all, journal) + snapshot_bytes_at_most(filesystem_->usage()) + spare + 2 * wanted);
 }
 
 Status Instance::trim_to_bytes(uint64_t bytes) {

@@ -10,6 +10,7 @@
 #include "instance/control.h"
 #include "instance/history.h"
 #include "instance/host.h"
+#include "snapshot/stream.h"
 #include "tests/instance/instance_fixture.h"
 
 namespace reprise::instance {
@@ -316,6 +317,44 @@ TEST_F(InstanceTest, AFollowersHostAdoptsTheVolumeAndKeepsUp) {
   EXPECT_EQ(read((*follower)->instance(), "/file"), "two");
   ASSERT_TRUE((*follower)->close());
   ASSERT_TRUE((*leader)->close());
+}
+
+// What is sent of a tree, beside what the choice of a catch-up takes it for.
+TEST_F(InstanceTest, EstimatesASnapshotByWhatIsSentOfIt) {
+  struct {
+    const char* what;
+    int files;
+    size_t bytes_min, bytes_max;
+  } const kTrees[] = {{"empty files", 2000, 0, 0},
+                      {"small files", 2000, 1, 4096},
+                      {"files of some blocks", 500, 100, 40'000},
+                      {"one large file", 1, 3'000'000, 3'000'000}};
+  uint64_t next = 0;  // no blob is sent twice
+  auto no_two_alike = [&](size_t size) {
+    std::string text;
+    while (text.size() < size) text += fmt::format("{:08x}", next++);
+    text.resize(size);
+    return text;
+  };
+  for (const auto& tree : kTrees) {
+    auto instance = open(store::Store::in_memory(system_random().next_id<VolumeId>()));
+    for (int i = 0; i < tree.files; i++) {
+      size_t step =
+          tree.files > 1 ? (tree.bytes_max - tree.bytes_min) / static_cast<size_t>(tree.files - 1) : 0;
+      write(*instance, fmt::format("/file{:04}", i),
+            no_two_alike(tree.bytes_min + step * static_cast<size_t>(i)));
+    }
+    uint64_t sent = 0;
+    auto pinned = instance->pin();
+    ASSERT_TRUE(pinned);
+    ASSERT_TRUE(snapshot::send_tree(pinned->view, snapshot::kPieceBytes, [&](ByteView piece) -> Status {
+      sent += piece.size();
+      return {};
+    }));
+    uint64_t estimated = instance->estimated_snapshot_bytes();
+    EXPECT_GT(estimated, sent * 8 / 10) << tree.what << ": " << sent;
+    EXPECT_LT(estimated, sent * 14 / 10) << tree.what << ": " << sent;
+  }
 }
 
 }  // namespace
