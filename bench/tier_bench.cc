@@ -23,6 +23,7 @@
 #include <random>
 
 #include "base/check.h"
+#include "bench/forwarding_member.h"
 #include "bench/peer_process.h"
 #include "bench/scratch_folder.h"
 #include "fs/guest.h"
@@ -47,10 +48,10 @@ T must(Result<T> result) {
 
 // An instance that says of its snapshots that they cost nothing, or more than any journal; so that the leader
 // that serves it has one choice left.
-class Priced final : public replay::Member {
+class Priced final : public ForwardingMember {
  public:
   enum class Say : uint8_t { kAsItIs, kSnapshot, kSuffix };
-  explicit Priced(instance::Instance& instance) : instance_(instance) {}
+  using ForwardingMember::ForwardingMember;
   void say(Say what) { say_ = what; }
 
   uint64_t estimated_snapshot_bytes() const override {
@@ -62,27 +63,10 @@ class Priced final : public replay::Member {
       case Say::kAsItIs:
         break;
     }
-    return instance_.estimated_snapshot_bytes();
-  }
-  VolumeId volume() const override { return instance_.volume(); }
-  std::string branch() const override { return instance_.branch(); }
-  journal::Vector vector() const override { return instance_.vector(); }
-  bool is_new() const override { return instance_.is_new(); }
-  Result<replay::Moment> settle() override { return instance_.settle(); }
-  Result<replay::Pinned> pin() override { return instance_.pin(); }
-  Result<std::vector<replay::Mark>> marks() override { return instance_.marks(); }
-  journal::Journal& journal() override { return instance_.journal(); }
-  // Of a follower, which this is not.
-  Status sync() override { return instance_.sync(); }
-  Status adopt_volume(VolumeId volume) override { return instance_.adopt_volume(volume); }
-  Status apply(std::span<const journal::Batch> group) override { return instance_.apply(group); }
-  Status install(const fs::View& tree, const journal::Position& position, uint64_t lamport,
-                 std::span<const replay::Mark> marks) override {
-    return instance_.install(tree, position, lamport, marks);
+    return ForwardingMember::estimated_snapshot_bytes();
   }
 
  private:
-  instance::Instance& instance_;
   std::atomic<Say> say_{Say::kAsItIs};
 };
 
