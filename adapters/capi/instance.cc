@@ -298,27 +298,3 @@ int reprise_fork(reprise_instance* handle, const char* name, reprise_instance** 
     return give(open(std::move(options), 0), child, kCall);
   });
 }
-
-int64_t reprise_join(reprise_instance* handle, const char* name, reprise_conflict_callback callback,
-                     void* context) {
-  std::vector<replay::Conflict> conflicts;
-  int64_t found = with(handle, "reprise_join", [&](Instance& parent) -> int64_t {
-    if (name == nullptr) return refuse_null("reprise_join", "a name");
-    auto joined = parent->join(name);
-    if (!joined) return refuse(joined.error());
-    conflicts = std::move(joined->conflicts);
-    return static_cast<int64_t>(conflicts.size());
-  });
-  for (const replay::Conflict& conflict : conflicts) {
-    reprise_conflict told{conflict.path.c_str(), conflict.what.c_str()};
-    if (callback != nullptr) callback(context, &told);
-  }
-  return found;
-}
-
-int reprise_discard(reprise_instance* handle, const char* name) {
-  return with(handle, "reprise_discard", [&](Instance& parent) -> int {
-    if (name == nullptr) return refuse_null("reprise_discard", "a name");
-    return done(instance::discard_branch(*parent->store(), name, parent.options.instance.holder));
-  });
-}

@@ -137,7 +137,7 @@ REPRISE_API int64_t reprise_statistics(reprise_instance* instance, char* text, s
 /* The state digest, 16 bytes: equal trees, equal digests. */
 REPRISE_API int reprise_digest(reprise_instance* instance, unsigned char digest[16]);
 
-/* --- fork and join -------------------------------------------------------------------------------------- */
+/* --- fork, join, reset ---------------------------------------------------------------------------------- */
 
 /* Begins the branch `name` at this moment and opens it. A volume in memory has one branch: -ENOTSUP. */
 REPRISE_API int reprise_fork(reprise_instance* parent, const char* name, reprise_instance** child);
@@ -154,8 +154,28 @@ typedef void (*reprise_conflict_callback)(void* context, const reprise_conflict*
  * be null). */
 REPRISE_API int64_t reprise_join(reprise_instance* parent, const char* name,
                                  reprise_conflict_callback callback, void* context);
+enum { REPRISE_OURS = 1, REPRISE_THEIRS = 2 };
+/* As reprise_join, but where both have changed the same, what the parent did counts (REPRISE_OURS), or what
+ * the branch did (REPRISE_THEIRS), and of the other's what does not touch that. Returns the number of
+ * conflicts. If there were any, each is told to `conflict`; then to `left_out`, of the other's, what is not
+ * there now (a path as that one has it, or a mark's name); and the branch stays, with its history, until it
+ * is discarded. Either callback may be null. -EBUSY, with nothing done, also if guests of `parent` do not
+ * stop writing. */
+REPRISE_API int64_t reprise_join_resolved(reprise_instance* parent, const char* name, int winner,
+                                          reprise_conflict_callback conflict,
+                                          reprise_conflict_callback left_out, void* context);
 /* Takes the branch away, which must be closed, with all that was done on it. */
 REPRISE_API int reprise_discard(reprise_instance* parent, const char* name);
+
+/* Makes the tree what it was at a position, by a change as any other, all or nothing: its history stays, and
+ * followers get what leads there. The position (as of reprise_diff) is one of `branch`; null, the instance's
+ * own. Of another branch it may be null, too: as that is on the disk, and if it is open, was last synced.
+ * With `keep` (or null) what there was becomes a branch of that name. Returns how many operations it took, 0
+ * if all was so already; `before` (or null) gets the log index of what was left, which can be reset to in
+ * turn. -EBUSY, with nothing done, if guests do not stop writing; -ENOENT for a position or a branch that is
+ * not there, -EEXIST if `keep` is, -ENOTSUP in memory. */
+REPRISE_API int64_t reprise_reset(reprise_instance* instance, const char* position, const char* branch,
+                                  const char* keep, uint64_t* before);
 
 /* --- what changes, and what differs -------------------------------------------------------------------- */
 

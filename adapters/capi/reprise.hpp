@@ -117,6 +117,19 @@ struct Conflict {
   std::string path, what;
 };
 
+// Whose changes count where both have changed the same.
+enum class Winner { ours = REPRISE_OURS, theirs = REPRISE_THEIRS };
+
+struct Resolved {
+  std::vector<Conflict> conflicts;  // empty: joined, and the branch is gone. Else it stays
+  std::vector<Conflict> left_out;   // what the other had done, and is not there now
+};
+
+struct Reset {
+  int64_t operations = 0;  // that it took; 0: all was so already
+  uint64_t before = 0;     // the log index of what was left; as text a position
+};
+
 class Instance {
  public:
   // In memory.
@@ -201,7 +214,29 @@ class Instance {
     };
     return conflicts.take(reprise_join(handle_, name.c_str(), add, &conflicts));
   }
+  Resolved join(const std::string& name, Winner winner) {
+    struct {
+      detail::Gathered<Conflict> conflicts, left_out;
+    } all;
+    using All = decltype(all);
+    auto conflict = [](void* context, const reprise_conflict* one) {
+      static_cast<All*>(context)->conflicts.add(one->path, one->what);
+    };
+    auto left_out = [](void* context, const reprise_conflict* one) {
+      static_cast<All*>(context)->left_out.add(one->path, one->what);
+    };
+    int64_t found =
+        reprise_join_resolved(handle_, name.c_str(), static_cast<int>(winner), conflict, left_out, &all);
+    return {all.conflicts.take(found), all.left_out.take(found)};
+  }
   void discard(const std::string& name) { detail::check(reprise_discard(handle_, name.c_str())); }
+  // An empty position is the end of another branch, an empty branch the instance's own, an empty `keep` none.
+  Reset reset(const std::string& position, const std::string& branch = {}, const std::string& keep = {}) {
+    Reset done;
+    done.operations = detail::check(reprise_reset(handle_, detail::or_null(position), detail::or_null(branch),
+                                                  detail::or_null(keep), &done.before));
+    return done;
+  }
 
  private:
   explicit Instance(reprise_instance* handle) : handle_(handle) {}

@@ -287,6 +287,8 @@ std::vector<std::function<int64_t(reprise_instance*)>> calls_of_instance() {
         return reprise_fork(i, "b", &child);
       },
       [](auto* i) { return reprise_join(i, "b", nullptr, nullptr); },
+      [](auto* i) { return reprise_join_resolved(i, "b", REPRISE_OURS, nullptr, nullptr, nullptr); },
+      [](auto* i) { return reprise_reset(i, "1", nullptr, nullptr, nullptr); },
       [](auto* i) { return reprise_discard(i, "b"); },
       [](auto* i) { return reprise_flush(i, 0, 0, 0); },
       [](auto* i) { return reprise_diff(i, nullptr, i, nullptr, nullptr, nullptr); },
