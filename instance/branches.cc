@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "base/hash.h"
+#include "instance/memory_branch.h"
+#include "instance/name.h"
 #include "instance/snapshots.h"
 
 namespace reprise::instance {
@@ -68,15 +70,17 @@ Result<Fork> decode(ByteView bytes, const std::string& path) {
   return fork;
 }
 
-Result<std::unique_ptr<Directory>> folder_of(store::Store& store, std::string_view name) {
-  auto folder = TRY(store.branch_directory(name));
-  if (folder != nullptr) return folder;
-  return fail(Code::kUnsupported, "a store in memory has one branch, which cannot be forked");
+bool in_memory(const store::Store& store) {
+  return store.path().empty();
 }
 
 Result<Branch> read_branch(store::Store& store, std::string_view name) {
   Branch branch{.name = std::string(name)};
-  auto folder = TRY(folder_of(store, name));
+  if (in_memory(store)) {
+    if (auto kept = memory_branch(store, name)) branch.fork = kept->fork;
+    return branch;
+  }
+  auto folder = TRY(store.branch_directory(name));
   if (!TRY(folder->exists(kForkFile))) return branch;
   branch.fork =
       TRY(decode(TRY(folder->read_file(kForkFile, kForkBytesMax)), folder->path() + "/" + kForkFile));
@@ -88,9 +92,9 @@ Result<Branch> read_branch(store::Store& store, std::string_view name) {
 Result<bool> is_there(store::Store& store, std::string_view name) {
   std::vector<std::string> names = TRY(store.branch_names());
   if (std::ranges::find(names, name) == names.end()) return false;
-  auto folder = TRY(folder_of(store, name));
+  if (name == kMainBranch || store.kept_branch(name) != nullptr) return true;
   // One that began by itself has a record in the catalogue. Of one that goes, that goes first, then `fork`.
-  if (name == kMainBranch || TRY(folder->exists(kForkFile))) return true;
+  if (!in_memory(store) && TRY(TRY(store.branch_directory(name))->exists(kForkFile))) return true;
   return TRY(store.catalogue().branch(name)).has_value();
 }
 
@@ -109,20 +113,42 @@ Status forget(store::Store& store, std::string_view name) {
   return {};
 }
 
+std::unexpected<Error> is_there_already(store::Store& store, std::string_view name) {
+  return fail(Code::kAlreadyExists, fmt::format("{}: there is a branch {} already", name_of(store), name));
+}
+
+Status keep_in_folder(store::Store& store, std::string_view name, const replay::Pinned& pinned, Fork& fork) {
+  auto folder = TRY(store.branch_directory(name));
+  TRY(store.clear_branch_directory(name));
+  store::SnapshotRecord record;
+  record.branch = name;
+  record.label = fmt::format("fork of {}@{}", fork.parent, fork.log_index);
+  record.time = fork.time;
+  record.log_index = fork.log_index;
+  record.vector = fork.position.vector.encode();
+  record.digest = fork.position.digest;
+  record.lamport = fork.lamport;
+  fork.snapshot = TRY(capture_snapshot(store, pinned.view, record)).id;
+  TRY(store.journal_directory(name));
+  return folder->replace_file(kForkFile, encode(fork));
+}
+
+Status keep_in_memory(store::Store& store, std::string_view name, const replay::Pinned& pinned,
+                      const Fork& fork) {
+  auto journal = TRY(journal_since(fork, nullptr, {store.volume(), std::string(name)}, {}));
+  store.keep_branch(name, std::make_shared<MemoryBranch>(fork, pinned.view, std::move(journal), &pinned));
+  return {};
+}
+
 }  // namespace
 
 Result<Fork> fork_branch(store::Store& store, std::string_view name, std::string_view parent,
                          const replay::Pinned& pinned, const store::LockHolder& holder, Clock& clock) {
   TRY(store::Store::check_name("branch", name));
-  if (TRY(is_there(store, name)))
-    return fail(Code::kAlreadyExists, fmt::format("{}: there is a branch {} already", store.path(), name));
+  if (TRY(is_there(store, name))) return is_there_already(store, name);
   auto lock = TRY(store.lock_branch(name, holder));
-  if (TRY(is_there(store, name)))
-    return fail(Code::kAlreadyExists, fmt::format("{}: there is a branch {} already", store.path(), name));
-  // What an interrupted fork or discard has left.
-  TRY(forget(store, name));
-  auto folder = TRY(folder_of(store, name));
-  TRY(store.clear_branch_directory(name));
+  if (TRY(is_there(store, name))) return is_there_already(store, name);
+  TRY(forget(store, name));  // what an interrupted fork or discard has left
   const replay::Moment& moment = pinned.moment;
   Fork fork{.parent = std::string(parent),
             .log_index = moment.log_index,
@@ -130,17 +156,8 @@ Result<Fork> fork_branch(store::Store& store, std::string_view name, std::string
             .snapshot = 0,
             .position = moment.position,
             .time = clock.realtime()};
-  store::SnapshotRecord record;
-  record.branch = name;
-  record.label = fmt::format("fork of {}@{}", parent, moment.log_index);
-  record.time = fork.time;
-  record.log_index = moment.log_index;
-  record.vector = moment.position.vector.encode();
-  record.digest = moment.position.digest;
-  record.lamport = moment.lamport;
-  fork.snapshot = TRY(capture_snapshot(store, pinned.view, record)).id;
-  TRY(store.journal_directory(name));
-  TRY(folder->replace_file(kForkFile, encode(fork)));
+  TRY(in_memory(store) ? keep_in_memory(store, name, pinned, fork)
+                       : keep_in_folder(store, name, pinned, fork));
   return fork;
 }
 
@@ -157,26 +174,31 @@ Result<std::vector<Branch>> list_branches(store::Store& store) {
 
 Result<std::vector<std::string>> unfinished_joins(store::Store& store, std::string_view parent) {
   std::vector<std::string> joining;
+  if (in_memory(store)) return joining;  // whoever would interrupt one takes the store away as well
   for (const std::string& name : TRY(store.branch_names())) {
-    auto folder = TRY(folder_of(store, name));
+    auto folder = TRY(store.branch_directory(name));
     if (!TRY(folder->exists(kJoiningFile)) || !TRY(folder->exists(kForkFile))) continue;
     if (TRY(read_branch(store, name)).fork->parent == parent) joining.push_back(name);
   }
   return joining;
 }
 
+Result<std::optional<LogIndex>> end_before_join(store::Store& store, std::string_view name) {
+  auto folder = TRY(store.branch_directory(name));
+  if (folder == nullptr || !TRY(folder->exists(kJoiningFile))) return std::optional<LogIndex>{};
+  Bytes bytes = TRY(folder->read_file(kJoiningFile, 64));
+  ByteReader in(bytes);
+  auto last = in.value<LogIndex>();
+  if (in.at_end()) return std::optional(last);
+  return fail(Code::kCorrupt,
+              fmt::format("{}/{}: expected 8 bytes, found {}", folder->path(), kJoiningFile, bytes.size()));
+}
+
 Result<std::optional<LogIndex>> end_before_joins(store::Store& store, std::string_view parent) {
   std::optional<LogIndex> end;
   for (const std::string& name : TRY(unfinished_joins(store, parent))) {
-    auto folder = TRY(folder_of(store, name));
-    Bytes bytes = TRY(folder->read_file(kJoiningFile, 64));
-    ByteReader in(bytes);
-    auto last = in.value<LogIndex>();
-    if (!in.at_end()) {
-      return fail(Code::kCorrupt, fmt::format("{}/{}: expected 8 bytes, found {}", folder->path(),
-                                              kJoiningFile, bytes.size()));
-    }
-    end = std::min(end.value_or(last), last);
+    auto last = TRY(end_before_join(store, name));
+    if (last) end = std::min(end.value_or(*last), *last);
   }
   return end;
 }
@@ -184,6 +206,8 @@ Result<std::optional<LogIndex>> end_before_joins(store::Store& store, std::strin
 Result<Branch> find_branch(store::Store& store, std::string_view name) {
   TRY(store::Store::check_name("branch", name));
   if (TRY(is_there(store, name))) return read_branch(store, name);
+  if (in_memory(store))
+    return fail(Code::kNotFound, fmt::format("{}: there is no branch {}", name_of(store), name));
   return fail(
       Code::kNotFound,
       fmt::format(
@@ -210,20 +234,20 @@ Status check_has_no_forks(store::Store& store, std::string_view name) {
       Code::kInvalidArgument,
       fmt::format("{}: expected a branch without forks of its own, found that {} has {}: join or discard "
                   "those first",
-                  store.path(), name, forks));
+                  name_of(store), name, forks));
 }
 
 Status begin_joining(store::Store& store, std::string_view name, LogIndex last) {
+  if (in_memory(store)) return {};
   Bytes bytes;
   append_value(bytes, last);
-  return TRY(folder_of(store, name))->replace_file(kJoiningFile, bytes);
+  return TRY(store.branch_directory(name))->replace_file(kJoiningFile, bytes);
 }
 
 Status remove_branch(store::Store& store, std::string_view name) {
-  auto folder = TRY(folder_of(store, name));
   TRY(store.catalogue().remove_branch(name));
   // From here on it is not there, whatever is left of it.
-  if (TRY(folder->exists(kForkFile))) {
+  if (auto folder = TRY(store.branch_directory(name)); folder != nullptr && TRY(folder->exists(kForkFile))) {
     TRY(folder->unlink(kForkFile));
     TRY(folder->sync());
   }

@@ -53,6 +53,8 @@ Result<Branch> find_branch(store::Store& store, std::string_view name);
 Status check_not_joining(store::Store& store, const Branch& branch);
 // kInvalidArgument names those forked from it.
 Status check_has_no_forks(store::Store& store, std::string_view name);
+// The last batch of its parent before a join of the branch began to change that; nullopt if none has.
+Result<std::optional<LogIndex>> end_before_join(store::Store& store, std::string_view name);
 // A join of the branch is about to change its parent, whose last batch is `last`: from here on it will be
 // finished, not undone.
 Status begin_joining(store::Store& store, std::string_view name, LogIndex last);

@@ -328,6 +328,7 @@ Status Instance::close() {
   if (recorder_ != nullptr) filesystem_->set_sink(nullptr);
   filesystem_->set_read_only(true);
   TRY(journal_->close());
+  keep_in_memory(&pinned);
   auto noted = store_->catalogue().update_branch(options_.branch, [&](store::BranchRecord& branch) {
     note_clean_close(branch, pinned.moment.log_index);
   });

@@ -125,6 +125,7 @@ struct Trimmed {
 };
 
 class Joining;
+struct MemoryBranch;
 
 class Instance final : public replay::Member {
  public:
@@ -138,6 +139,7 @@ class Instance final : public replay::Member {
   fs::Filesystem& filesystem() { return *filesystem_; }
   // Null before a new follower's first contact.
   store::Store* store() { return store_.get(); }
+  const std::shared_ptr<store::Store>& shared_store() { return store_; }
   bool follower() const { return options_.follower; }
   const OpenReport& open_report() const { return open_report_; }
   // What could not be read when it was touched, and what depends on it, of an instance that opened lazily.
@@ -165,7 +167,7 @@ class Instance final : public replay::Member {
   Result<store::MarkRecord> mark(std::string_view name, std::string_view label);
   // The whole tree at this moment, kept in the store; durable on return.
   Result<store::SnapshotRecord> snapshot(std::string_view label);
-  // Begins the branch `name` at this moment, durably. kAlreadyExists, kBusy; kUnsupported in memory.
+  // Begins the branch `name` at this moment, durably; in memory nothing is copied. kAlreadyExists, kBusy.
   Result<Fork> fork(std::string_view name);
   // Puts what was done on the branch `name`, a fork of this one that was closed, into this one, all or
   // nothing, and takes that branch away. Readers here see all of it at once; a crash in the middle is made
@@ -248,6 +250,8 @@ class Instance final : public replay::Member {
   Status begin_writing();
   Status claim_origin(OriginId origin);
   Status rebuild(Opening opening, fs::Head& head);
+  Status go_on_in_memory(const MemoryBranch& branch, fs::Head& head);
+  void keep_in_memory(const replay::Pinned* end);
   Status begin_filesystem(fs::Head head);
   Result<bool> drop(const store::SnapshotRecord& record);
   void note_clean_close(store::BranchRecord& branch, LogIndex durable) const;
@@ -344,7 +348,7 @@ class Instance final : public replay::Member {
   // left of what they hold, and are not given up.
   bool is_damaged() const { return !damage_->list().empty(); }
   const std::shared_ptr<Damage> damage_ = std::make_shared<Damage>();
-  std::unique_ptr<journal::Journal> journal_;
+  std::shared_ptr<journal::Journal> journal_;  // of a branch in memory the store's as well
   journal::Allowance allowance_;
   std::unique_ptr<journal::Recorder> recorder_;  // of a writer
   std::unique_ptr<fs::InodeIdSource> no_ids_;    // of a follower: it never mints any

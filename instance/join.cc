@@ -8,12 +8,24 @@
 #include "base/log.h"
 #include "fs/diff.h"
 #include "instance/joining.h"
+#include "instance/memory_branch.h"
+#include "instance/name.h"
 #include "instance/snapshots.h"
 
 namespace reprise::instance {
 namespace {
 
 constexpr size_t kGroupBatches = 256;
+constexpr uint64_t kGatheredBytes = 1 << 20;
+
+// Those that are recorded once for a batch of the branch. A claim may be repeated: it is one of the same ids.
+uint64_t operations_but_claims(const journal::Batch& batch) {
+  uint64_t count = 0;
+  batch.for_each([&](const fs::Operation& operation) {
+    if (!std::holds_alternative<fs::ClaimPrefix>(operation)) ++count;
+  });
+  return count;
+}
 
 std::string mark_in(const journal::Batch& batch) {
   std::string name;
@@ -25,7 +37,23 @@ std::string mark_in(const journal::Batch& batch) {
 
 }  // namespace
 
+Status Joining::open_in_memory(const MemoryBranch& branch) {
+  if (!branch.end) {
+    return fail(Code::kInvalidArgument,
+                fmt::format("{}: expected branch {} to have been closed, found that its instance was given "
+                            "back without that; open it and close it, or discard it",
+                            name_of(store_), branch_.name));
+  }
+  journal_ = branch.journal;
+  vector_ = branch.end->moment.position.vector;
+  digest_ = branch.end->moment.position.digest;
+  base_ = branch.began.share();
+  theirs_ = fs::Head(branch.end->view);
+  return {};
+}
+
 Status Joining::open_branch() {
+  if (auto kept = memory_branch(store_, branch_.name)) return open_in_memory(*kept);
   journal::JournalOptions options;
   options.compress = false;
   options.threads = parent_.options_.journal.threads;
@@ -87,9 +115,42 @@ Status Joining::load_both() {
   return {};
 }
 
+// What was recorded since the join began are operations of the branch from its beginning on, in calls that no
+// batch ends in the middle of; the last one says where it happened.
+Status Joining::skip_what_is_there() {
+  began_behind_ = TRY(end_before_join(store_, branch_.name));
+  rest_ = fork_.log_index + 1;
+  if (!began_behind_) return {};
+  uint64_t there = 0;
+  auto have = parent_.journal_->read(*began_behind_ + 1);
+  while (auto logged = TRY(have->next())) there += operations_but_claims(logged->batch);
+  auto cursor = journal_->read(rest_);
+  while (there > 0) {
+    auto logged = TRY(cursor->next());
+    all_there_ = !logged;
+    if (all_there_) return {};
+    uint64_t count = operations_but_claims(logged->batch);
+    if (count > there)
+      return fail(Code::kCorrupt,
+                  fmt::format("{}: expected whole batches of branch {} behind batch {}, found a "
+                              "part of its batch {}",
+                              name_of(store_), branch_.name, *began_behind_, logged->index));
+    there -= count;
+    rest_ = logged->index + 1;
+    skipped_.set(logged->batch.header().origin, logged->batch.header().lsn);
+  }
+  return {};
+}
+
 Result<Joined> Joining::run() {
   TRY(open_branch());
+  TRY(skip_what_is_there());
   // Later, with all locks held, nobody could make room.
+  if (auto let_in = parent_.recorder_->reserve(0); !let_in) {
+    if (auto known = parent_.failure()) return std::unexpected(*known);
+    return fail(Code::kReadOnly, fmt::format("{}: cannot join {}: {}", name_of(store_), branch_.name,
+                                             fs::errno_text(let_in.error())));
+  }
   if (journal_->last() > fork_.log_index)
     parent_.allowance_.take(TRY(journal_->bytes_from(fork_.log_index + 1)));
   std::unique_lock keeping(parent_.keeping_);  // no checkpoint in the middle
@@ -139,7 +200,7 @@ Result<fs::View> Joining::put_in_place() {
 Status Joining::apply(fs::Head& head, std::vector<InodeId>& unlinked) {
   TRY(parent_.recorder_->flush());
   journal::Vector now = parent_.recorder_->vector();
-  joined_.moved = has_moved(now);
+  joined_.moved = began_behind_ ? *began_behind_ != fork_.log_index : has_moved(now);
   bool merges = joined_.moved && !branch_.joining;
   if (merges && only_if_unmoved_) return fail(Code::kCancelled, "the branch went on");
   if (merges && !base_) {
@@ -158,16 +219,15 @@ Status Joining::apply(fs::Head& head, std::vector<InodeId>& unlinked) {
     return fail(
         Code::kDivergence,
         fmt::format("{}: the digest after joining branch {} would be {}, expected {} as the branch has it",
-                    store_.path(), branch_.name, head.digest().to_string(), digest_->to_string()));
+                    name_of(store_), branch_.name, head.digest().to_string(), digest_->to_string()));
   }
-  if (joined_.batches == 0 && !branch_.joining) return {};
+  if (all_there_ || (joined_.batches == 0 && !branch_.joining)) return {};
   if (!branch_.joining) {
     LogIndex last = parent_.journal_->last();
     TRY(parent_.journal_->sync(last));  // what it names is there after a crash
     TRY(begin_joining(store_, branch_.name, last));
   }
-  Status done = note_marks();
-  if (done) done = journal_batches(now);
+  Status done = record_batches();
   if (!done) give_up(done.error());
   return done;
 }
@@ -181,10 +241,11 @@ void Joining::give_up(const Error& why) {
 }
 
 Status Joining::apply_batches(fs::Head& head, std::vector<InodeId>& unlinked, const journal::Vector& now) {
-  replay::Replayer replayer(now, parent_.recorder_->lamport());
-  LogIndex last = parent_.journal_->last();
+  journal::Vector have = now;
+  for (const auto& [origin, lsn] : skipped_.entries()) have.set(origin, lsn);
+  replay::Replayer replayer(have, parent_.recorder_->lamport());
   marks_.clear();
-  auto cursor = journal_->read(fork_.log_index + 1);
+  auto cursor = journal_->read(rest_);
   std::vector<journal::Batch> group;
   for (bool more = true; more;) {
     group.clear();
@@ -205,13 +266,13 @@ Status Joining::apply_batches(fs::Head& head, std::vector<InodeId>& unlinked, co
     TRY(std::move(applied));
     for (InodeId inode : head.take_unlinked()) unlinked.push_back(inode);
     head.settle();
-    bool passes = !mark.empty() && group.back().header().lsn > now.get(group.back().header().origin);
-    if (passes && !branch_.joining) {
+    if (mark.empty()) continue;
+    if (!branch_.joining) {
       auto known = TRY(store_.catalogue().mark(parent_.options_.branch, mark));
       bool set_since = known && known->log_index > fork_.log_index;
       if (set_since) joined_.conflicts.push_back({mark, "a mark that both have set"});
     }
-    if (passes) marks_.push_back({mark, last + replayer.batches(), {replayer.applied(), head.digest()}});
+    marks_.push_back({mark, head.digest()});
   }
   joined_.batches = replayer.batches();
   joined_.operations = replayer.operations();
@@ -234,37 +295,46 @@ Status Joining::check_result(const fs::Tree& before, const fs::Head& after) cons
   if (!stranger) return {};
   return fail(Code::kDivergence,
               fmt::format("{}: joining branch {} would change inode {:x}, which the branch has not",
-                          store_.path(), branch_.name, stranger->value));
+                          name_of(store_), branch_.name, stranger->value));
 }
 
-// What is appended once begun to be is appended to the end: a journal that has not failed takes it.
-Status Joining::journal_batches(const journal::Vector& now) {
-  journal::Journal& to = *parent_.journal_;
-  auto cursor = journal_->read(fork_.log_index + 1);
+// In the parent's own stream, call for call: so no number of joins makes vectors longer. What is appended
+// once begun to be is appended to the end: a journal that has not failed takes it.
+Status Joining::record_batches() {
+  journal::Recorder& recorder = *parent_.recorder_;
+  auto cursor = journal_->read(rest_);
+  auto mark = marks_.begin();
+  uint64_t gathered = 0;
   while (auto logged = TRY(cursor->next())) {
-    const journal::BatchHeader& header = logged->batch.header();
-    if (header.lsn <= now.get(header.origin)) continue;
+    const journal::Batch& batch = logged->batch;
+    const uint64_t bytes = batch.encoded_bytes();
     // Waits for its turn; where there is no space now, it waits in memory for some.
-    if (auto room = to.reserve(logged->batch.encoded_bytes()); !room && room.error().code() != Code::kNoSpace)
+    if (auto room = parent_.journal_->reserve(bytes); !room && room.error().code() != Code::kNoSpace)
       return room;
-    TRY(to.append(logged->batch));
-    parent_.recorder_->observe(header);
+    // A large one begins with a batch of its own, which it fits as it did.
+    if (gathered + bytes > kGatheredBytes) TRY(recorder.flush()), gathered = 0;
+    gathered += bytes;
+    batch.for_each([&](const fs::Operation& operation) { recorder.record(operation, batch.header().label); });
+    static_cast<void>(recorder.end_call());  // flush says more
+    if (mark_in(batch).empty()) continue;
+    CHECK(mark != marks_.end());
+    TRY(note_mark(mark->name, mark->digest));
+    ++mark;
   }
-  // A batch of the parent's own says where it happened, and depends on both.
-  parent_.recorder_->record(fs::Barrier{"", parent_.options_.clock.realtime()}, label_);
-  static_cast<void>(parent_.recorder_->end_call());  // flush says more
-  TRY(parent_.recorder_->flush());
+  recorder.record(fs::Barrier{"", parent_.options_.clock.realtime()}, label_);
+  static_cast<void>(recorder.end_call());
+  TRY(recorder.flush());
   return {};
 }
 
-// Before their batches are there: until then nobody takes a mark for passed, and the next opening drops those
-// of batches that a crash prevented.
-Status Joining::note_marks() {
-  for (const PassedMark& mark : marks_) {
-    TRY(store_.catalogue().put_mark({mark.name, parent_.options_.branch, mark.log_index,
-                                     mark.position.to_token(), parent_.options_.clock.realtime()}));
-  }
-  return {};
+// As Instance::mark does it.
+Status Joining::note_mark(const std::string& name, Digest128 digest) {
+  TRY(parent_.recorder_->flush());
+  replay::Moment moment{
+      {parent_.recorder_->vector(), digest}, parent_.recorder_->lamport(), parent_.journal_->last()};
+  std::string token = TRY(parent_.token_of(moment));
+  return store_.catalogue().put_mark(
+      {name, parent_.options_.branch, moment.log_index, std::move(token), parent_.options_.clock.realtime()});
 }
 
 Result<Fork> Instance::fork(std::string_view name) {
@@ -284,8 +354,8 @@ Result<Joined> Instance::join(std::string_view name, std::optional<replay::Winne
   TRY(check_has_no_forks(*store_, name));
   if (!branch.fork || branch.fork->parent != options_.branch) {
     return fail(Code::kInvalidArgument,
-                fmt::format("{}: expected a fork of {}, found that {} is {}", store_->path(), options_.branch,
-                            name, branch.fork ? "one of " + branch.fork->parent : "none"));
+                fmt::format("{}: expected a fork of {}, found that {} is {}", name_of(*store_),
+                            options_.branch, name, branch.fork ? "one of " + branch.fork->parent : "none"));
   }
   Joining joining(*this, std::move(branch), fmt::format("join {}", name));
   Joined joined = TRY(joining.run());

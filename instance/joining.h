@@ -26,14 +26,16 @@ class Joining {
 
  private:
   Status open_branch();
+  Status open_in_memory(const MemoryBranch& branch);
   Status load_both();
   bool has_moved(const journal::Vector& now) const;
   Result<fs::View> put_in_place();
   Status apply(fs::Head& head, std::vector<InodeId>& unlinked);
   Status apply_batches(fs::Head& head, std::vector<InodeId>& unlinked, const journal::Vector& now);
   Status check_result(const fs::Tree& before, const fs::Head& after) const;
-  Status journal_batches(const journal::Vector& now);
-  Status note_marks();
+  Status skip_what_is_there();
+  Status record_batches();
+  Status note_mark(const std::string& name, Digest128 digest);
   void give_up(const Error& why);
 
   Instance& parent_;
@@ -42,16 +44,21 @@ class Joining {
   const Fork& fork_;
   const std::string label_;
   bool only_if_unmoved_ = false;
-  std::unique_ptr<journal::Journal> journal_;  // the branch's
+  std::shared_ptr<journal::Journal> journal_;  // the branch's
   journal::Vector vector_;                     // of the branch's end
   std::optional<Digest128> digest_;            // likewise, where its closing has left it
   std::optional<fs::View> base_;               // what both began with,
   std::optional<fs::Head> theirs_;             // and the branch's end: once the parent has moved
   bool needs_both_ = false;
+  // Of a join that was interrupted: the parent's last batch before it.
+  std::optional<LogIndex> began_behind_;
+  // Where the branch goes on behind what the parent has of it already, and what that is.
+  LogIndex rest_ = 0;
+  journal::Vector skipped_;
+  bool all_there_ = false;  // and what says where it happened
   struct PassedMark {
     std::string name;
-    LogIndex log_index = 0;  // that it will have in the parent's journal
-    journal::Position position;
+    Digest128 digest;  // of the parent's tree at it
   };
   std::vector<PassedMark> marks_;
   Joined joined_;

@@ -10,6 +10,7 @@
 #include "instance/history.h"
 #include "instance/instance.h"
 #include "instance/marks.h"
+#include "instance/memory_branch.h"
 #include "instance/name.h"
 #include "instance/snapshots.h"
 
@@ -108,6 +109,10 @@ Status Instance::check_no_join_interrupted() {
 
 Status Instance::open_journal() {
   journal::JournalIdentity identity{store_->volume(), options_.branch};
+  if (auto kept = memory_branch(*store_, options_.branch)) {
+    journal_ = TRY(journal_since(kept->fork, kept->journal.get(), identity, options_.journal));
+    return {};
+  }
   if (in_memory()) {
     journal_ = journal::Journal::in_memory(identity, options_.journal);
     return {};
@@ -129,6 +134,10 @@ Status Instance::open_history() {
   if (!in_memory()) TRY(check_no_join_interrupted());
   TRY(open_journal());
   fs::Head head = fs::Head::create(Timestamp{});
+  if (auto kept = memory_branch(*store_, options_.branch)) {
+    TRY(go_on_in_memory(*kept, head));
+    return begin_filesystem(std::move(head));
+  }
   Status built = rebuild(options_.opening, head);
   if (!built && open_report_.lazily) {
     // What the journal goes on from cannot be loaded. Read whole, an older snapshot may do.
@@ -185,6 +194,29 @@ Status Instance::rebuild(Opening opening, fs::Head& head) {
   vector_ = replayer_.applied();
   head = std::move(base.head);
   return {};
+}
+
+// As it was closed; or, where an instance was given back without that, from what it had recorded.
+Status Instance::go_on_in_memory(const MemoryBranch& branch, fs::Head& head) {
+  if (branch.end) {
+    head = fs::Head(branch.end->view);
+    replayer_ = replay::Replayer(branch.end->moment.position.vector, branch.end->moment.lamport);
+  } else {
+    head = fs::Head(branch.began);
+    replayer_ = replay::Replayer(branch.fork.position.vector, branch.fork.lamport);
+    auto cursor = journal_->read(branch.fork.log_index + 1);
+    TRY(replay_noting_marks(*cursor, head));
+  }
+  vector_ = replayer_.applied();
+  keep_in_memory(nullptr);
+  return {};
+}
+
+// What the store has of a branch in memory from here on.
+void Instance::keep_in_memory(const replay::Pinned* end) {
+  auto was = memory_branch(*store_, options_.branch);
+  if (was == nullptr) return;
+  store_->keep_branch(options_.branch, std::make_shared<MemoryBranch>(was->fork, was->began, journal_, end));
 }
 
 Status Instance::begin_filesystem(fs::Head head) {

@@ -6,6 +6,7 @@
 #include "fs/transition.h"
 #include "instance/history.h"
 #include "instance/joining.h"
+#include "instance/name.h"
 #include "instance/snapshots.h"
 
 namespace reprise::instance {
@@ -65,7 +66,7 @@ Status of_reading(fs::Outcome<void> made) {
 Result<Reset> Instance::reset(std::string_view branch, std::string_view position, std::string_view keep) {
   if (recorder_ == nullptr)
     return fail(Code::kReadOnly, "cannot reset: this instance follows another; reset it where that is");
-  if (in_memory()) return fail(Code::kUnsupported, "a store in memory has one branch, which has no past");
+  if (in_memory()) return fail(Code::kUnsupported, "a store in memory keeps no past states");
   TRY(sync());  // what is read is on the disk
   auto until = TRY(resolve_position(*store_, branch, position, options_.clock));
   State wanted = TRY(state_at(*store_, branch, until));
@@ -86,7 +87,7 @@ Result<Joined> Instance::rewrite(const MakeTree& make, std::string_view label, s
   }
   return fail(Code::kBusy, fmt::format("{}: expected branch {} to stand still for a moment, found it changed "
                                        "each of {} times; nothing was done",
-                                       store_->path(), options_.branch, kTries));
+                                       name_of(*store_), options_.branch, kTries));
 }
 
 Result<Joined> Instance::try_rewrite(const MakeTree& make, std::string_view label, std::string_view keep,
@@ -139,7 +140,7 @@ Result<std::string> Instance::begin_scratch(const replay::Pinned& pinned) {
   }
   return fail(Code::kAlreadyExists,
               fmt::format("{}: expected one of the branches reset-1 to reset-{} not to be there",
-                          store_->path(), kNamesTried));
+                          name_of(*store_), kNamesTried));
 }
 
 Status Instance::record_on(const std::string& branch, const fs::Tree& have, const fs::Tree& wanted,

@@ -43,8 +43,9 @@ struct JournalOptions {
   uint64_t backlog_bytes = 64 << 20;  // appended and not yet written; reserve() waits beyond it
   uint64_t recent_bytes = 512 << 10;  // written batches kept in memory for readers at the head: few, so that
                                       // what comes next uses memory that is still in the processor's cache
-  bool compress = true;               // segments that have ended, in the background, by a thread of its own
-  bool threads = true;                // false: no thread is begun; who owns the journal calls work()
+  uint64_t in_memory_bytes = 64 << 20;  // of a journal in memory: where batches take more, the oldest go
+  bool compress = true;                 // segments that have ended, in the background, by a thread of its own
+  bool threads = true;                  // false: no thread is begun; who owns the journal calls work()
 };
 
 struct JournalIdentity {

@@ -1,4 +1,4 @@
-// The journal without files: a tail that grows until it is trimmed.
+// The journal without files: a tail, and nothing else.
 #include <fmt/format.h>
 
 #include "journal/tailed_journal.h"
@@ -8,14 +8,19 @@ namespace {
 
 class MemoryJournal final : public TailedJournal {
  public:
-  explicit MemoryJournal(const JournalIdentity& identity) : TailedJournal(identity, Tail(1, {}, 0)) {}
+  MemoryJournal(const JournalIdentity& identity, uint64_t bytes_max)
+      : TailedJournal(identity, Tail(1, {}, 0)), bytes_max_(bytes_max) {}
 
   Status reserve(uint64_t) override { return {}; }
   bool expect(bool) override { return false; }
   Result<LogIndex> append(const Batch& batch) override {
     std::lock_guard lock(mutex_);
     TRY(check_next(batch));
-    return push(batch);
+    LogIndex index = push(batch);
+    // Who comes too late for what goes here is sent all of the tree.
+    while (held_bytes() > bytes_max_ && tail_.first() < index) tail_.pop_front();
+    first_ = tail_.first();
+    return index;
   }
   // There is no disk to wait for: what was appended is as safe as it gets.
   Status sync(LogIndex through) override {
@@ -32,7 +37,7 @@ class MemoryJournal final : public TailedJournal {
   Result<uint64_t> bytes_from(LogIndex from) const override {
     std::lock_guard lock(mutex_);
     if (from < first_) return gap(from);
-    return tail_.bytes_before(tail_.end()) - tail_.bytes_before(std::min(from, tail_.end()));
+    return bytes_from_locked(std::min(from, tail_.end()));
   }
   Result<LogIndex> position_of(const Vector& vector) override {
     std::lock_guard lock(mutex_);
@@ -65,12 +70,22 @@ class MemoryJournal final : public TailedJournal {
 
  protected:
   std::unique_ptr<StoredReader> stored_reader() override { return nullptr; }
+
+ private:
+  uint64_t held_bytes() const {
+    return bytes_from_locked(tail_.first()) + (tail_.end() - tail_.first()) * kHeldAroundABatch;
+  }
+  uint64_t bytes_from_locked(LogIndex from) const {
+    return tail_.bytes_before(tail_.end()) - tail_.bytes_before(from);
+  }
+
+  const uint64_t bytes_max_;
 };
 
 }  // namespace
 
-std::unique_ptr<Journal> Journal::in_memory(const JournalIdentity& identity, const JournalOptions&) {
-  return std::make_unique<MemoryJournal>(identity);
+std::unique_ptr<Journal> Journal::in_memory(const JournalIdentity& identity, const JournalOptions& options) {
+  return std::make_unique<MemoryJournal>(identity, options.in_memory_bytes);
 }
 
 }  // namespace reprise::journal

@@ -12,6 +12,9 @@
 
 namespace reprise::journal {
 
+// About what a batch in memory takes besides its bytes.
+inline constexpr uint64_t kHeldAroundABatch = 512;
+
 // Reads batches that are in the tail no more. One thread's object.
 class StoredReader {
  public:

@@ -10,6 +10,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/check.h"
 #include "base/file_lock.h"
 #include "base/hash.h"
 #include "store/host_source.h"
@@ -299,16 +300,41 @@ class MemoryStore final : public Store {
   Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) override {
     return branch_directory(branch);
   }
-  Result<std::vector<std::string>> branch_names() override { return std::vector<std::string>{}; }
-  Status clear_branch_directory(std::string_view) override { return {}; }
-  Status remove_branch_directory(std::string_view) override { return {}; }
+  std::shared_ptr<const KeptBranch> kept_branch(std::string_view branch) override {
+    std::lock_guard lock(kept_mutex_);
+    auto it = kept_.find(branch);
+    return it == kept_.end() ? nullptr : it->second;
+  }
+  void keep_branch(std::string_view branch, std::shared_ptr<const KeptBranch> kept) override {
+    std::lock_guard lock(kept_mutex_);
+    kept_[std::string(branch)].swap(kept);  // what was there may be large: it goes after the lock has
+  }
+  Result<std::vector<std::string>> branch_names() override {
+    std::lock_guard lock(kept_mutex_);
+    std::vector<std::string> names;
+    for (const auto& [name, kept] : kept_) names.push_back(name);
+    return names;
+  }
+  Status clear_branch_directory(std::string_view branch) override {
+    keep_branch(branch, nullptr);
+    return {};
+  }
+  Status remove_branch_directory(std::string_view branch) override {
+    std::shared_ptr<const KeptBranch> kept;  // goes after the lock has
+    std::lock_guard lock(kept_mutex_);
+    if (auto it = kept_.find(branch); it != kept_.end()) kept.swap(it->second), kept_.erase(it);
+    return {};
+  }
   Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
                                                   const LockHolder& holder) override {
     TRY(check_name("branch", branch));
     std::lock_guard lock(holders_->mutex);
     auto [it, is_new] = holders_->by_branch.try_emplace(std::string(branch), holder);
     if (!is_new) return busy(fmt::format("branch {}", branch), it->second);
-    return std::make_unique<Lock>(holders_, std::string(branch));
+    auto held = std::make_unique<Lock>(holders_, std::string(branch));
+    std::lock_guard kept_lock(kept_mutex_);
+    kept_.try_emplace(std::string(branch));  // as a folder is made on a disk
+    return held;
   }
   Result<std::optional<LockHolder>> lock_holder(std::string_view branch) override {
     TRY(check_name("branch", branch));
@@ -341,6 +367,8 @@ class MemoryStore final : public Store {
   std::unique_ptr<Catalogue> catalogue_ = catalogue_in_memory();
   std::unique_ptr<BlobStore> blobs_ = blobs_in_memory();
   std::shared_ptr<Holders> holders_ = std::make_shared<Holders>();
+  std::mutex kept_mutex_;
+  std::map<std::string, std::shared_ptr<const KeptBranch>, std::less<>> kept_;
 };
 
 }  // namespace
@@ -452,6 +480,13 @@ bool Store::looks_like_store(const std::string& path) {
 
 std::unique_ptr<Store> Store::in_memory(VolumeId volume) {
   return std::make_unique<MemoryStore>(volume);
+}
+
+std::shared_ptr<const KeptBranch> Store::kept_branch(std::string_view) {
+  return nullptr;
+}
+void Store::keep_branch(std::string_view, std::shared_ptr<const KeptBranch>) {
+  CHECK(!"what is on disk has folders");
 }
 
 Status Store::check_name(std::string_view what, std::string_view name) {

@@ -67,6 +67,12 @@ class BranchLock {
   virtual ~BranchLock() = default;
 };
 
+// What a branch of a store in memory has instead of a folder; whoever is above says what that is.
+class KeptBranch {
+ public:
+  virtual ~KeptBranch() = default;
+};
+
 struct LockHolder {
   int pid = 0;
   std::string command;           // for a person: "reprise run --store site -- php -S …"
@@ -117,7 +123,11 @@ class Store {
   // The branch's folder, made if missing; of a store opened to read kNotFound. Null in memory.
   virtual Result<std::unique_ptr<Directory>> branch_directory(std::string_view branch) = 0;
   virtual Result<std::unique_ptr<Directory>> journal_directory(std::string_view branch) = 0;
-  // Of those that have a folder, sorted.
+  // What was kept under the name in memory, null if nothing was; null on disk.
+  virtual std::shared_ptr<const KeptBranch> kept_branch(std::string_view branch);
+  // In memory only (CHECK), by who holds the branch's lock. clear_ and remove_branch_directory end it.
+  virtual void keep_branch(std::string_view branch, std::shared_ptr<const KeptBranch> kept);
+  // Of those that have a folder, or are kept in memory, sorted.
   virtual Result<std::vector<std::string>> branch_names() = 0;
   // Takes away what is in the branch's folder, but for the lock, which the caller holds; or the folder as
   // well.

@@ -280,17 +280,10 @@ int reprise_fork(reprise_instance* handle, const char* name, reprise_instance** 
   return with(handle, kCall, [&](Instance& parent) -> int {
     if (child == nullptr) return refuse_null(kCall, "where to put the handle");
     if (name == nullptr) return refuse_null(kCall, "a name");
-    if (parent.options.store_path.empty())
-      return refuse(ENOTSUP,
-                    fmt::format("{}: a volume in memory has one branch, which cannot be forked", kCall));
-    if (parent.options.store == nullptr)
-      return refuse(ENOTSUP, fmt::format("{}: expected a store that was there when it was opened, found one "
-                                         "that a follower has just made: close it and open it again",
-                                         kCall));
     if (auto forked_off = parent->fork(name); !forked_off) return refuse(forked_off.error());
     instance::HostOptions options;
     options.store_path = parent.options.store_path;
-    options.store = parent.options.store;
+    options.store = parent->shared_store();
     options.label = parent.options.label;
     options.instance.branch = name;
     options.instance.journal = parent.options.instance.journal;

@@ -104,7 +104,8 @@ typedef struct reprise_instance_options {
   {sizeof(reprise_instance_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, NULL}
 
 /* Opens the store at `store` on the host, which is made, with its parents, if it is not there; null: in
- * memory, gone with the instance. Options may be null. A new follower returns when it has the leader's state.
+ * memory, gone with its last instance, with a journal of 64 MiB at most. Options may be null. A new follower
+ * returns when it has the leader's state.
  */
 REPRISE_API int reprise_instance_open(const char* store, const reprise_instance_options* options,
                                       reprise_instance** instance);
@@ -139,7 +140,8 @@ REPRISE_API int reprise_digest(reprise_instance* instance, unsigned char digest[
 
 /* --- fork, join, reset ---------------------------------------------------------------------------------- */
 
-/* Begins the branch `name` at this moment and opens it. A volume in memory has one branch: -ENOTSUP. */
+/* Begins the branch `name` at this moment and opens it. One of a volume in memory costs what is changed on
+ * it, lasts as long as an instance of the volume does, and is opened only here. */
 REPRISE_API int reprise_fork(reprise_instance* parent, const char* name, reprise_instance** child);
 
 /* One thing that both have changed. The strings last for the call. */

@@ -111,9 +111,17 @@ TEST_F(Capi, InMemoryItNeedsNoDiskAndNoThreads) {
   EXPECT_EQ(threads(), before);
   Guest(a).write_file("/only", "in a");
   EXPECT_EQ(error_of([&] { Guest(b).read_file("/only"); }), ENOENT);
-  EXPECT_EQ(error_of([&] { a.fork("branch"); }), ENOTSUP);
-  EXPECT_STREQ(reprise_last_error(),
-               "reprise_fork: a volume in memory has one branch, which cannot be forked");
+  {
+    Instance tried = a.fork("try");
+    Guest(tried).write_file("/more", "in the fork");
+    tried.close();
+    EXPECT_EQ(error_of([&] { Guest(a).read_file("/more"); }), ENOENT);
+    a.join("try");
+    EXPECT_EQ(Guest(a).read_file("/more"), "in the fork");
+  }
+  EXPECT_EQ(error_of([&] { a.join("try"); }), ENOENT);
+  EXPECT_STREQ(reprise_last_error(), "the volume in memory: there is no branch try");
+  EXPECT_EQ(threads(), before);
   a.close();
   EXPECT_EQ(error_of([&] { a.sync(); }), EBADF);
 }

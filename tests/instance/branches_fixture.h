@@ -16,9 +16,10 @@ class BranchesTest : public InstanceTest {
     InstanceTest::TearDown();
   }
   void begin(const std::string& name = "s") {
-    store_ = create_store(name);
+    store_ = in_memory() ? store::Store::in_memory(system_random().next_id<VolumeId>()) : create_store(name);
     main_ = open(store_);
   }
+  virtual bool in_memory() const { return false; }
   std::unique_ptr<Instance> open_branch(const std::string& name) {
     InstanceOptions settings = options();
     settings.branch = name;

@@ -49,6 +49,7 @@ class JoinTest : public BranchesTest {
   }
   // Closed and opened again: what the journal has is what was seen.
   void reopen() {
+    if (in_memory()) return;  // which closing takes away
     Digest128 before = digest();
     ASSERT_TRUE(main_->close());
     main_.reset();
@@ -64,6 +65,14 @@ class JoinTest : public BranchesTest {
   }
 };
 
+// Of a store on disk, and of one in memory.
+class AnyJoinTest : public JoinTest, public testing::WithParamInterface<bool> {
+ protected:
+  bool in_memory() const override { return GetParam(); }
+};
+INSTANTIATE_TEST_SUITE_P(Stores, AnyJoinTest, testing::Bool(),
+                         [](const auto& one) { return one.param ? "InMemory" : "OnDisk"; });
+
 void append_to(fs::Guest& guest, const char* path) {
   auto fd = guest.open(path, O_WRONLY | O_APPEND);
   ASSERT_TRUE(fd);
@@ -71,7 +80,7 @@ void append_to(fs::Guest& guest, const char* path) {
   ASSERT_TRUE(guest.close(*fd));
 }
 
-TEST_F(JoinTest, BranchesDoNotSeeEachOther) {
+TEST_P(AnyJoinTest, BranchesDoNotSeeEachOther) {
   fork("try");
   write(*main_, "/b", "changed in main");
   work_on("try", [&](fs::Guest& guest) {
@@ -82,7 +91,7 @@ TEST_F(JoinTest, BranchesDoNotSeeEachOther) {
   EXPECT_EQ(branch_names(), (std::vector<std::string>{"main", "try"}));
 }
 
-TEST_F(JoinTest, AJoinIsWhatTheBranchHad) {
+TEST_P(AnyJoinTest, AJoinIsWhatTheBranchHad) {
   fork("try");
   Digest128 there = work_on("try", [&](fs::Guest& guest) {
     EXPECT_TRUE(guest.write_file("/d/a", "changed"));
@@ -103,7 +112,7 @@ TEST_F(JoinTest, AJoinIsWhatTheBranchHad) {
   EXPECT_EQ(read(*main_, "/later"), "goes on");
 }
 
-TEST_F(JoinTest, WhatBothDidApartIsThereAfterwards) {
+TEST_P(AnyJoinTest, WhatBothDidApartIsThereAfterwards) {
   fork("try");
   work_on("try", [&](fs::Guest& guest) {
     EXPECT_TRUE(guest.write_file("/d/new", "of the branch"));
@@ -123,7 +132,7 @@ TEST_F(JoinTest, WhatBothDidApartIsThereAfterwards) {
   EXPECT_EQ(read(*main_, "/b"), fs::errno_text(fs::Errno{ENOENT}));
 }
 
-TEST_F(JoinTest, WhatBothChangedIsListedAndNothingIsDone) {
+TEST_P(AnyJoinTest, WhatBothChangedIsListedAndNothingIsDone) {
   using Change = void (*)(fs::Guest&);
   struct Case {
     Change here, there;
@@ -250,7 +259,7 @@ void change_at_random(fs::Guest& guest, std::mt19937& random, const std::string&
 }
 
 // A join that finds nothing in its way has what each of the two changed, and nothing else.
-TEST_F(JoinTest, AJoinIsTheSumOfBothOrNothing) {
+TEST_P(AnyJoinTest, AJoinIsTheSumOfBothOrNothing) {
   std::mt19937 random(5);
   int clean = 0, refused = 0;
   for (int round = 0; round < 60; round++) {
@@ -357,6 +366,83 @@ TEST_F(JoinTest, AJoinThatACrashInterruptedIsFinishedByTheNextOpening) {
   }
 }
 
+// But claims of ids, of which who goes on makes one of its own.
+uint64_t operations_in(const std::vector<journal::Batch>& batches) {
+  uint64_t count = 0;
+  for (const journal::Batch& batch : batches) {
+    batch.for_each([&](const fs::Operation& operation) {
+      if (!std::holds_alternative<fs::ClaimPrefix>(operation)) ++count;
+    });
+  }
+  return count;
+}
+
+// After any number of the batches that a join records, the next opening records the rest, nothing twice.
+TEST_F(JoinTest, AJoinOfWhichTheJournalHasAnyPartIsFinished) {
+  fork("try");
+  {
+    auto branch = open_branch("try");
+    for (int i = 0; i < 12; i++) {
+      fs::Guest guest(branch->filesystem(), {.label = i % 5 < 3 ? "one" : "another"});
+      ASSERT_TRUE(guest.write_file(fmt::format("/d/{}", i % 7), std::string(i % 4 * 5000, 'x')));
+      ASSERT_TRUE(i % 3 != 0 || branch->sync());
+      ASSERT_TRUE(i != 6 || branch->mark("half", ""));
+    }
+    ASSERT_TRUE(branch->close());
+  }
+  write(*main_, "/meanwhile", "in main");
+  ASSERT_TRUE(main_->close());
+  main_.reset();
+  const LogIndex last = open(store_)->journal().last();  // not closed: nothing was written
+  store_.reset();
+  std::filesystem::copy(path("s"), path("before"), std::filesystem::copy_options::recursive);
+
+  store_ = open_store("s");
+  main_ = open(store_);
+  ASSERT_TRUE(main_->join("try"));
+  const Digest128 joined = digest();
+  const std::vector<journal::Batch> done = batches(*main_, last + 1);
+  const auto mark = **store_->catalogue().mark("main", "half");
+  ASSERT_GT(done.size(), 6u);
+  for (size_t there = 0; there <= done.size(); there++) {
+    SCOPED_TRACE(there);
+    main_.reset();
+    store_.reset();
+    std::filesystem::remove_all(path("s"));
+    std::filesystem::copy(path("before"), path("s"), std::filesystem::copy_options::recursive);
+    store_ = open_store("s");
+    ASSERT_TRUE(begin_joining(*store_, "try", last));
+    {
+      auto journal = journal::Journal::open(*store_->journal_directory("main"), {store_->volume(), "main"},
+                                            {}, system_random(), last, nullptr);
+      ASSERT_TRUE(journal) << journal.error().message();
+      for (size_t i = 0; i < there; i++) ASSERT_TRUE((*journal)->append(done[i]));
+      ASSERT_TRUE((*journal)->sync(last + there));
+    }
+    main_ = open(store_);
+    ASSERT_NE(main_, nullptr);
+    EXPECT_EQ(digest(), joined);
+    EXPECT_EQ(branch_names(), std::vector<std::string>{"main"});
+    EXPECT_EQ(operations_in(batches(*main_, last + 1)), operations_in(done));
+    auto found = store_->catalogue().mark("main", "half");
+    ASSERT_TRUE(found && *found);
+    auto position = journal::Position::parse_token((*found)->token);
+    ASSERT_TRUE(position);
+    EXPECT_TRUE(main_->vector().covers(position->vector));
+    EXPECT_EQ(position->digest, journal::Position::parse_token(mark.token)->digest);
+  }
+}
+
+TEST_F(JoinTest, NoNumberOfJoinsMakesVectorsLonger) {
+  for (int i = 0; i < 3; i++) {
+    fork("try");
+    work_on("try", [&](fs::Guest& guest) { EXPECT_TRUE(guest.write_file("/d/a", std::to_string(i))); });
+    ASSERT_TRUE(main_->join("try"));
+    EXPECT_EQ(main_->vector().entries().size(), 1u);
+  }
+  reopen();
+}
+
 // Whoever keeps the store within its limits can do so at any time that a join may wait.
 class WhileAJoinWaits : public JoinTest {
  protected:
@@ -424,7 +510,36 @@ TEST_F(JoinTest, ABranchThatWasKilledIsJoinedOnlyOnceItHasBeenTakenAsItIs) {
   EXPECT_EQ(read(*main_, "/half"), "done");
 }
 
-TEST_F(JoinTest, MarksComeAlong) {
+// In memory nothing of it is lost, as nothing is written that could be cut.
+TEST(JoinInMemory, ABranchThatWasNotClosedIsJoinedOnlyOnceItHasBeenTakenAsItIs) {
+  std::shared_ptr<store::Store> store = store::Store::in_memory(system_random().next_id<VolumeId>());
+  auto main = Instance::open(store, {});
+  ASSERT_TRUE(main);
+  ASSERT_TRUE((*main)->fork("try"));
+  for (const char* name : {"/half", "/more"}) {
+    auto killed = Instance::open(store, {.branch = "try"});
+    ASSERT_TRUE(killed) << killed.error().message();
+    ASSERT_TRUE(fs::Guest((*killed)->filesystem()).write_file(name, "done"));
+    ASSERT_TRUE((*killed)->sync());
+    killed->reset();
+    auto joined = (*main)->join("try");
+    ASSERT_FALSE(joined);
+    EXPECT_EQ(joined.error().code(), Code::kInvalidArgument);
+    EXPECT_NE(joined.error().message().find("closed"), std::string::npos) << joined.error().message();
+  }
+  auto taken = Instance::open(store, {.branch = "try"});
+  ASSERT_TRUE(taken);
+  Digest128 there = (*taken)->digests()->recomputed;
+  ASSERT_TRUE((*taken)->close());
+  taken->reset();
+  auto joined = (*main)->join("try");
+  ASSERT_TRUE(joined) << joined.error().message();
+  EXPECT_EQ((*main)->digests()->recomputed, there);
+  fs::Guest guest((*main)->filesystem());
+  EXPECT_TRUE(guest.stat("/half") && guest.stat("/more"));
+}
+
+TEST_P(AnyJoinTest, MarksComeAlong) {
   fork("try");
   Result<store::MarkRecord> set;
   {
@@ -451,7 +566,7 @@ TEST_F(JoinTest, MarksComeAlong) {
   EXPECT_TRUE(main_->vector().covers(position->vector));
 }
 
-TEST_F(JoinTest, AMarkThatBothHaveSetIsAConflict) {
+TEST_P(AnyJoinTest, AMarkThatBothHaveSetIsAConflict) {
   ASSERT_TRUE(main_->mark("old", ""));
   fork("try");
   {
@@ -469,7 +584,7 @@ TEST_F(JoinTest, AMarkThatBothHaveSetIsAConflict) {
   EXPECT_EQ((*store_->catalogue().mark("main", "rel"))->log_index, set->log_index);
 }
 
-TEST_F(JoinTest, ABranchThatOthersWereForkedFromStays) {
+TEST_P(AnyJoinTest, ABranchThatOthersWereForkedFromStays) {
   fork("try");
   auto branch = open_branch("try");
   ASSERT_TRUE(branch->fork("grandchild"));
@@ -484,7 +599,7 @@ TEST_F(JoinTest, ABranchThatOthersWereForkedFromStays) {
   }
 }
 
-TEST_F(JoinTest, AnOpenFileThatTheBranchRemovedStaysReadable) {
+TEST_P(AnyJoinTest, AnOpenFileThatTheBranchRemovedStaysReadable) {
   fork("try");
   work_on("try", [](fs::Guest& guest) { EXPECT_TRUE(guest.unlink("/b")); });
   uint64_t before = main_->filesystem().usage().inodes;
@@ -500,8 +615,9 @@ TEST_F(JoinTest, AnOpenFileThatTheBranchRemovedStaysReadable) {
   EXPECT_EQ(main_->filesystem().usage().inodes, before - 1);
 }
 
-TEST_F(JoinTest, ManyCyclesLeaveNothingBehind) {
-  size_t snapshots = store_->catalogue().snapshots()->size();
+TEST_P(AnyJoinTest, ManyCyclesLeaveNothingBehind) {
+  const size_t snapshots = store_->catalogue().snapshots()->size();
+  const size_t branches = store_->catalogue().branches()->size();
   for (int i = 0; i < 50; i++) {
     fork("try");
     work_on("try", [&](fs::Guest& guest) { EXPECT_TRUE(guest.write_file("/d/a", std::to_string(i))); });
@@ -514,7 +630,7 @@ TEST_F(JoinTest, ManyCyclesLeaveNothingBehind) {
   EXPECT_EQ(read(*main_, "/d/a"), "48");
   EXPECT_EQ(*store_->branch_names(), std::vector<std::string>{"main"});
   EXPECT_EQ(store_->catalogue().snapshots()->size(), snapshots);
-  EXPECT_EQ(store_->catalogue().branches()->size(), 1u);
+  EXPECT_EQ(store_->catalogue().branches()->size(), branches);
   reopen();
 }
 
@@ -540,7 +656,7 @@ TEST_F(JoinTest, WhatAnInterruptedDiscardLeftIsNoPartOfTheNextBranchOfThatName) 
   EXPECT_EQ(digest(), there);
 }
 
-TEST_F(JoinTest, NobodyTakesWhatIsInUseOrNotThere) {
+TEST_P(AnyJoinTest, NobodyTakesWhatIsInUseOrNotThere) {
   fork("try");
   EXPECT_EQ(main_->fork("try").error().code(), Code::kAlreadyExists);
   EXPECT_EQ(main_->join("nope").error().code(), Code::kNotFound);

@@ -8,6 +8,7 @@
 
 #include <map>
 #include <sstream>
+#include <tuple>
 
 #include "instance/branches.h"
 #include "instance/history.h"
@@ -201,9 +202,16 @@ class ResolveTest : public BranchesTest {
     EXPECT_EQ(main_->filesystem().view().check_invariants(), "");
 
     // The rest is still there to be had.
-    EXPECT_EQ(state("main", before), ours_);
-    EXPECT_EQ(state("try", std::nullopt), theirs_);
-    EXPECT_EQ(state("main", std::nullopt), listing(guest));
+    if (in_memory()) {
+      auto branch = open_branch("try");
+      ASSERT_TRUE(branch);
+      fs::Guest there(branch->filesystem());
+      EXPECT_EQ(listing(there), theirs_);
+    } else {
+      EXPECT_EQ(state("main", before), ours_);
+      EXPECT_EQ(state("try", std::nullopt), theirs_);
+      EXPECT_EQ(state("main", std::nullopt), listing(guest));
+    }
     follow();
   }
   // Who follows has got the same.
@@ -234,17 +242,23 @@ class ResolveTest : public BranchesTest {
   std::string ours_, theirs_;
 };
 
-class EachConflict : public ResolveTest, public testing::WithParamInterface<Case> {};
+class EachConflict : public ResolveTest, public testing::WithParamInterface<std::tuple<Case, bool>> {
+ protected:
+  bool in_memory() const override { return std::get<bool>(GetParam()); }
+};
 
 TEST_P(EachConflict, IsResolvedByWhoCounts) {
   for (Winner winner : {Winner::kOurs, Winner::kTheirs}) {
     SCOPED_TRACE(winner == Winner::kOurs ? "ours" : "theirs");
-    resolve(GetParam(), winner);
+    resolve(std::get<Case>(GetParam()), winner);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Of, EachConflict, testing::ValuesIn(kCases),
-                         [](const auto& one) { return std::string(one.param.name); });
+INSTANTIATE_TEST_SUITE_P(Of, EachConflict, testing::Combine(testing::ValuesIn(kCases), testing::Bool()),
+                         [](const auto& one) {
+                           bool in_memory = std::get<bool>(one.param);
+                           return std::string(std::get<Case>(one.param).name) + (in_memory ? "InMemory" : "");
+                         });
 
 TEST_F(ResolveTest, MarksStayOnTheBranchAndAreSaid) {
   ASSERT_NO_FATAL_FAILURE(part({"", "write f 0", "write f ours", "write f theirs", "", "", "", ""}));

@@ -7,6 +7,7 @@
 
 #include "base/hash.h"
 #include "journal/segment_format.h"
+#include "journal/tailed_journal.h"
 #include "tests/journal/batches.h"
 #include "tests/journal/fake_world.h"
 
@@ -83,6 +84,31 @@ TEST_P(AnyJournal, ReadersSeeWhatWasAppendedInOrder) {
   expect_range(*journal_, 33, 50);
   append_range(*journal_, 51, 60);
   expect_range(*journal_, 49, 60);
+}
+
+// Who embeds an instance in memory and leaves it running has no keeper who would trim its journal.
+TEST(JournalInMemory, KeepsItsNewestBatchesWithinItsBound) {
+  const uint64_t one = make_batch(kOriginA, 1).encoded_bytes() + kHeldAroundABatch;
+  auto journal = Journal::in_memory(kIdentity, {.in_memory_bytes = 10 * one + one / 2});
+  auto late = journal->read(1);
+  auto in_time = journal->read(41);
+  append_range(*journal, 1, 50);
+  EXPECT_EQ(journal->first(), 41u);
+  EXPECT_EQ(journal->last(), 50u);
+  expect_range(*journal, 41, 50);
+  auto missed = late->next();
+  ASSERT_FALSE(missed);
+  EXPECT_EQ(missed.error().code(), Code::kGap);
+  ASSERT_TRUE(in_time->next());
+  Vector has;
+  has.set(kOriginA, 39);
+  EXPECT_EQ(journal->position_of(has).error().code(), Code::kGap);
+  has.set(kOriginA, 40);
+  EXPECT_EQ(journal->position_of(has).value(), 41u);
+  // One batch that is larger than all of it is kept.
+  journal = Journal::in_memory(kIdentity, {.in_memory_bytes = 1});
+  append_range(*journal, 1, 3);
+  expect_range(*journal, 3, 3);
 }
 
 TEST_P(AnyJournal, ACursorFollowsTheHeadThroughFilesAndMemory) {

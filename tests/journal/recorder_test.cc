@@ -28,7 +28,7 @@ class RecorderTest : public testing::Test {
  protected:
   FakeClock clock_;
   FakeRandom random_;
-  std::unique_ptr<Journal> journal_ = Journal::in_memory(kIdentity, {});
+  std::unique_ptr<Journal> journal_ = Journal::in_memory(kIdentity, {.in_memory_bytes = UINT64_MAX});
 
   std::unique_ptr<Recorder> begin(const Vector& applied = {}, uint64_t lamport = 0) {
     return Recorder::create(*journal_, clock_, random_, applied, lamport, {});
