@@ -362,7 +362,6 @@ class Instance final : public replay::Member {
   std::mutex keeping_;  // one at a time replaces checkpoints or trims; before applying_
   std::mutex tending_;  // one at a time tends; before keeping_
   // Guarded by tending_. Not before these moments of the monotonic clock is tried again what has failed.
-  bool looked_for_leftovers_ = false;  // of a crash, in the packs
   uint64_t next_checkpoint_ns_ = 0, next_collection_ns_ = 0, next_store_limit_ns_ = 0;
   bool size_is_kept_ = false;  // the journal was trimmed as far as it should be, as far as that went
   bool had_no_room_ = false;   // in the end

@@ -197,7 +197,7 @@ Status Instance::collect_if_worthwhile() {
   uint64_t now_ns = options_.clock.monotonic_ns();
   if (now_ns < next_collection_ns_) return {};
   uint64_t removed = TRY(store_->catalogue().removed_bytes());
-  if (!std::exchange(looked_for_leftovers_, true)) removed += TRY(left_over_bytes());
+  if (store_->first_to_look_for_leftovers()) removed += TRY(left_over_bytes());
   if (removed == 0) return {};
   if (!journal_->failure()) {  // on a full disk everything counts
     if (removed < kWorthwhileBytes) return {};

@@ -11,6 +11,7 @@
 // A store in memory has the same interface and no directory. Threads: any, unless said otherwise.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -144,6 +145,13 @@ class Store {
   // Who holds it now; nullopt if nobody.
   virtual Result<std::optional<LockHolder>> lock_holder(std::string_view branch) = 0;
   virtual std::string control_socket_path(std::string_view branch) const = 0;
+
+  // True for the first who asks: what a crash has left in the packs is found by reading all of the catalogue,
+  // which each instance that is opened on this object, a fork of a moment among them, need not do again.
+  bool first_to_look_for_leftovers() { return !looked_for_leftovers_.exchange(true); }
+
+ private:
+  std::atomic<bool> looked_for_leftovers_{false};
 };
 
 }  // namespace reprise::store

@@ -156,6 +156,24 @@ TEST_F(CollectTest, WhatACrashLeftOfASnapshotGoesWithTheNextInstance) {
   expect_all_readable(*store);
 }
 
+// It is looked for once, not by each fork: that would cost all of the catalogue.
+TEST_F(CollectTest, WhatACrashLeftIsLookedForOncePerOpeningOfTheStore) {
+  auto store = create_store("s");
+  auto instance = open(store);
+  write(*instance, "/file", "x");
+  ASSERT_TRUE(instance->tend({}));
+  for (int i = 0; i < 36; ++i) ASSERT_TRUE(store->blobs().put(as_bytes(random_bytes(1 << 20))));
+  ASSERT_TRUE(instance->fork("try"));
+  InstanceOptions of_branch = options();
+  of_branch.branch = "try";
+  auto branch = Instance::open(store, of_branch);
+  ASSERT_TRUE(branch) << branch.error().message();
+  ASSERT_TRUE((*branch)->tend({}));
+  EXPECT_GT(packs(*store), 33u << 20);
+  ASSERT_TRUE((*branch)->close());
+  ASSERT_TRUE(instance->close());
+}
+
 TEST_F(CollectTest, WhatABranchIsOpenedFromStaysAsACheckpoint) {
   auto store = create_store("s");
   auto instance = open(store);
