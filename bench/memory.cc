@@ -27,6 +27,11 @@ double resident_bytes() {
   return bytes_in("/proc/self/status", "VmRSS");
 }
 
+double anonymous_bytes() {
+  ::malloc_trim(0);
+  return bytes_in("/proc/self/status", "RssAnon");
+}
+
 double peak_of(const std::function<void()>& work) {
   double before = resident_bytes();
   std::ofstream("/proc/self/clear_refs") << 5;  // the peak begins anew

@@ -8,6 +8,8 @@ namespace reprise::bench {
 
 // Of this process. What the allocator holds without need goes back first.
 double resident_bytes();
+// Likewise, but for files that are mapped, of which the kernel takes back what it needs.
+double anonymous_bytes();
 
 // What `work` takes at its peak, besides what was there.
 double peak_of(const std::function<void()>& work);

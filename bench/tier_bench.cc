@@ -84,7 +84,7 @@ class World {
     // Before there is any thread.
     for (auto& peer : peers_) peer = PeerProcess::fork(folder_ / "leader");
     store_ = store::Store::in_memory(system_random().next_id<VolumeId>());
-    instance_ = must(instance::Instance::open(store_, {}));
+    instance_ = must(instance::Instance::open(store_, {.journal = {.in_memory_bytes = UINT64_MAX}}));
     guest_ = std::make_unique<fs::Guest>(instance_->filesystem());
     for (int file = 0; file < files_; file++) {
       if (file % kFilesPerDirectory == 0)
