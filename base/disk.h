@@ -26,6 +26,9 @@ class File {
   // Writes all of bytes at offset, or fails; after a failure any part of them may have been written.
   virtual Status pwrite(ByteView bytes, uint64_t offset) = 0;
   virtual Result<uint64_t> size() const = 0;
+  // Where, at or behind `offset`, there may next be bytes that are no zeros; the size, if nowhere: a file may
+  // have holes larger than any disk.
+  virtual Result<uint64_t> next_data(uint64_t offset) const { return offset; }
   virtual Status resize(uint64_t bytes) = 0;
   // Returns when the bytes and the size are on the disk. After a failure nothing may be assumed about any
   // byte written since the last success: never retry as if nothing had happened.
@@ -63,6 +66,10 @@ class Directory {
   // Puts bytes in place under name all or nothing, durably: a temporary file, sync_data, rename, sync.
   Status replace_file(std::string_view name, ByteView bytes);
 };
+
+// Copies what `from` has from `begin` on to the beginning of `to`, which is empty, and syncs it. Zeros are
+// not written: where there was a hole there is one. How many bytes.
+Result<uint64_t> copy_sparsely(const File& from, uint64_t begin, File& to);
 
 // The host's own directory at path; create makes it (and what is missing above it) first.
 Result<std::unique_ptr<Directory>> open_host_directory(const std::string& path, bool create = false);

@@ -1,6 +1,7 @@
 #include "base/host_file.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -42,6 +43,12 @@ Result<uint64_t> HostFile::size() const {
   struct stat st;
   if (::fstat(fd_.get(), &st) != 0) return failed(path_, "stat");
   return static_cast<uint64_t>(st.st_size);
+}
+
+Result<uint64_t> HostFile::next_data(uint64_t offset) const {
+  off_t at = ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_DATA);
+  if (at >= 0) return static_cast<uint64_t>(at);
+  return errno == ENXIO ? size() : offset;  // nothing but a hole; or it cannot be told
 }
 
 Status HostFile::resize(uint64_t bytes) {

@@ -17,6 +17,7 @@ class HostFile final : public File {
   Result<size_t> pread(ByteSpan into, uint64_t offset) const override;
   Status pwrite(ByteView bytes, uint64_t offset) override;
   Result<uint64_t> size() const override;
+  Result<uint64_t> next_data(uint64_t offset) const override;
   Status resize(uint64_t bytes) override;
   Status sync_data() override;
   const std::string& path() const override { return path_; }

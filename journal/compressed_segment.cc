@@ -186,16 +186,15 @@ Result<std::optional<uint64_t>> CompressedSegment::find_end(const File& file, co
            load_value<uint64_t>(trailer.data() + 40) == hash64(trailer.first(40), trailer_seed(header.id));
   };
   Bytes piece;
-  for (uint64_t end = size; end >= kTrailerBytes;) {
-    const uint64_t begin = end - std::min<uint64_t>(end, kPiece);
-    piece.resize(end - begin);
-    if (TRY(file.pread(piece, begin)) != piece.size()) return std::nullopt;
-    for (size_t at = piece.size() - kTrailerBytes + 1; at-- > 0;) {
+  // Its magic does not begin in a hole.
+  for (uint64_t begin = 0; (begin = TRY(file.next_data(begin))) < size;) {
+    piece.resize(std::min<uint64_t>(kPiece, size - begin));
+    if (TRY(file.pread(piece, begin)) != piece.size() || piece.size() < kTrailerBytes) return std::nullopt;
+    for (size_t at = 0; at + kTrailerBytes <= piece.size(); ++at) {
       if (ends_here(ByteView(piece).subspan(at, kTrailerBytes), begin + at))
         return begin + at + kTrailerBytes;
     }
-    if (begin == 0) break;
-    end = begin + kTrailerBytes - 1;
+    begin += piece.size() - kTrailerBytes + 1;
   }
   return std::nullopt;
 }

@@ -19,19 +19,16 @@ Result<std::string> unused_name(Directory& directory, uint64_t sequence) {
   }
 }
 
-// Copies [begin, end) of what `read` reads, or up to its end, and syncs it. Where it ended.
-template <class Read>
-Result<uint64_t> copy_bytes(const Read& read, uint64_t begin, uint64_t end, File& to) {
+// The first `end` bytes of a segment, as they were before it was compressed.
+Status write_plain(const SegmentReader& segment, uint64_t end, File& to) {
   Bytes piece;
-  uint64_t at = begin;
-  do {
+  for (uint64_t at = 0; at < end; at += piece.size()) {
     piece.resize(std::min<uint64_t>(1 << 20, end - at));
-    piece.resize(TRY(read(piece, at)));
-    TRY(to.pwrite(piece, at - begin));
-    at += piece.size();
-  } while (!piece.empty());
-  TRY(to.sync_data());
-  return at;
+    if (TRY(segment.read_bytes(piece, at)) != piece.size())
+      return fail(Code::kCorrupt, fmt::format("{}: expected {} bytes, found fewer", segment.path(), end));
+    TRY(to.pwrite(piece, at));
+  }
+  return to.sync_data();
 }
 
 class Repair {
@@ -256,9 +253,8 @@ class Repair {
 
   Status copy_whole(uint64_t sequence, const std::string& kept) {
     auto file = TRY(directory_.open(segment_name(sequence), OpenMode::kRead));
-    auto read = [&](ByteSpan into, uint64_t at) { return file->pread(into, at); };
     return copy_to(kept, [&](File& copy) -> Status {
-      TRY(copy_bytes(read, 0, UINT64_MAX, copy));
+      TRY(copy_sparsely(*file, 0, copy));
       return {};
     });
   }
@@ -267,16 +263,15 @@ class Repair {
     auto file = TRY(directory_.open(segment_name(sequence), OpenMode::kReadWrite));
     if (TRY(file->size()) == offset) return {};  // only what follows it is wrong
     std::string kept = TRY(unused_name(directory_, sequence));
-    auto read = [&](ByteSpan into, uint64_t at) { return file->pread(into, at); };
-    uint64_t end = offset;
+    uint64_t bytes = 0;
     TRY(copy_to(kept, [&](File& copy) -> Status {
-      end = TRY(copy_bytes(read, offset, UINT64_MAX, copy));
+      bytes = TRY(copy_sparsely(*file, offset, copy));
       return {};
     }));
     done_.kept.push_back(std::move(kept));
     TRY(file->resize(offset));
     TRY(file->sync_data());
-    done_.cut_bytes += end - offset;
+    done_.cut_bytes += bytes;
     return {};
   }
 
@@ -288,8 +283,7 @@ class Repair {
     done_.kept.push_back(std::move(kept));
     std::string plain_name = segment_name(sequence) + ".new";
     auto plain = TRY(create_anew(plain_name));
-    TRY(copy_bytes([&](ByteSpan into, uint64_t at) { return reader.read_bytes(into, at); }, 0, offset,
-                   *plain));
+    TRY(write_plain(reader, offset, *plain));
     TRY(directory_.rename(plain_name, segment_name(sequence)));
     TRY(directory_.sync());
     done_.cut_bytes += reader.limit() - offset;

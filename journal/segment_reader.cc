@@ -155,7 +155,13 @@ Result<Batch> SegmentReader::batch(const Frame& frame) {
 }
 
 Result<std::optional<Frame>> SegmentReader::find_frame_after(uint64_t offset) {
+  uint64_t data_seen_to = 0;  // a frame's magic does not begin in a hole
   for (uint64_t at = (offset / 8 + 1) * 8; at + kFrameHeaderBytes <= limit_; at += 8) {
+    if (at >= data_seen_to) {
+      at = std::max(at, TRY(file_->next_data(at)) / 8 * 8);
+      data_seen_to = at + kWindowBytes;
+      if (at >= limit_ || limit_ - at < kFrameHeaderBytes) break;
+    }
     ByteView bytes = TRY(fetch(at, kFrameHeaderBytes));
     if (load_value<uint32_t>(bytes.data()) != kFrameMagic) continue;
     Frame frame{.offset = at};

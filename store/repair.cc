@@ -69,6 +69,7 @@ class PackScan {
     store_value(magic.data(), kBlobMagic);
     Bytes window(size_t{1} << 20);
     for (uint64_t at = from; at + magic.size() <= end_; at += window.size() - magic.size() + 1) {
+      at = std::max(at, TRY(file_.next_data(at)));
       size_t n = TRY(file_.pread(window, at));
       auto end = window.begin() + static_cast<ptrdiff_t>(n);
       auto hit = std::search(window.begin(), end, magic.begin(), magic.end());
@@ -236,14 +237,7 @@ class Repair final : public StoreRepair {
     if (!old) return std::unexpected(old.error());
     auto copy = TRY(store_->open(kUnfinishedCopy, OpenMode::kCreateOrOpen));
     TRY(copy->resize(0));
-    Bytes piece(size_t{1} << 20);
-    for (uint64_t at = 0;;) {
-      size_t n = TRY((*old)->pread(piece, at));
-      if (n == 0) break;
-      TRY(copy->pwrite(ByteView(piece).first(n), at));
-      at += n;
-    }
-    TRY(copy->sync_data());
+    TRY(copy_sparsely(**old, 0, *copy));
     return store_->rename(kUnfinishedCopy, kept);
   }
 

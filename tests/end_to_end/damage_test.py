@@ -239,6 +239,24 @@ class Damage(EndToEnd):
         (store / "mnt").symlink_to(self.work / "nothing")
         self.assertIn("mnt", self.refused("run", "--store", store, "--", "true", status=125, timeout=20))
 
+    def test_what_is_larger_than_the_disk_and_empty_is_no_work(self):
+        """Holes are not read, and what is kept aside has them too."""
+        length = 1 << 40
+        for name in ("branches/main/journal/0000000001.seg", "packs/00000001.pack", "catalogue.lmdb"):
+            for emptied in (False, True):
+                store = self.work / f"{emptied}-{name.rsplit('/', 1)[-1]}"
+                self.run_inside(store, "echo a > a")
+                if emptied:
+                    os.truncate(store / name, 0)
+                os.truncate(store / name, length)
+                with self.subTest(name=name, emptied=emptied):
+                    for command in ("verify", "repair", "verify"):
+                        done = execute([REPRISE, command, store], timeout=60)
+                        self.assertIn(done.status, (0, 1), done)
+                        if command == "repair" and "branches" in name:
+                            self.assertIn("that is 1.10 TB taken out\n", done.out)
+                    self.assertLess(sum(path.stat().st_blocks for path in store.rglob("*") if path.is_file()), 4096)
+
     def test_a_repair_that_is_killed_is_done_by_the_next_one(self):
         """Snapshots that only the catalogue knows, and marks that only the journal does, are there afterwards."""
         made = self.work / "made"

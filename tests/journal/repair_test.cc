@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <map>
@@ -12,6 +13,7 @@
 #include "journal/segments_cursor.h"
 #include "tests/journal/crash_disk.h"
 #include "tests/journal/several_segments.h"
+#include "tests/store/temp_directory.h"
 
 namespace reprise::journal {
 namespace {
@@ -249,6 +251,45 @@ TEST(Repair, CutsWhatWasAppendedToASegmentThatHasEnded) {
       EXPECT_EQ(disk->files.at(repair->kept[0])->bytes, junk);
       disk->files.erase(repair->kept[0]);
       EXPECT_EQ(files_of(*disk), files_of(*good));
+    }
+  }
+}
+
+// On the host's disk, where holes are; a large file of them is neither read nor written.
+TEST(Repair, NeitherReadsNorWritesHoles) {
+  constexpr uint64_t kLength = uint64_t{1} << 40;
+  struct Case {
+    std::string what;
+    uint64_t sequence;  // 0: the last
+    LogIndex left;
+  };
+  for (const auto& [what, sequence, left] : {Case{"sealed", 1, kBatches}, Case{"compressed", 2, kBatches},
+                                             Case{"last", 0, kBatches}, Case{"nothing else", 1, 0}}) {
+    auto good = several_segments();
+    FakeDirectory in_memory(good);
+    ASSERT_TRUE(compress_segment(in_memory, 2, [] { return false; }));
+    ASSERT_TRUE(replace_by_compressed(in_memory, 2));
+    TempDirectory temporary;
+    auto directory = *open_host_directory(temporary.path());
+    for (const auto& [name, content] : good->files)
+      ASSERT_TRUE((*directory->open(name, OpenMode::kCreate))->pwrite(content->bytes, 0));
+    auto file =
+        *directory->open(segment_name(sequence == 0 ? good->files.size() : sequence), OpenMode::kReadWrite);
+    if (left == 0) {
+      ASSERT_TRUE(file->resize(0));
+    }
+    ASSERT_TRUE(file->resize(kLength));
+    auto repair = repair_journal(*directory, kIdentity, 0, {}, fake_random);
+    ASSERT_TRUE(repair) << what << ": " << repair.error().message();
+    EXPECT_EQ(repair->last, left) << what;
+    uint64_t kept = 0;
+    for (const std::string& name : repair->kept) kept += *(*directory->open(name, OpenMode::kRead))->size();
+    EXPECT_GE(kept, kLength - 2000) << what;
+    EXPECT_EQ(kept, repair->cut_bytes) << what;
+    for (const std::string& name : repair->kept) {
+      struct stat st;
+      ASSERT_EQ(::stat((temporary.path() + "/" + name).c_str(), &st), 0);
+      EXPECT_LT(st.st_blocks, 1000) << name;
     }
   }
 }

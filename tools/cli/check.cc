@@ -237,6 +237,7 @@ void print(const Repaired& repaired, const std::string& directory) {
   for (const Error& problem : journal.problems) fmt::print("found: {}\n", problem.message());
   for (const std::string& where : journal.corrected) fmt::print("put right: {}\n", where);
   for (const std::string& name : journal.kept) fmt::print("kept aside: {}/{}\n", directory, name);
+  if (journal.cut_bytes > 0) fmt::print("that is {} taken out\n", format_bytes(journal.cut_bytes));
   if (repaired.begins != 0) {
     std::string before = batches(repaired.began, repaired.begins - 1);
     if (repaired.catalogue_is_new) {
