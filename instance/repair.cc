@@ -7,7 +7,9 @@
 
 #include "instance/history.h"
 #include "instance/snapshots.h"
+#include "journal/recovery.h"
 #include "snapshot/collect.h"
+#include "store/file_repair.h"
 #include "store/repair.h"
 
 namespace reprise::instance {
@@ -31,6 +33,37 @@ Result<std::vector<uint64_t>> readable(store::StoreRepair& repair, std::unordere
     }
   }
   return kept;
+}
+
+// As the headers of segments name it that can be read.
+Result<std::vector<VolumeId>> volumes_of_journals(const std::string& path) {
+  std::vector<VolumeId> volumes;
+  auto store = TRY(open_host_directory(path));
+  if (!TRY(store->exists("branches"))) return volumes;
+  auto branches = TRY(store->open_directory("branches"));
+  for (const std::string& branch : TRY(branches->list())) {
+    if (!store::Store::check_name("branch", branch) || !TRY(branches->exists(branch + "/journal"))) continue;
+    auto journal = TRY(branches->open_directory(branch + "/journal"));
+    for (uint64_t sequence : TRY(journal::list_segments(*journal))) {
+      auto file = journal->open(journal::segment_name(sequence), OpenMode::kRead);
+      if (!file && file.error().code() == Code::kCorrupt) continue;
+      auto bytes = journal::read_segment_header(*TRY(std::move(file)));
+      auto header = bytes ? journal::decode_segment_header(*bytes) : std::unexpected(bytes.error());
+      if (header) volumes.push_back(header->volume);
+    }
+  }
+  return volumes;
+}
+
+Status repair_small_files(const std::string& path, StoreRepaired& done) {
+  if (store::Store::identify(path)) return {};
+  auto repaired = TRY(store::repair_identity(path, TRY(volumes_of_journals(path))));
+  if (!repaired) return {};
+  done.needed = true;
+  done.found.push_back(repaired->found);
+  done.made_anew.emplace_back(repaired->name);
+  if (!repaired->set_aside.empty()) done.set_aside.push_back(repaired->set_aside);
+  return {};
 }
 
 // The marks that the branch's journal has, put into the catalogue; their names.
@@ -67,15 +100,17 @@ Result<std::vector<std::string>> restore_marks(store::Store& store, const std::s
 
 Result<StoreRepaired> repair_store(const std::string& path) {
   StoreRepaired done;
+  TRY(repair_small_files(path, done));
   auto repair = TRY(store::StoreRepair::begin(path));
   if (!repair->needed()) return done;
-  done.needed = true;
+  done.needed = done.catalogue_anew = true;
   if (repair->catalogue_problem()) done.found.push_back(repair->catalogue_problem()->message());
   for (const Error& damage : repair->damage()) done.found.push_back(damage.message());
   std::unordered_set<BlobId> needed;
   auto kept = TRY(readable(*repair, needed, done.lost));
   done.snapshots = kept.size();
-  done.set_aside = TRY(repair->finish(kept, [&](BlobId id) { return needed.contains(id); }));
+  for (std::string& name : TRY(repair->finish(kept, [&](BlobId id) { return needed.contains(id); })))
+    done.set_aside.push_back(std::move(name));
   return done;
 }
 

@@ -18,6 +18,8 @@ struct LostSnapshot {
 };
 struct StoreRepaired {
   bool needed = false;                 // else nothing was done, and the rest is empty
+  bool catalogue_anew = false;         // besides
+  std::vector<std::string> made_anew;  // small files, below the store, that say what it is
   std::vector<std::string> found;      // what was wrong
   std::vector<std::string> set_aside;  // files, below the store
   std::vector<LostSnapshot> lost;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 
+#include "base/one_wrong_byte.h"
 #include "journal/repair.h"
 #include "journal/segment_format.h"
 
@@ -29,21 +30,12 @@ Result<std::optional<Correction>> find_correction(Directory& directory, const Jo
                                                   uint64_t sequence, const SegmentHeader* next,
                                                   CorrectionLimits limits, GivenUp& given_up);
 
-// The one byte of `bytes` that has to be another one for `fits(bytes)` to be true; `bytes` has it then.
-// nullopt, and nothing changed, if there is none. `fits` is false of the bytes as they are.
+// The one byte of `bytes` that has to be another one, as base/one_wrong_byte.h says; of more than are tried
+// none.
 template <class Fits>
 std::optional<size_t> correct_byte(ByteSpan bytes, CorrectionLimits limits, const Fits& fits) {
   if (bytes.size() > limits.every_bit) return std::nullopt;
-  const bool every_value = bytes.size() <= limits.every_value;
-  for (size_t at = 0; at < bytes.size(); ++at) {
-    const std::byte found = bytes[at];
-    for (unsigned n = 1; n < 256; n = every_value ? n + 1 : n * 2) {
-      bytes[at] = found ^ static_cast<std::byte>(n);
-      if (fits(bytes)) return at;
-    }
-    bytes[at] = found;
-  }
-  return std::nullopt;
+  return reprise::correct_byte(bytes, bytes.size() <= limits.every_value, fits);
 }
 
 // The same of bytes that lie at `offset` of a file.

@@ -36,8 +36,19 @@ Result<std::vector<PackFile>> list_packs(Directory& packs) {
     if (number == 0) continue;
     auto file = packs.open(name, OpenMode::kRead);
     if (!file && file.error().code() == Code::kNotFound) continue;  // taken away meanwhile
+    if (!file && file.error().code() == Code::kCorrupt) continue;   // no file
     if (!file) return std::unexpected(file.error());
     found.push_back({number, TRY((*file)->size())});
+  }
+  return found;
+}
+
+Result<std::vector<NoPack>> list_no_packs(Directory& packs) {
+  std::vector<NoPack> found;
+  for (const std::string& name : TRY(packs.list())) {
+    if (pack_number(name) == 0) continue;
+    auto file = packs.open(name, OpenMode::kRead);
+    if (!file && file.error().code() == Code::kCorrupt) found.push_back({name, file.error()});
   }
   return found;
 }

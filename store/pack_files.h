@@ -26,6 +26,13 @@ struct PackFile {
   uint64_t bytes = 0;
 };
 Result<std::vector<PackFile>> list_packs(Directory& packs);  // by number
+// What has the name of a pack and is none, but a directory, a pipe, a symlink to nowhere and so on. It is no
+// pack for list_packs().
+struct NoPack {
+  std::string name;
+  Error why;
+};
+Result<std::vector<NoPack>> list_no_packs(Directory& packs);
 
 // Locks the file at a path, kBusy if somebody else has; FileLock::own, unless the disk is none of the host.
 using OwnPack = std::function<Result<std::unique_ptr<FileLock>>(const std::string& path)>;

@@ -16,6 +16,13 @@ std::array<std::byte, kPackHeaderBytes> encode_pack_header(VolumeId volume, uint
   return out;
 }
 
+std::optional<VolumeId> volume_of_pack(ByteView header) {
+  if (header.size() < kPackHeaderBytes || load_value<uint64_t>(header.data()) != kPackMagic ||
+      load_value<uint64_t>(header.data() + 32) != hash64(header.first(32)))
+    return std::nullopt;
+  return VolumeId{load_value<uint64_t>(header.data() + 16), load_value<uint64_t>(header.data() + 24)};
+}
+
 std::array<std::byte, kBlobHeaderBytes> encode_blob_header(const BlobHeader& header) {
   std::array<std::byte, kBlobHeaderBytes> out = {};
   store_value(out.data(), kBlobMagic);

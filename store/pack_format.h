@@ -26,6 +26,8 @@ struct BlobHeader {
 };
 
 std::array<std::byte, kPackHeaderBytes> encode_pack_header(VolumeId volume, uint32_t pack);
+// nullopt if these bytes are no pack's header.
+std::optional<VolumeId> volume_of_pack(ByteView header);
 std::array<std::byte, kBlobHeaderBytes> encode_blob_header(const BlobHeader& header);
 // nullopt if these bytes are no blob header: magic, checksum, codec and the bounds of both sizes are checked.
 std::optional<BlobHeader> decode_blob_header(ByteView bytes);

@@ -9,6 +9,7 @@
 
 #include "base/file_lock.h"
 #include "base/hash.h"
+#include "store/file_repair.h"
 #include "store/lmdb_check.h"
 #include "store/pack.h"
 #include "store/snapshot_files.h"
@@ -18,14 +19,8 @@ namespace {
 
 constexpr std::string_view kCatalogueFile = "catalogue.lmdb", kNewCatalogueFile = "catalogue.lmdb.new";
 constexpr std::string_view kUnfinishedCopy = "catalogue.lmdb.copy";
+constexpr std::string_view kCopies = "snapshots/";
 constexpr size_t kMapBytes = size_t{64} << 20;
-
-// A name that is free: NAME.damaged, then NAME.damaged-2 and so on.
-Result<std::string> free_name(Directory& directory, std::string_view name) {
-  std::string free = fmt::format("{}.damaged", name);
-  for (int n = 2; TRY(directory.exists(free)); ++n) free = fmt::format("{}.damaged-{}", name, n);
-  return free;
-}
 
 // The valid blobs of one pack, whatever lies between them.
 class PackScan {
@@ -100,6 +95,8 @@ class Repair final : public StoreRepair {
     Catalogue::BlobPlaces known;
     TRY(read_old(known));
     TRY(scan_packs());
+    no_packs_ = TRY(list_no_packs(*packs_));
+    for (const NoPack& other : no_packs_) damage_.push_back(other.why);
     for (const auto& [id, place] : known) {
       auto it = valid_.find(id);
       bool here = it != valid_.end() && std::ranges::find(it->second, place) != it->second.end();
@@ -131,9 +128,10 @@ class Repair final : public StoreRepair {
     CollectOptions options{.repairs = true, .set_aside = {set_aside_.begin(), set_aside_.end()}};
     auto copied = TRY(collect_packs(*packs_, volume_, *catalogue_, kept, needed, options));
     if (copied.left) return std::unexpected(*copied.left);
-    TRY(packs_->sync());
     std::vector<std::string> aside;
     aside.reserve(copied.set_aside.size());
+    for (const NoPack& other : no_packs_) TRY(put_aside(*packs_, "packs/", other.name, aside));
+    TRY(packs_->sync());
     for (const std::string& name : copied.set_aside) aside.push_back("packs/" + name);
     blobs_.reset();
     catalogue_.reset();  // closed, so that the file can take its place
@@ -248,17 +246,20 @@ class Repair final : public StoreRepair {
     SnapshotFiles files(TRY(store_->open_directory("snapshots")));
     for (const SnapshotRecord& record : content_.snapshots) {
       if (std::ranges::find(kept, record.id) == kept.end()) continue;
-      if (auto damaged = TRY(files.damaged_file(record.id))) TRY(put_aside(*directory, *damaged, aside));
+      if (auto damaged = TRY(files.damaged_file(record.id)))
+        TRY(put_aside(*directory, kCopies, *damaged, aside));
       TRY(files.replace_record(record));
     }
-    for (const std::string& name : TRY(files.names_of_others(kept))) TRY(put_aside(*directory, name, aside));
+    for (const std::string& name : TRY(files.names_of_others(kept)))
+      TRY(put_aside(*directory, kCopies, name, aside));
     return directory->sync();
   }
 
-  static Status put_aside(Directory& snapshots, const std::string& name, std::vector<std::string>& aside) {
-    std::string to = TRY(free_name(snapshots, name));
-    TRY(snapshots.rename(name, to));
-    aside.push_back("snapshots/" + to);
+  static Status put_aside(Directory& directory, std::string_view below, const std::string& name,
+                          std::vector<std::string>& aside) {
+    std::string to = TRY(free_name(directory, name));
+    TRY(directory.rename(name, to));
+    aside.push_back(std::string(below) + to);
     return {};
   }
 
@@ -271,6 +272,7 @@ class Repair final : public StoreRepair {
   Catalogue::Content content_;
   std::unordered_map<BlobId, std::vector<BlobPlace>> valid_;
   std::set<uint32_t> set_aside_;
+  std::vector<NoPack> no_packs_;
   std::unique_ptr<Catalogue> catalogue_;
   std::unique_ptr<BlobStore> blobs_;  // after the catalogue, which it uses
 };

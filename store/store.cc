@@ -12,61 +12,16 @@
 
 #include "base/check.h"
 #include "base/file_lock.h"
-#include "base/hash.h"
 #include "store/host_source.h"
+#include "store/identity.h"
 #include "store/pack.h"
 #include "store/snapshot_files.h"
 
 namespace reprise::store {
 namespace {
 
-constexpr const char* kIdentityFile = "reprise.store";
 constexpr const char* kCatalogueFile = "catalogue.lmdb";
-constexpr std::string_view kIdentityMagic = "reprise store\n";  // filled up with NULs to 16 bytes
-constexpr uint32_t kStoreVersion = 0;
-constexpr size_t kIdentityBytes = 48;
 constexpr size_t kMapBytes = size_t{64} << 20;  // of the catalogue, to begin with
-
-// magic 16, version u32, zero u32, volume hi and lo u64, checksum u64 of what precedes.
-Bytes encode_identity(VolumeId volume) {
-  Bytes out;
-  append_bytes(out, as_bytes(kIdentityMagic));
-  out.resize(16);
-  append_value(out, kStoreVersion);
-  append_value(out, uint32_t{0});
-  append_value(out, volume.hi);
-  append_value(out, volume.lo);
-  append_value(out, hash64(out));
-  return out;
-}
-
-Result<VolumeId> decode_identity(ByteView bytes, const std::string& path) {
-  ByteReader in(bytes);
-  Bytes magic = encode_identity({});
-  if (!std::ranges::equal(in.take(16), ByteView(magic).first(16))) {
-    return fail(Code::kCorrupt, path + ": expected a store's identity, found other bytes");
-  }
-  auto version = in.value<uint32_t>();
-  if (in.ok() && version != kStoreVersion) {
-    return fail(Code::kUnsupported,
-                fmt::format("{}: expected store version {}, found {}", path, kStoreVersion, version));
-  }
-  if (bytes.size() != kIdentityBytes) {
-    return fail(Code::kCorrupt,
-                fmt::format("{}: expected {} bytes, found {}", path, kIdentityBytes, bytes.size()));
-  }
-  in.value<uint32_t>();
-  VolumeId volume;
-  volume.hi = in.value<uint64_t>();
-  volume.lo = in.value<uint64_t>();
-  uint64_t expected = hash64(bytes.first(kIdentityBytes - 8));
-  auto found = in.value<uint64_t>();
-  if (expected != found || !volume) {
-    return fail(Code::kCorrupt,
-                fmt::format("{}: expected checksum {:016x}, found {:016x}", path, expected, found));
-  }
-  return volume;
-}
 
 std::string encode_holder(const LockHolder& holder) {
   return fmt::format("{}\n{}", holder.pid, holder.command);
@@ -85,6 +40,16 @@ LockHolder decode_holder(std::string_view text) {
 std::unexpected<Error> busy(std::string_view where, const LockHolder& holder) {
   return fail(Code::kBusy,
               fmt::format("{}: expected no live instance, found one: {}", where, holder.describe()));
+}
+
+Result<VolumeId> read_identity(const std::string& path, Directory& store) {
+  auto bytes = store.read_file(kIdentityFile, kIdentityLimit);
+  auto volume = bytes ? decode_identity(*bytes, path + "/" + kIdentityFile) : std::unexpected(bytes.error());
+  if (volume || volume.error().code() != Code::kCorrupt) return volume;
+  return fail(Code::kCorrupt,
+              fmt::format("{}; `reprise repair {}` makes it anew, as segments and packs name the "
+                          "volume, too",
+                          volume.error().message(), path));
 }
 
 Error with_advice(const Error& error, const std::string& path) {
@@ -125,8 +90,7 @@ class DiskStore final : public Store {
                                              Access access) {
     std::optional<DirectoryLock> in_use;
     if (access == Access::kWrite) in_use.emplace(TRY(DirectoryLock::share(path)));
-    Bytes identity = TRY(directory->read_file(kIdentityFile, 4096));
-    VolumeId volume = TRY(decode_identity(identity, path + "/" + kIdentityFile));
+    VolumeId volume = TRY(read_identity(path, *directory));
     if (access == Access::kWrite) {
       TRY(directory->make_directory("packs"));
       TRY(directory->make_directory("branches"));
@@ -208,12 +172,22 @@ class DiskStore final : public Store {
   std::string control_socket_path(std::string_view branch) const override {
     return fmt::format("{}/branches/{}/control", path_, branch);
   }
-  Result<std::vector<Error>> check_copies() override {
+  Result<StoreFindings> check_files() override {
+    StoreFindings found;
+    if (TRY(directory_->exists("packs")))
+      for (NoPack& other : TRY(list_no_packs(*TRY(directory_->open_directory("packs")))))
+        found.damage.push_back(std::move(other.why));
     auto records = TRY(catalogue_->snapshots());
-    if (records.empty()) return std::vector<Error>{};
     auto directory = directory_->open_directory("snapshots");
-    if (!directory && directory.error().code() == Code::kNotFound) return std::vector{directory.error()};
-    return SnapshotFiles(TRY(std::move(directory))).check(records);
+    const bool missing = !directory && directory.error().code() == Code::kNotFound;
+    if (missing && records.empty()) return found;
+    if (missing) {
+      found.damage.push_back(directory.error());
+      return found;
+    }
+    for (Error& wrong : TRY(SnapshotFiles(TRY(std::move(directory))).check(records)))
+      found.damage.push_back(std::move(wrong));
+    return found;
   }
   Result<StoreUsage> usage() override {
     StoreUsage usage;
@@ -344,7 +318,7 @@ class MemoryStore final : public Store {
     return it->second;
   }
   std::string control_socket_path(std::string_view) const override { return ""; }
-  Result<std::vector<Error>> check_copies() override { return std::vector<Error>{}; }
+  Result<StoreFindings> check_files() override { return StoreFindings{}; }
   Result<StoreUsage> usage() override { return StoreUsage{}; }
 
  private:
@@ -407,7 +381,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& path, Access acces
 
 Result<VolumeId> Store::identify(const std::string& path) {
   auto directory = TRY(open_folder(path));
-  return decode_identity(TRY(directory->read_file(kIdentityFile, 4096)), path + "/" + kIdentityFile);
+  return read_identity(path, *directory);
 }
 
 Status Store::check_new(const std::string& path) {

@@ -86,6 +86,15 @@ struct StoreUsage {
   uint64_t all() const { return journals + packs + catalogue; }
 };
 
+// What is wrong in a store's folders, besides what its records and blobs say.
+struct StoreFindings {
+  // The copies of snapshots' records, which the catalogue is made anew from if it is lost; and what lies
+  // under the name of a pack and is no file.
+  std::vector<Error> damage;
+  // Copies of snapshots that the catalogue does not know yet, and takes in when it is opened to write.
+  std::vector<std::string> not_taken_in;
+};
+
 class Store {
  public:
   // kNotFound if there is no store at path, whether nothing is there or something else, with what was
@@ -137,9 +146,7 @@ class Store {
   // kBusy names the holder.
   virtual Result<std::unique_ptr<BranchLock>> lock_branch(std::string_view branch,
                                                           const LockHolder& holder) = 0;
-  // What is wrong with the copies of the snapshots' records, which the catalogue is made anew from if it is
-  // lost.
-  virtual Result<std::vector<Error>> check_copies() = 0;
+  virtual Result<StoreFindings> check_files() = 0;
   // What its files take, all branches together; zeros in memory.
   virtual Result<StoreUsage> usage() = 0;
   // Who holds it now; nullopt if nobody.

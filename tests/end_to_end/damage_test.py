@@ -239,6 +239,64 @@ class Damage(EndToEnd):
         (store / "mnt").symlink_to(self.work / "nothing")
         self.assertIn("mnt", self.refused("run", "--store", store, "--", "true", status=125, timeout=20))
 
+    def test_what_is_no_file_is_set_aside_wherever_a_file_should_be(self):
+        """And all is there that did not lie in it."""
+        made = self.work / "made"
+        self.run_inside(made, "echo a > a; sync; echo b > b")
+        self.reprise("snapshot", "create", made, "--label", "keep")
+        listed = self.reprise("ls", made)
+        copy = min(path.name for path in (made / "snapshots").iterdir())
+        for name in ("packs/00000001.pack", "packs/00000009.pack", f"snapshots/{copy}", "catalogue.lmdb", "reprise.store"):
+            for kind in ("directory", "pipe", "socket", "nowhere", "circle", "device"):
+                store = self.work / f"{kind}-{name.replace('/', '-')}"
+                shutil.copytree(made, store)
+                path = store / name
+                path.unlink(missing_ok=True)
+                if kind == "directory":
+                    (path / "inside").mkdir(parents=True)
+                elif kind == "pipe":
+                    os.mkfifo(path)
+                elif kind == "socket":
+                    with socket.socket(socket.AF_UNIX) as bound:
+                        bound.bind(str(path))
+                else:
+                    path.symlink_to({"nowhere": self.work / "nothing", "circle": path, "device": "/dev/zero"}[kind])
+                with self.subTest(name=name, kind=kind):
+                    self.assertIn(str(path), self.reprise("verify", store, status=1, timeout=20))
+                    said = self.reprise("repair", store, timeout=20)
+                    self.assertIn(f"kept aside: {path}.damaged\n", said)
+                    self.assertTrue(os.path.lexists(f"{path}.damaged"))
+                    self.reprise("verify", store, timeout=20)
+                    self.assertEqual(self.reprise("ls", store), listed)
+                    self.run_inside(store, "echo c > c")
+                    self.reprise("verify", store)
+
+    def test_the_file_that_names_the_volume_is_made_anew(self):
+        made = self.work / "made"
+        self.run_inside(made, "echo a > a")
+        whole = (made / "reprise.store").read_bytes()
+        bits = [whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1:] for at in range(len(whole))]
+        for number, damaged in enumerate([*bits, bytes(48), b"", whole[:20], whole + b"x", bytes(10000)]):
+            store = self.work / f"identity-{number}"
+            shutil.copytree(made, store)
+            (store / "reprise.store").write_bytes(damaged)
+            with self.subTest(number=number):
+                self.assertIn(f"{store}/reprise.store: expected", self.reprise("verify", store, status=1))
+                self.assertIn("reprise repair", self.refused("run", "--store", store, "--", "true", status=125))
+                said = self.reprise("repair", store)
+                self.assertIn(f"kept aside: {store}/reprise.store.damaged\nmade anew: {store}/reprise.store\n", said)
+                self.assertEqual((store / "reprise.store").read_bytes(), whole)
+                self.assertEqual((store / "reprise.store.damaged").read_bytes(), damaged)
+                self.reprise("verify", store)
+            shutil.rmtree(store)
+        # Nothing is guessed: another volume's pack in it, and it cannot be told.
+        other = self.work / "other"
+        self.run_inside(other, "echo b > b")
+        shutil.copy(other / "packs/00000001.pack", made / "packs/00000007.pack")
+        (made / "reprise.store").write_bytes(bytes(48))
+        self.assertIn("one volume, found 2", self.refused("repair", made, status=3))
+        self.assertEqual((made / "reprise.store").read_bytes(), bytes(48))
+
     def test_what_is_larger_than_the_disk_and_empty_is_no_work(self):
         """Holes are not read, and what is kept aside has them too."""
         length = 1 << 40

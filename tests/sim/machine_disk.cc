@@ -167,7 +167,7 @@ class SimulatedStore final : public store::Store {
       return fail(Code::kBusy, "branch " + std::string(branch) + " is in use");
     return std::make_unique<Lock>(held_, std::string(branch));
   }
-  Result<std::vector<Error>> check_copies() override { return std::vector<Error>{}; }
+  Result<StoreFindings> check_files() override { return StoreFindings{}; }
   Result<store::StoreUsage> usage() override { return store::StoreUsage{}; }
   Result<std::optional<store::LockHolder>> lock_holder(std::string_view branch) override {
     if (held_->contains(std::string(branch))) return store::LockHolder{1, "a simulated program"};

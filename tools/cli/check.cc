@@ -97,7 +97,8 @@ Result<int> verify_store(const Options& options) {
   }
   auto no_base = instance::missing_base(*open.store, open.target.branch, report.first, snapshots.good);
   if (no_base) problems.push_back(no_base->message());
-  for (const Error& damage : TRY(open.store->check_copies())) problems.push_back(damage.message());
+  store::StoreFindings files = TRY(open.store->check_files());
+  for (const Error& damage : files.damage) problems.push_back(damage.message());
   if (options.json) {
     nlohmann::json json = {{"segments", report.segments},   {"batches", report.batches},
                            {"bytes", report.bytes},         {"clean_close", report.clean_close},
@@ -124,7 +125,7 @@ Result<int> verify_store(const Options& options) {
 
 Result<int> verify(const Options& options) {
   auto verified = verify_store(options);
-  bool is_store = store::Store::identify(Target::parse(options.what).store).has_value();
+  bool is_store = store::Store::looks_like_store(Target::parse(options.what).store);
   if (!verified && verified.error().code() == Code::kCorrupt && is_store)
     return print_damaged_store(options, verified.error());
   return verified;
@@ -260,6 +261,7 @@ void print(const Repaired& repaired, const std::string& directory) {
 nlohmann::json repaired_json(const instance::StoreRepaired& done) {
   nlohmann::json json = {{"found", done.found},
                          {"set_aside", done.set_aside},
+                         {"made_anew", done.made_anew},
                          {"snapshots", done.snapshots},
                          {"lost_snapshots", nlohmann::json::array()}};
   for (const instance::LostSnapshot& lost : done.lost) json["lost_snapshots"].push_back(lost.record.id);
@@ -274,7 +276,9 @@ void print_repaired(const std::string& store, const instance::StoreRepaired& don
                lost.why.message());
   }
   for (const std::string& name : done.set_aside) fmt::print("kept aside: {}/{}\n", store, name);
-  fmt::print("the catalogue has been made anew; {} snapshots are there\n", done.snapshots);
+  for (const std::string& name : done.made_anew) fmt::print("made anew: {}/{}\n", store, name);
+  if (done.catalogue_anew)
+    fmt::print("the catalogue has been made anew; {} snapshots are there\n", done.snapshots);
 }
 
 void print_marks(const instance::MarksRestored& marks) {
@@ -301,7 +305,7 @@ Result<int> repair(const Options& options) {
   auto lock = TRY(open.store->lock_branch(open.target.branch, {getpid(), "reprise repair " + options.what}));
   auto directory = TRY(open.store->journal_directory(open.target.branch));
   Repaired repaired = TRY(repair_branch(*open.store, open.target.branch, *directory));
-  repaired.catalogue_is_new = store_repaired.has_value();
+  repaired.catalogue_is_new = store_repaired && store_repaired->catalogue_anew;
   auto marks = TRY(instance::restore_lost_marks(*open.store));
   if (options.json) {
     nlohmann::json json = as_json(repaired);
