@@ -64,6 +64,22 @@ class LmdbCatalogue final : public Catalogue {
                                                 kCatalogueVersion, *found));
   }
 
+  // What was on its way into the catalogue when a process was killed, or has gone from it by damage.
+  Status take_in_copies() {
+    if (copies_ == nullptr) return {};
+    std::vector<Error> damaged;  // stay as they are, for who verifies
+    if (TRY(copies_->behind(TRY(last_snapshot()), damaged)).empty()) return {};
+    return lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
+      // Looked for once more: nobody else writes one now.
+      for (const SnapshotCopy& copy : TRY(copies_->behind(TRY(number(txn, kLastSnapshot)), damaged))) {
+        // Else a sweep has taken what it needs.
+        if (TRY(txn.get(kBlobs, blob_key(copy.record.root)))) TRY(put_copied(txn, copy));
+        TRY(put_number(txn, kLastSnapshot, copy.record.id));
+      }
+      return {};
+    });
+  }
+
   using Catalogue::add_snapshot;
   Result<uint64_t> add_snapshot(SnapshotRecord record, const std::vector<MarkRecord>& marks,
                                 std::optional<uint64_t> sweeps) override {
@@ -84,6 +100,7 @@ class LmdbCatalogue final : public Catalogue {
   Result<std::vector<SnapshotRecord>> snapshots() override {
     return all<SnapshotRecord>(kSnapshots, "snapshot");
   }
+  Result<uint64_t> last_snapshot() override { return read_number(kLastSnapshot); }
   Status remove_snapshot(uint64_t id) override {
     TRY(lmdb_->write([&](Lmdb::Transaction& txn) -> Status {
       auto value = TRY(txn.get(kSnapshots, number_key(id)));
@@ -183,8 +200,8 @@ class LmdbCatalogue final : public Catalogue {
         return {};
       }));
       if (there != snapshots) return other_snapshots();
-      // One that a crash has left must not come back when its blobs have gone.
-      if (copies_ != nullptr) TRY(copies_->remove_all_but(there));
+      // One that a crash has left when it was deleted must not come back when its blobs have gone.
+      if (copies_ != nullptr) TRY(copies_->remove_all_but(there, TRY(number(txn, kLastSnapshot))));
       gone.clear();
       TRY(each_blob(txn, [&](BlobId id, const BlobPlace&) {
         if (!needed(id)) gone.push_back(id);
@@ -317,6 +334,12 @@ class LmdbCatalogue final : public Catalogue {
                 fmt::format("{}: expected a {}, found bytes that are none", lmdb_->path(), what));
   }
 
+  static Status put_copied(Lmdb::Transaction& txn, const SnapshotCopy& copy) {
+    for (const MarkRecord& mark : copy.marks)
+      TRY(txn.put(kMarks, as_bytes(mark_key(mark.branch, mark.name)), encode(mark)));
+    return txn.put(kSnapshots, number_key(copy.record.id), encode(copy.record));
+  }
+
   std::unique_ptr<Lmdb> lmdb_;
   std::unique_ptr<SnapshotFiles> copies_;  // may be null; used inside transactions
 };
@@ -336,6 +359,10 @@ class MemoryCatalogue final : public Catalogue {
     return record.id;
   }
   Result<std::vector<SnapshotRecord>> snapshots() override { return values(snapshots_); }
+  Result<uint64_t> last_snapshot() override {
+    std::lock_guard lock(mutex_);
+    return last_snapshot_;
+  }
   Status remove_snapshot(uint64_t id) override {
     std::lock_guard lock(mutex_);
     auto it = snapshots_.find(id);
@@ -492,6 +519,7 @@ Result<std::unique_ptr<Catalogue>> open_catalogue(const std::string& path, Acces
   if (lmdb == nullptr) return catalogue_in_memory();  // what a crash left of a store that was being made
   auto catalogue = std::make_unique<LmdbCatalogue>(std::move(lmdb), std::move(copies));
   TRY(catalogue->check_version(access));
+  TRY(catalogue->take_in_copies());
   return catalogue;
 }
 

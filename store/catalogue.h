@@ -97,6 +97,7 @@ class Catalogue {
     return add_snapshot(std::move(record), marks, std::nullopt);
   }
   virtual Result<std::vector<SnapshotRecord>> snapshots() = 0;        // by id
+  virtual Result<uint64_t> last_snapshot() = 0;                       // the last id that was given
   virtual Status remove_snapshot(uint64_t id) = 0;                    // kNotFound
   virtual Status replace_snapshot(const SnapshotRecord& record) = 0;  // of that id; kNotFound
   // Replaces one of that name and branch. With it the branch's durable hint rises to `durable`, if it is

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <optional>
 #include <vector>
 
 #include "base/bytes.h"
@@ -50,6 +51,13 @@ Database read_database(ByteReader& in, uint32_t& pad) {
   return db;
 }
 
+// Each transaction writes its number into one of the two pages, in turn: the even ones into page 0. Were only
+// the greater number looked at, a wrong byte in it would pass for the state before the last transaction.
+bool follow_each_other(uint64_t even, uint64_t odd) {
+  if (even == 0 && odd == 0) return true;  // new
+  return even % 2 == 0 && odd % 2 == 1 && (even + 1 == odd || odd + 1 == even);
+}
+
 struct Node {
   uint16_t flags = 0;
   ByteView key, data;  // of a branch no data
@@ -63,11 +71,19 @@ class Check {
 
   Result<Meta> newest_meta() {
     file_bytes_ = TRY(file_.size());
-    Meta first = TRY(meta(0, 0));
-    Meta second = TRY(meta(1, first.page_bytes));
-    if (second.page_bytes != first.page_bytes)
-      return damaged(1, "the page size of page 0", second.page_bytes);
-    return first.transaction < second.transaction ? second : first;
+    for (std::optional<std::array<uint64_t, 2>> before;;) {
+      Meta first = TRY(meta(0, 0));
+      Meta second = TRY(meta(1, first.page_bytes));
+      if (second.page_bytes != first.page_bytes)
+        return damaged(1, "the page size of page 0", second.page_bytes);
+      if (follow_each_other(first.transaction, second.transaction))
+        return first.transaction < second.transaction ? second : first;
+      // Another process may have written them between the two looks: not if they are the same again.
+      std::array<uint64_t, 2> found = {first.transaction, second.transaction};
+      if (before == found)
+        return damaged(1, fmt::format("a transaction that is next to {} of page 0", found[0]), found[1]);
+      before = found;
+    }
   }
 
   Status check(const Meta& meta) {

@@ -157,23 +157,30 @@ class Repair final : public StoreRepair {
       if (read.error().code() != Code::kCorrupt) return read;
       catalogue_problem_ = read.error();
     }
-    if (!catalogue_problem_) return check_copies();
+    if (!catalogue_problem_) return check_copies(**opened);
     known.clear();
     content_ = {};
     if (!TRY(store_->exists("snapshots"))) return {};
     SnapshotFiles files(TRY(store_->open_directory("snapshots")));
-    for (SnapshotCopy& copy : TRY(files.all(damage_))) {
-      content_.snapshots.push_back(std::move(copy.record));
-      for (MarkRecord& mark : copy.marks) content_.marks.push_back(std::move(mark));
-    }
+    for (SnapshotCopy& copy : TRY(files.all(damage_))) add_copy(std::move(copy));
     for (const std::string& branch : TRY(TRY(store_->open_directory("branches"))->list()))
       if (Store::check_name("branch", branch)) content_.branches.push_back({.name = branch});
     return {};
   }
-  Status check_copies() {
+  void add_copy(SnapshotCopy copy) {
+    content_.snapshots.push_back(std::move(copy.record));
+    for (MarkRecord& mark : copy.marks) content_.marks.push_back(std::move(mark));
+  }
+  Status check_copies(Catalogue& old) {
     TRY(store_->make_directory("snapshots"));
     SnapshotFiles files(TRY(store_->open_directory("snapshots")));
     for (Error& wrong : TRY(files.check(content_.snapshots))) damage_.push_back(std::move(wrong));
+    for (SnapshotCopy& copy : TRY(files.behind(TRY(old.last_snapshot()), damage_))) {
+      damage_.emplace_back(Code::kCorrupt,
+                           fmt::format("{}: expected snapshot {} in the catalogue, too, found none",
+                                       files.path_of(copy.record.id), copy.record.id));
+      add_copy(std::move(copy));
+    }
     return {};
   }
   Result<std::unique_ptr<Catalogue>> open_old() {

@@ -80,8 +80,9 @@ Status SnapshotFiles::remove(uint64_t id) {
   return removed;
 }
 
-Status SnapshotFiles::remove_all_but(const std::vector<uint64_t>& ids) {
-  for (const std::string& name : TRY(names_of_others(ids))) TRY(remove(id_of(name)));
+Status SnapshotFiles::remove_all_but(const std::vector<uint64_t>& ids, uint64_t last) {
+  for (const std::string& name : TRY(names_of_others(ids)))
+    if (id_of(name) <= last) TRY(remove(id_of(name)));
   return directory_->sync();
 }
 
@@ -123,10 +124,14 @@ Result<std::optional<std::string>> SnapshotFiles::damaged_file(uint64_t id) {
   return name_of(id);
 }
 
-Result<std::vector<SnapshotCopy>> SnapshotFiles::all(std::vector<Error>& damaged) {
+std::string SnapshotFiles::path_of(uint64_t id) const {
+  return directory_->path() + "/" + name_of(id);
+}
+
+Result<std::vector<SnapshotCopy>> SnapshotFiles::behind(uint64_t last, std::vector<Error>& damaged) {
   std::vector<SnapshotCopy> copies;
   for (const std::string& name : TRY(directory_->list())) {
-    if (id_of(name) == 0) continue;
+    if (id_of(name) == 0 || id_of(name) <= last) continue;
     auto copy = read(name);
     if (copy) {
       copies.push_back(std::move(*copy));

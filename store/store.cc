@@ -185,8 +185,11 @@ class DiskStore final : public Store {
       found.damage.push_back(directory.error());
       return found;
     }
-    for (Error& wrong : TRY(SnapshotFiles(TRY(std::move(directory))).check(records)))
-      found.damage.push_back(std::move(wrong));
+    SnapshotFiles files(TRY(std::move(directory)));
+    for (Error& wrong : TRY(files.check(records))) found.damage.push_back(std::move(wrong));
+    for (const SnapshotCopy& copy : TRY(files.behind(TRY(catalogue_->last_snapshot()), found.damage)))
+      found.not_taken_in.push_back(fmt::format("{}: snapshot {} ({}@{})", files.path_of(copy.record.id),
+                                               copy.record.id, copy.record.branch, copy.record.log_index));
     return found;
   }
   Result<StoreUsage> usage() override {

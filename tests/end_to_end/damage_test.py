@@ -297,6 +297,43 @@ class Damage(EndToEnd):
         self.assertIn("one volume, found 2", self.refused("repair", made, status=3))
         self.assertEqual((made / "reprise.store").read_bytes(), bytes(48))
 
+    def test_a_catalogue_that_is_rolled_back_by_a_wrong_byte_loses_no_snapshot(self):
+        """LMDB takes the state before the last transaction if the number of the newest is damaged."""
+        made = self.work / "made"
+        self.run_inside(made, "echo a > a")
+        self.reprise("snapshot", "create", made, "--label", "keep")
+        catalogue = (made / "catalogue.lmdb").read_bytes()
+        newest = max((0, 4096), key=lambda page: struct.unpack_from("<Q", catalogue, page + 144))
+        number, = struct.unpack_from("<Q", catalogue, newest + 144)
+        noticed = 0
+        for wrong in {0, *(number ^ 1 << bit for bit in range(64)), number - 1, number - 2, number - 3, number - 4}:
+            for way in ("repaired", "opened"):
+                store = self.work / f"number-{wrong}-{way}"
+                shutil.copytree(made, store)
+                with open(store / "catalogue.lmdb", "r+b") as file:
+                    file.seek(newest + 144)
+                    file.write(struct.pack("<Q", wrong))
+                with self.subTest(number=number, wrong=wrong, way=way):
+                    found = execute([REPRISE, "verify", store])
+                    # Only two less cannot be told from a process that was killed before it had made the snapshot.
+                    self.assertEqual(found.status, 0 if wrong == number - 2 else 1, found)
+                    if found.status == 0:
+                        noticed += 1
+                        self.assertRegex(found.out, "not in the catalogue.*snapshot")
+                    if way == "repaired":
+                        self.assertIn("found: ", self.reprise("repair", store))
+                    elif found.status == 0:
+                        self.run_inside(store, "true")
+                    else:
+                        self.refused("run", "--store", store, "--", "true", status=125)
+                        self.reprise("repair", store)
+                    self.assertEqual(self.reprise("verify", store).count("\n"), 1)
+                    self.assertIn("keep", self.reprise("snapshot", "list", store))
+                    self.reprise("compact", store)
+                    self.assertIn("keep", self.reprise("snapshot", "list", store))
+                shutil.rmtree(store)
+        self.assertGreaterEqual(noticed, 1)
+
     def test_what_is_larger_than_the_disk_and_empty_is_no_work(self):
         """Holes are not read, and what is kept aside has them too."""
         length = 1 << 40

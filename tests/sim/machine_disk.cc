@@ -85,6 +85,7 @@ class MortalCatalogue final : public store::Catalogue {
     TRY(takes());
     return on_.move_blobs(moves);
   }
+  Result<uint64_t> last_snapshot() override { return on_.last_snapshot(); }
   Result<uint64_t> removed_bytes() override { return on_.removed_bytes(); }
   Status fill(const Content& content) override {
     TRY(takes());
@@ -167,7 +168,7 @@ class SimulatedStore final : public store::Store {
       return fail(Code::kBusy, "branch " + std::string(branch) + " is in use");
     return std::make_unique<Lock>(held_, std::string(branch));
   }
-  Result<StoreFindings> check_files() override { return StoreFindings{}; }
+  Result<store::StoreFindings> check_files() override { return store::StoreFindings{}; }
   Result<store::StoreUsage> usage() override { return store::StoreUsage{}; }
   Result<std::optional<store::LockHolder>> lock_holder(std::string_view branch) override {
     if (held_->contains(std::string(branch))) return store::LockHolder{1, "a simulated program"};

@@ -103,7 +103,7 @@ Result<int> verify_store(const Options& options) {
     nlohmann::json json = {{"segments", report.segments},   {"batches", report.batches},
                            {"bytes", report.bytes},         {"clean_close", report.clean_close},
                            {"torn_tail", report.torn_tail}, {"snapshots", snapshots.good.size()},
-                           {"problems", problems}};
+                           {"problems", problems},          {"not_taken_in", files.not_taken_in}};
     fmt::print("{}\n", json.dump());
   } else {
     fmt::print("{} segments, {} batches, {}; {} snapshots{}{}\n", report.segments, report.batches,
@@ -112,6 +112,8 @@ Result<int> verify_store(const Options& options) {
                report.clean_close ? "; cleanly closed" : "");
     if (report.torn_tail)
       fmt::print("torn tail, which the next opening cuts: {}\n", report.problem->message());
+    for (const std::string& copy : files.not_taken_in)
+      fmt::print("not in the catalogue, which the next opening takes it into: {}\n", copy);
     for (const std::string& problem : problems) fmt::print("damaged: {}\n", problem);
     if (damaged) {
       fmt::print(
