@@ -56,13 +56,16 @@ Result<std::vector<VolumeId>> volumes_of_journals(const std::string& path) {
 }
 
 Status repair_small_files(const std::string& path, StoreRepaired& done) {
-  if (store::Store::identify(path)) return {};
-  auto repaired = TRY(store::repair_identity(path, TRY(volumes_of_journals(path))));
-  if (!repaired) return {};
-  done.needed = true;
-  done.found.push_back(repaired->found);
-  done.made_anew.emplace_back(repaired->name);
-  if (!repaired->set_aside.empty()) done.set_aside.push_back(repaired->set_aside);
+  auto note = [&](const std::optional<store::FileRepaired>& repaired) {
+    if (!repaired) return;
+    done.needed = true;
+    done.found.push_back(repaired->found);
+    done.made_anew.emplace_back(repaired->name);
+    if (!repaired->set_aside.empty()) done.set_aside.push_back(repaired->set_aside);
+  };
+  if (!store::Store::identify(path)) note(TRY(store::repair_identity(path, TRY(volumes_of_journals(path)))));
+  // Before any journal: what rests on the directory counts as unreadable without.
+  note(TRY(store::repair_base(path)));
   return {};
 }
 

@@ -11,7 +11,15 @@ namespace {
 
 constexpr std::string_view kMagic = "reprise base\n\0\0\0";
 constexpr uint32_t kVersion = 0;
-constexpr uint64_t kBytesMax = 8192;
+
+// A later version may have its checksum elsewhere.
+bool is_ours_but_for_the_version(ByteView bytes) {
+  if (bytes.size() < kMagic.size() + sizeof kVersion + sizeof(uint64_t)) return false;
+  Bytes ours(bytes.begin(), bytes.end());
+  store_value(ours.data() + kMagic.size(), kVersion);
+  const size_t checked = ours.size() - sizeof(uint64_t);
+  return hash64(ByteView(ours).first(checked)) == load_value<uint64_t>(ours.data() + checked);
+}
 
 }  // namespace
 
@@ -33,8 +41,10 @@ Status write_base(Directory& store, const BaseDirectory& base) {
 
 Result<std::optional<BaseDirectory>> read_base(Directory& store) {
   if (!TRY(store.exists(kBaseFile))) return std::nullopt;
-  const std::string file = store.path() + "/" + kBaseFile;
-  const Bytes bytes = TRY(store.read_file(kBaseFile, kBytesMax));
+  return decode_base(TRY(store.read_file(kBaseFile, kBaseLimit)), store.path() + "/" + kBaseFile);
+}
+
+Result<BaseDirectory> decode_base(ByteView bytes, const std::string& file) {
   auto corrupt = [&](std::string_view what) {
     return fail(Code::kCorrupt,
                 fmt::format("{}: expected the directory that a store rests on, found {}", file, what));
@@ -42,7 +52,7 @@ Result<std::optional<BaseDirectory>> read_base(Directory& store) {
   ByteReader in(bytes);
   if (!std::ranges::equal(in.take(kMagic.size()), as_bytes(kMagic))) return corrupt("other bytes");
   auto version = in.value<uint32_t>();
-  if (in.ok() && version != kVersion)
+  if (in.ok() && version != kVersion && !is_ours_but_for_the_version(bytes))
     return fail(Code::kUnsupported,
                 fmt::format("{}: expected version {}, found {}", file, kVersion, version));
   BaseDirectory base;
@@ -53,10 +63,11 @@ Result<std::optional<BaseDirectory>> read_base(Directory& store) {
   in.value<uint32_t>();
   base.path = as_text(in.take(path_bytes));
   if (!in.ok()) return corrupt("fewer bytes");
-  const uint64_t expected = hash64(ByteView(bytes).first(bytes.size() - in.remaining()));
+  const uint64_t expected = hash64(bytes.first(bytes.size() - in.remaining()));
   const auto found = in.value<uint64_t>();
   if (!in.at_end()) return corrupt("more or fewer bytes");
-  if (found != expected || !base.path.starts_with('/')) return corrupt("a wrong checksum or path");
+  if (found != expected || version != kVersion || !base.path.starts_with('/'))
+    return corrupt("a wrong checksum or path");
   return base;
 }
 

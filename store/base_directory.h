@@ -17,9 +17,12 @@ struct BaseDirectory {
 };
 
 inline constexpr const char* kBaseFile = "base";
+inline constexpr uint64_t kBaseLimit = 8192;  // no such file is longer
 
 Status write_base(Directory& store, const BaseDirectory& base);
 // nullopt if the store rests on nothing; kCorrupt, kUnsupported.
 Result<std::optional<BaseDirectory>> read_base(Directory& store);
+// The same of its bytes; `file` is for messages.
+Result<BaseDirectory> decode_base(ByteView bytes, const std::string& file);
 
 }  // namespace reprise::store

@@ -6,6 +6,7 @@
 
 #include "base/file_lock.h"
 #include "base/one_wrong_byte.h"
+#include "store/base_directory.h"
 #include "store/identity.h"
 #include "store/pack_files.h"
 #include "store/pack_format.h"
@@ -93,6 +94,26 @@ Result<std::optional<FileRepaired>> repair_identity(const std::string& path,
   }
   FileRepaired done{.name = kIdentityFile, .found = volume.error().message(), .set_aside = {}};
   done.set_aside = TRY(replace_keeping(*store, kIdentityFile, *bytes));
+  return done;
+}
+
+Result<std::optional<FileRepaired>> repair_base(const std::string& path) {
+  auto store = TRY(open_host_directory(path));
+  auto base = read_base(*store);
+  if (base) return std::nullopt;
+  if (base.error().code() != Code::kCorrupt) return std::unexpected(base.error());
+  auto alone = TRY(DirectoryLock::own(path));
+  auto fits = [&](ByteView bytes) { return decode_base(bytes, path).has_value(); };
+  auto bytes = TRY(corrected(*store, kBaseFile, kBaseLimit, fits));
+  if (!bytes) {
+    return fail(
+        Code::kCorrupt,
+        fmt::format("{}; more of it is wrong than one byte, and nothing else names that directory: put "
+                    "the file back, or take it away if the store rests on none",
+                    base.error().message()));
+  }
+  FileRepaired done{.name = kBaseFile, .found = base.error().message(), .set_aside = {}};
+  done.set_aside = TRY(replace_keeping(*store, kBaseFile, *bytes));
   return done;
 }
 

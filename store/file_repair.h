@@ -24,6 +24,10 @@ struct FileRepaired {
 Result<std::optional<FileRepaired>> repair_identity(const std::string& path,
                                                     std::span<const VolumeId> others);
 
+// The file that names the directory a store rests on, if one byte of it is wrong. With more, kCorrupt: no
+// other file names that directory.
+Result<std::optional<FileRepaired>> repair_base(const std::string& path);
+
 // A name that is free: NAME.damaged, then NAME.damaged-2 and so on.
 Result<std::string> free_name(Directory& directory, std::string_view name);
 

@@ -174,6 +174,9 @@ class DiskStore final : public Store {
   }
   Result<StoreFindings> check_files() override {
     StoreFindings found;
+    auto base = base_directory();
+    if (!base && base.error().code() != Code::kCorrupt) return std::unexpected(base.error());
+    if (!base) found.damage.push_back(base.error());
     if (TRY(directory_->exists("packs")))
       for (NoPack& other : TRY(list_no_packs(*TRY(directory_->open_directory("packs")))))
         found.damage.push_back(std::move(other.why));

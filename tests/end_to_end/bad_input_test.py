@@ -118,13 +118,15 @@ class BadInput(EndToEnd):
         self.run_inside(store, "echo x > file")
         identity = store / "reprise.store"
         honest = identity.read_bytes()
-        for name, data, said in (("version 7", honest[:16] + struct.pack("<I", 7) + honest[20:], ("version", "7", "expected", "0")),
+        for name, data, said in (("version 7", honest[:16] + struct.pack("<I", 7) + honest[20:40] + b"checksum", ("version", "7", "expected", "0")),
                                  ("a flipped bit", honest[:30] + bytes([honest[30] ^ 1]) + honest[31:], ("expected",)),
                                  ("cut short", honest[:20], ()), ("empty", b"", ()), ("something else", b"x" * 48, ())):
             with self.subTest(name):
                 identity.write_bytes(data)
                 self.check_unharmed(store, ["run", "--store", store, "--", "true"], RUN_FAILS, store, *said)
                 for words in self.asking(store):
+                    if name != "version 7" and words[0] in ("verify", "repair"):
+                        continue  # damage is what they are for: damage_test.py
                     with self.subTest(words=words):
                         self.check_unharmed(store, words, 3, store, *said)
         identity.write_bytes(honest)

@@ -294,7 +294,7 @@ class Damage(EndToEnd):
         self.run_inside(other, "echo b > b")
         shutil.copy(other / "packs/00000001.pack", made / "packs/00000007.pack")
         (made / "reprise.store").write_bytes(bytes(48))
-        self.assertIn("one volume, found 2", self.refused("repair", made, status=3))
+        self.assertIn("one volume, found 2", self.reprise("repair", made, status=1))
         self.assertEqual((made / "reprise.store").read_bytes(), bytes(48))
 
     def test_a_catalogue_that_is_rolled_back_by_a_wrong_byte_loses_no_snapshot(self):
@@ -333,6 +333,43 @@ class Damage(EndToEnd):
                     self.assertIn("keep", self.reprise("snapshot", "list", store))
                 shutil.rmtree(store)
         self.assertGreaterEqual(noticed, 1)
+
+    def test_the_file_that_names_the_directory_below_is_named_and_put_right(self):
+        """And before the journal is looked at, of which nothing is set aside for it."""
+        below = self.work / "below"
+        below.mkdir()
+        (below / "there").write_text("there")
+        made = self.work / "made"
+        for step in ("echo one > one", "echo two > two"):
+            self.reprise("run", "--from", below, "--store", made, "--", "sh", "-euc", step)
+        whole = (made / "base").read_bytes()
+        listed = self.reprise("ls", made)
+        segment = max((made / "branches/main/journal").iterdir()).relative_to(made)
+        for at in range(len(whole)):
+            store = self.work / f"base-{at}"
+            shutil.copytree(made, store)
+            (store / "base").write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1:])
+            if at % 8 == 0:
+                journal = bytearray((store / segment).read_bytes())
+                journal[200] ^= 1
+                (store / segment).write_bytes(journal)
+            with self.subTest(at=at):
+                found = self.reprise("verify", store, status=1)
+                self.assertEqual(found.count(f"damaged: {store}/base: "), 1, found)
+                said = self.reprise("repair", store)
+                self.assertIn(f"kept aside: {store}/base.damaged\nmade anew: {store}/base\n", said)
+                self.assertNotIn(".cut-", said)
+                self.assertEqual((store / "base").read_bytes(), whole)
+                self.reprise("verify", store)
+                self.assertEqual(self.reprise("ls", store), listed)
+            shutil.rmtree(store)
+        (made / "base").write_bytes(whole[::-1])
+        journal = bytearray((made / segment).read_bytes())
+        journal[200:300] = bytes(100)
+        (made / segment).write_bytes(journal)
+        self.assertIn(f"cannot be opened: {made}/base: ", self.reprise("repair", made, status=1))
+        self.assertEqual((made / segment).read_bytes(), journal)
+        self.assertEqual((made / "base").read_bytes(), whole[::-1])
 
     def test_what_is_larger_than_the_disk_and_empty_is_no_work(self):
         """Holes are not read, and what is kept aside has them too."""

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 
 #include "instance/history.h"
 #include "instance/marks.h"
@@ -72,6 +73,12 @@ journal::JournalReport behind_snapshots(journal::JournalReport report,
   return report;
 }
 
+// Snapshots may suffer from the same damage.
+void keep_first_of_each(std::vector<std::string>& problems) {
+  std::set<std::string> seen;
+  std::erase_if(problems, [&](const std::string& problem) { return !seen.insert(problem).second; });
+}
+
 Result<int> verify_store(const Options& options) {
   OpenTarget open = TRY(open_target(Target::parse(options.what)));
   TRY(refuse_live(open, "stop it first: verify reads every byte, and the end of a live journal moves"));
@@ -99,6 +106,7 @@ Result<int> verify_store(const Options& options) {
   if (no_base) problems.push_back(no_base->message());
   store::StoreFindings files = TRY(open.store->check_files());
   for (const Error& damage : files.damage) problems.push_back(damage.message());
+  keep_first_of_each(problems);
   if (options.json) {
     nlohmann::json json = {{"segments", report.segments},   {"batches", report.batches},
                            {"bytes", report.bytes},         {"clean_close", report.clean_close},
@@ -297,9 +305,22 @@ Result<std::optional<instance::StoreRepaired>> repair_store(const std::string& p
   return std::move(*done);
 }
 
+// What even repair must know cannot be found out; nothing was done to the journal.
+int print_cannot_be_opened(const Options& options, const Error& why) {
+  if (options.json) {
+    fmt::print("{}\n", nlohmann::json{{"cannot_be_opened", why.message()}}.dump());
+  } else {
+    fmt::print("cannot be opened: {}\n", why.message());
+  }
+  return kNo;
+}
+
 Result<int> repair(const Options& options) {
   Target target = Target::parse(options.what);
-  auto store_repaired = TRY(repair_store(target.store));
+  auto repaired_store = repair_store(target.store);
+  if (!repaired_store && repaired_store.error().code() == Code::kCorrupt)
+    return print_cannot_be_opened(options, repaired_store.error());
+  auto store_repaired = TRY(std::move(repaired_store));
   if (store_repaired && !options.json) print_repaired(target.store, *store_repaired);
   OpenTarget open = TRY(open_target(Target::parse(options.what), store::Access::kWrite));
   TRY(refuse_live(open, "stop it first"));
