@@ -37,4 +37,9 @@ struct JournalReport {
 Result<JournalReport> verify_journal(Directory& directory, const JournalIdentity& identity,
                                      LogIndex durable_hint, const JournalProgress& progress = nullptr);
 
+// What else is damaged behind the problem that a report names, in the same files, at most so much of it:
+// wherever frames are found again. LSNs are not followed there.
+Result<std::vector<Error>> further_damage(Directory& directory, const JournalIdentity& identity,
+                                          const JournalReport& report, size_t most);
+
 }  // namespace reprise::journal

@@ -1,5 +1,6 @@
 """Segments cut and bytes flipped: above the durable mark the journal opens at the last whole batch, below it is refused."""
 import itertools
+import json
 import os
 import random
 import re
@@ -370,6 +371,32 @@ class Damage(EndToEnd):
         self.assertIn(f"cannot be opened: {made}/base: ", self.reprise("repair", made, status=1))
         self.assertEqual((made / segment).read_bytes(), journal)
         self.assertEqual((made / "base").read_bytes(), whole[::-1])
+
+    def test_other_branches_are_read_or_said_not_to_be(self):
+        store = self.work / "B"
+        self.run_inside(store, "echo a > a")
+        self.assertNotIn("branch", self.reprise("verify", store))
+        for name in ("one", "two"):
+            self.reprise("fork", store, name)
+            self.run_inside(f"{store}:{name}", "for i in 1 2 3 4; do echo $i > $i; sync; done")
+        segment = max((store / "branches/two/journal").glob("*.seg"))
+        for frame in [frame for frame in frames_of(segment) if frame.kind == BATCH][:3:2]:
+            data = bytearray(segment.read_bytes())
+            data[frame.offset + 8:frame.offset + 20] = bytes(12)
+            segment.write_bytes(data)
+        said = self.reprise("verify", store)
+        self.assertIn("read was branch main, and 2 others were not: --all-branches reads every one\n", said)
+        self.assertEqual(json.loads(self.reprise("verify", "--json", store))["other_branches"], 2)
+        said = self.reprise("verify", "--all-branches", store, status=1)
+        for name in ("main", "one", "two"):
+            self.assertRegex(said, rf"(?m)^branch {name}: \d+ segments, ")
+        self.assertEqual(len(re.findall(rf"(?m)^damaged: {segment}: at offset", said)), 2, said)
+        self.assertNotIn("others", said)
+        found = json.loads(self.reprise("verify", "--all-branches", "--json", store, status=1))
+        self.assertEqual(sorted(found["branches"]), ["main", "one", "two"])
+        self.assertEqual(len(found["problems"]), 2)
+        self.reprise("repair", f"{store}:two")
+        self.reprise("verify", "--all-branches", store)
 
     def test_what_is_larger_than_the_disk_and_empty_is_no_work(self):
         """Holes are not read, and what is kept aside has them too."""

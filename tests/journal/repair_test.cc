@@ -255,6 +255,57 @@ TEST(Repair, CutsWhatWasAppendedToASegmentThatHasEnded) {
   }
 }
 
+// Each place that is damaged is named once, wherever frames are found behind it, and no more than are asked
+// for.
+TEST(Verify, AllThatIsDamagedIsNamed) {
+  auto good = several_segments();
+  std::vector<std::pair<std::string, uint64_t>> frames;  // of batches
+  FakeDirectory directory(good);
+  for (const auto& [name, content] : good->files) {
+    auto reader = *SegmentReader::open(*directory.open(name, OpenMode::kRead));
+    while (auto frame = *reader->next())
+      if (frame->is_batch()) frames.emplace_back(name, frame->offset);
+  }
+  ASSERT_EQ(frames.size(), kBatches);
+  for (size_t step : {2, 3, 5}) {
+    for (size_t into : {size_t{8}, kFrameHeaderBytes + 8}) {  // a header, or only a batch
+      auto disk = good->copy();
+      size_t spoiled = 0;
+      for (size_t i = 0; i < frames.size(); i += step, ++spoiled)
+        spoil(disk->files.at(frames[i].first)->bytes, frames[i].second + into);
+      FakeDirectory damaged(disk);
+      auto report = *verify_journal(damaged, kIdentity, 0);
+      ASSERT_TRUE(report.problem);
+      auto further = *further_damage(damaged, kIdentity, report, 100);
+      EXPECT_EQ(further.size() + 1, spoiled) << step << " " << into;
+      std::set<std::string> said = {report.problem->message()};
+      for (const Error& error : further) said.insert(error.message());
+      EXPECT_EQ(said.size(), spoiled);
+      for (size_t i = 0; i < frames.size(); i += step) {
+        const std::string where = fmt::format("{}: at offset {}:", frames[i].first, frames[i].second);
+        EXPECT_TRUE(std::ranges::any_of(said, [&](const std::string& s) { return s.contains(where); }))
+            << where;
+      }
+      EXPECT_EQ(further_damage(damaged, kIdentity, report, 1)->size(), 1u);
+    }
+  }
+  // Headers of segments, and one that is missing.
+  auto disk = good->copy();
+  spoil(disk->files.at(segment_name(1))->bytes, 20);
+  spoil(disk->files.at(segment_name(3))->bytes, 20);
+  FakeDirectory damaged(disk);
+  auto report = *verify_journal(damaged, kIdentity, 0);
+  auto further = *further_damage(damaged, kIdentity, report, 100);
+  ASSERT_EQ(further.size(), 1u);
+  EXPECT_TRUE(further[0].message().contains(segment_name(3))) << further[0].message();
+  disk = good->copy();
+  spoil(disk->files.at(segment_name(1))->bytes, frames[0].second + 8);
+  disk->files.erase(segment_name(2));
+  FakeDirectory without(disk);
+  report = *verify_journal(without, kIdentity, 0);
+  EXPECT_EQ(further_damage(without, kIdentity, report, 100)->size(), 1u);
+}
+
 // On the host's disk, where holes are; a large file of them is neither read nor written.
 TEST(Repair, NeitherReadsNorWritesHoles) {
   constexpr uint64_t kLength = uint64_t{1} << 40;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "instance/history.h"
@@ -19,6 +20,7 @@ namespace {
 struct Options {
   std::string what;
   bool json = false;
+  bool all_branches = false;  // of verify
 };
 
 journal::JournalProgress shown_on(Progress& progress) {
@@ -79,56 +81,131 @@ void keep_first_of_each(std::vector<std::string>& problems) {
   std::erase_if(problems, [&](const std::string& problem) { return !seen.insert(problem).second; });
 }
 
-Result<int> verify_store(const Options& options) {
-  OpenTarget open = TRY(open_target(Target::parse(options.what)));
-  TRY(refuse_live(open, "stop it first: verify reads every byte, and the end of a live journal moves"));
-  auto branch = TRY(open.store->catalogue().branch(open.target.branch));
-  auto directory = TRY(open.store->journal_directory(open.target.branch));
-  journal::JournalReport report;
+struct BranchFindings {
+  journal::JournalReport journal;
+  VerifiedSnapshots snapshots;
+  std::vector<std::string> problems;
+  bool journal_damaged = false;
+};
+
+// The first damage of a journal, and more of it; then how much there is does not matter.
+Status add_damage(Directory& directory, const journal::JournalIdentity& identity,
+                  const journal::JournalReport& report, std::vector<std::string>& problems) {
+  constexpr size_t kFurther = 20;
+  problems.push_back(report.problem->message());
+  auto further = TRY(journal::further_damage(directory, identity, report, kFurther + 1));
+  for (size_t i = 0; i < std::min(further.size(), kFurther); ++i) problems.push_back(further[i].message());
+  if (further.size() > kFurther) problems.push_back(fmt::format("{}: and more", directory.path()));
+  return {};
+}
+
+Result<BranchFindings> verify_branch(store::Store& store, const std::string& name) {
+  BranchFindings found;
+  auto branch = TRY(store.catalogue().branch(name));
+  auto directory = TRY(store.journal_directory(name));
+  const journal::JournalIdentity identity{store.volume(), name};
   {
     Progress progress("journal");
-    report = TRY(journal::verify_journal(*directory, {open.store->volume(), open.target.branch},
-                                         branch ? branch->durable_hint : 0, shown_on(progress)));
+    found.journal = TRY(
+        journal::verify_journal(*directory, identity, branch ? branch->durable_hint : 0, shown_on(progress)));
   }
+  const journal::JournalReport& report = found.journal;
+  found.journal_damaged = report.problem && !report.torn_tail;
+  if (auto lost = instance::missing_beginning(branch, report.first, report.begins_anew))
+    found.problems.push_back(lost->message());
+  if (found.journal_damaged) TRY(add_damage(*directory, identity, report, found.problems));
+  found.snapshots = TRY(verify_snapshots(store, name, found.problems));
+  if (!found.journal_damaged) {
+    for (std::string& wrong :
+         TRY(instance::check_marks(store, name, behind_snapshots(report, found.snapshots.good))))
+      found.problems.push_back(std::move(wrong));
+  }
+  auto no_base = instance::missing_base(store, name, report.first, found.snapshots.good);
+  if (no_base) found.problems.push_back(no_base->message());
+  return found;
+}
+
+nlohmann::json as_json(const BranchFindings& found) {
+  const journal::JournalReport& report = found.journal;
+  return {{"segments", report.segments},   {"batches", report.batches},
+          {"bytes", report.bytes},         {"clean_close", report.clean_close},
+          {"torn_tail", report.torn_tail}, {"snapshots", found.snapshots.good.size()}};
+}
+
+void print(const BranchFindings& found) {
+  const journal::JournalReport& report = found.journal;
+  const VerifiedSnapshots& snapshots = found.snapshots;
+  fmt::print("{} segments, {} batches, {}; {} snapshots{}{}\n", report.segments, report.batches,
+             format_bytes(report.bytes), snapshots.good.size(),
+             snapshots.good.size() == snapshots.there ? "" : fmt::format(" of {}", snapshots.there),
+             report.clean_close ? "; cleanly closed" : "");
+  if (report.torn_tail) fmt::print("torn tail, which the next opening cuts: {}\n", report.problem->message());
+}
+
+// Those that have a folder, or should have one.
+Result<std::vector<std::string>> all_branches(store::Store& store) {
+  std::vector<std::string> names = TRY(store.branch_names());
+  for (const store::BranchRecord& branch : TRY(store.catalogue().branches())) names.push_back(branch.name);
+  std::ranges::sort(names);
+  names.erase(std::ranges::unique(names).begin(), names.end());
+  return names;
+}
+
+void print_findings(const Options& options, const std::map<std::string, BranchFindings>& found,
+                    const store::StoreFindings& files, const std::vector<std::string>& problems,
+                    size_t others) {
+  bool journal_damaged = false;
+  for (const auto& [name, branch] : found) {
+    if (options.all_branches) fmt::print("branch {}: ", name);
+    print(branch);
+    journal_damaged |= branch.journal_damaged;
+  }
+  for (const std::string& copy : files.not_taken_in)
+    fmt::print("not in the catalogue, which the next opening takes it into: {}\n", copy);
+  for (const std::string& problem : problems) fmt::print("damaged: {}\n", problem);
+  if (others > 0) {
+    fmt::print("read was branch {}, and {} not: --all-branches reads every one\n", found.begin()->first,
+               others == 1 ? "1 other was" : fmt::format("{} others were", others));
+  }
+  if (!journal_damaged) return;
+  fmt::print(
+      "`reprise repair {}` puts right what is only a wrong byte, and takes other damage out and keeps it\n",
+      options.what);
+}
+
+Result<int> verify_store(const Options& options) {
+  OpenTarget open = TRY(open_target(Target::parse(options.what)));
+  constexpr std::string_view kStopIt =
+      "stop it first: verify reads every byte, and the end of a live journal moves";
+  TRY(refuse_live(open, kStopIt));
+  std::vector<std::string> names = TRY(all_branches(*open.store));
+  const size_t others = names.size() - static_cast<size_t>(std::ranges::count(names, open.target.branch));
+  if (!options.all_branches) names = {open.target.branch};
+  std::map<std::string, BranchFindings> found;
   std::vector<std::string> problems;
-  bool damaged = report.problem && !report.torn_tail;
-  if (auto lost = instance::missing_beginning(branch, report.first, report.begins_anew)) {
-    problems.push_back(lost->message());
+  for (const std::string& name : names) {
+    open.target.branch = name;
+    open.live = TRY(open.store->lock_holder(name));
+    TRY(refuse_live(open, kStopIt));
+    BranchFindings& branch = found[name] = TRY(verify_branch(*open.store, name));
+    problems.insert(problems.end(), branch.problems.begin(), branch.problems.end());
   }
-  if (damaged) problems.push_back(report.problem->message());
-  auto snapshots = TRY(verify_snapshots(*open.store, open.target.branch, problems));
-  if (!damaged) {
-    for (std::string& wrong : TRY(instance::check_marks(*open.store, open.target.branch,
-                                                        behind_snapshots(report, snapshots.good))))
-      problems.push_back(std::move(wrong));
-  }
-  auto no_base = instance::missing_base(*open.store, open.target.branch, report.first, snapshots.good);
-  if (no_base) problems.push_back(no_base->message());
   store::StoreFindings files = TRY(open.store->check_files());
   for (const Error& damage : files.damage) problems.push_back(damage.message());
   keep_first_of_each(problems);
   if (options.json) {
-    nlohmann::json json = {{"segments", report.segments},   {"batches", report.batches},
-                           {"bytes", report.bytes},         {"clean_close", report.clean_close},
-                           {"torn_tail", report.torn_tail}, {"snapshots", snapshots.good.size()},
-                           {"problems", problems},          {"not_taken_in", files.not_taken_in}};
+    nlohmann::json json;
+    if (options.all_branches) {
+      for (const auto& [name, branch] : found) json["branches"][name] = as_json(branch);
+    } else {
+      json = as_json(found.begin()->second);
+      json["other_branches"] = others;
+    }
+    json["problems"] = problems;
+    json["not_taken_in"] = files.not_taken_in;
     fmt::print("{}\n", json.dump());
   } else {
-    fmt::print("{} segments, {} batches, {}; {} snapshots{}{}\n", report.segments, report.batches,
-               format_bytes(report.bytes), snapshots.good.size(),
-               snapshots.good.size() == snapshots.there ? "" : fmt::format(" of {}", snapshots.there),
-               report.clean_close ? "; cleanly closed" : "");
-    if (report.torn_tail)
-      fmt::print("torn tail, which the next opening cuts: {}\n", report.problem->message());
-    for (const std::string& copy : files.not_taken_in)
-      fmt::print("not in the catalogue, which the next opening takes it into: {}\n", copy);
-    for (const std::string& problem : problems) fmt::print("damaged: {}\n", problem);
-    if (damaged) {
-      fmt::print(
-          "`reprise repair {}` puts right what is only a wrong byte, and takes other damage out and keeps "
-          "it\n",
-          options.what);
-    }
+    print_findings(options, found, files, problems, options.all_branches ? 0 : others);
   }
   return problems.empty() ? kDone : kNo;
 }
@@ -349,8 +426,11 @@ Result<int> repair(const Options& options) {
 void add_verify(Command& reprise) {
   auto options = std::make_shared<Options>();
   Command command = reprise.subcommand(
-      "verify", "Check every byte of a journal and every snapshot; exit 1 if something is damaged");
+      "verify",
+      "Check every byte of a branch's journal and its snapshots, and the files of the store; exit 1 if\n"
+      "something is damaged");
   command.required("store", options->what, "STORE[:BRANCH]");
+  command.flag("--all-branches", options->all_branches, "of all branches, not of one");
   command.flag("--json", options->json, "the findings as JSON");
   command.does([options] { return verify(*options); });
 }
