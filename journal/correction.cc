@@ -149,7 +149,81 @@ Result<std::optional<Correction>> correct_frames(SegmentReader& reader, const Se
   return std::nullopt;
 }
 
+// A segment's file with another header, which is not on the disk.
+class WithHeader final : public File {
+ public:
+  WithHeader(std::unique_ptr<File> file, Bytes header) : file_(std::move(file)), header_(std::move(header)) {}
+  Result<size_t> pread(ByteSpan into, uint64_t offset) const override {
+    size_t read = TRY(file_->pread(into, offset));
+    for (size_t at = 0; at < read && offset + at < header_.size(); ++at) into[at] = header_[offset + at];
+    return read;
+  }
+  Status pwrite(ByteView, uint64_t) override { return read_only(); }
+  Result<uint64_t> size() const override { return file_->size(); }
+  Result<uint64_t> next_data(uint64_t offset) const override { return file_->next_data(offset); }
+  Status resize(uint64_t) override { return read_only(); }
+  Status sync_data() override { return {}; }
+  const std::string& path() const override { return file_->path(); }
+
+ private:
+  Status read_only() const { return fail(Code::kReadOnly, path() + " is only read"); }
+  std::unique_ptr<File> file_;
+  const Bytes header_;
+};
+
+// Does a close or seal behind this header count the chain from it on?
+Result<bool> frames_rest_on(std::unique_ptr<File> file, const Bytes& header) {
+  auto reader = SegmentReader::open(std::make_unique<WithHeader>(std::move(file), header));
+  if (!reader && reader.error().code() != Code::kCorrupt) return std::unexpected(reader.error());
+  while (reader) {
+    auto frame = (*reader)->next();
+    if (!frame && frame.error().code() != Code::kCorrupt) return std::unexpected(frame.error());
+    if (!frame || !*frame) return false;
+    if (!(*frame)->is_batch()) return true;
+  }
+  return false;
+}
+
+// What differs, so that no more is written, and said, than was wrong.
+std::optional<Correction> only_what_differs(const Bytes& right, const Bytes& found) {
+  auto begin = std::ranges::mismatch(right, found).in1;
+  if (begin == right.end()) return std::nullopt;
+  auto end = right.end();
+  while (end[-1] == found[static_cast<size_t>(end - right.begin()) - 1]) --end;
+  return Correction{static_cast<uint64_t>(begin - right.begin()), Bytes(begin, end)};
+}
+
 }  // namespace
+
+Result<std::optional<Correction>> make_header_anew(Directory& directory, const JournalIdentity& identity,
+                                                   const JournalReport& report) {
+  const size_t at = report.damaged;
+  if (at == 0 || at >= report.sequences.size() || report.damaged_offset != 0) return std::nullopt;
+  const uint64_t sequence = report.sequences[at];
+  if (report.sequences[at - 1] + 1 != sequence) return std::nullopt;
+  auto file = directory.open(segment_name(sequence), OpenMode::kRead);
+  if (!file && file.error().code() == Code::kCorrupt) return std::nullopt;  // no file, but a pipe or the like
+  Bytes id = TRY(read_some(*TRY(std::move(file)), kSegmentIdOffset, 16));
+  if (id.size() < 16) return std::nullopt;
+  SegmentHeader header{.volume = identity.volume,
+                       .id = {load_value<uint64_t>(id.data()), load_value<uint64_t>(id.data() + 8)},
+                       .branch = identity.branch,
+                       .sequence = sequence,
+                       .first_index = report.last + 1,
+                       .previous = report.chain,
+                       .covered = report.vector};
+  for (bool compressed : {false, true}) {
+    header.features.incompat = compressed ? kCompressedFeature : 0;
+    Bytes right = encode_segment_header(header);
+    auto opened = TRY(directory.open(segment_name(sequence), OpenMode::kRead));
+    Bytes found = TRY(read_some(*opened, 0, right.size()));
+    if (found.size() < right.size()) return std::nullopt;
+    const bool own = segment_header_checksum(right) == segment_header_checksum(found);
+    if (own || (!compressed && TRY(frames_rest_on(std::move(opened), right))))
+      return only_what_differs(right, found);
+  }
+  return std::nullopt;
+}
 
 Result<std::optional<Correction>> find_correction(Directory& directory, const JournalIdentity& identity,
                                                   uint64_t sequence, const SegmentHeader* next,

@@ -30,6 +30,12 @@ Result<std::optional<Correction>> find_correction(Directory& directory, const Jo
                                                   uint64_t sequence, const SegmentHeader* next,
                                                   CorrectionLimits limits, GivenUp& given_up);
 
+// Of a segment whose header is damaged in more than one byte, but not in the segment's id: all that it says
+// follows from what is before it, which `report` has found sound. Only if a checksum says that it is so: its
+// own, or one that rests on it.
+Result<std::optional<Correction>> make_header_anew(Directory& directory, const JournalIdentity& identity,
+                                                   const JournalReport& report);
+
 // The one byte of `bytes` that has to be another one, as base/one_wrong_byte.h says; of more than are tried
 // none.
 template <class Fits>

@@ -90,7 +90,10 @@ class Repair {
         TRY(write(report.sequences[i], *correction));
       }
     }
-    return done_.corrected.size() > before;
+    if (done_.corrected.size() > before) return true;
+    auto header = TRY(make_header_anew(directory_, identity_, report));
+    if (header) TRY(write(report.sequences[report.damaged], *header));
+    return header.has_value();
   }
 
   Status write(uint64_t sequence, const Correction& correction) {

@@ -55,6 +55,7 @@ class Walker {
   void found(size_t segment, uint64_t offset, Error problem) {
     report_.damaged = segment;
     report_.damaged_offset = offset;
+    report_.chain = chain_;
     report_.problem = std::move(problem);
   }
 

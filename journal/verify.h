@@ -30,6 +30,7 @@ struct JournalReport {
   std::vector<uint64_t> sequences;  // of the segments looked at, ascending
   size_t damaged = 0;               // index into them; their number if it is behind the last
   uint64_t damaged_offset = 0;      // 0: not even its header belongs here
+  uint64_t chain = 0;               // at the end of the segment before it
 };
 
 // Every frame, checksum, batch and LSN, and how the segments follow each other. An Error only when it cannot

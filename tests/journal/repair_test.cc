@@ -63,7 +63,7 @@ bool is_copy(const FakeDisk& disk, const std::string& name) {
 }
 
 // What a byte of a segment belongs to: the batch with this log index; else, of all batches of the segment
-// (its header) or of none (its seal or close).
+// (its header) or of none (its seal or close, and what its header says that follows from the segment before).
 struct Owner {
   std::set<LogIndex> batches;
   bool can_be_missed = false;  // where its batches need not follow others: they are found without it
@@ -84,7 +84,7 @@ std::map<std::string, std::vector<Owner>> owners_of(const std::shared_ptr<FakeDi
     }
     for (uint64_t at = 0; at < header_bytes; ++at) {
       bool id = at >= kSegmentIdOffset && at < kSegmentIdOffset + 16;
-      of_file[at] = {.batches = all, .can_be_missed = !id};
+      if (id || name == disk->files.begin()->first) of_file[at] = {.batches = all, .can_be_missed = !id};
     }
   }
   return owners;
@@ -252,6 +252,52 @@ TEST(Repair, CutsWhatWasAppendedToASegmentThatHasEnded) {
       disk->files.erase(repair->kept[0]);
       EXPECT_EQ(files_of(*disk), files_of(*good));
     }
+  }
+}
+
+// What the header of a segment says follows from what is before it.
+TEST(Repair, MakesAHeaderAnewThatIsDamagedInManyPlaces) {
+  auto good = several_segments();
+  for (bool compressed : {false, true}) {
+    if (compressed) {
+      FakeDirectory directory(good);
+      ASSERT_TRUE(compress_segment(directory, 2, [] { return false; }));
+      ASSERT_TRUE(replace_by_compressed(directory, 2));
+    }
+    const std::string name = segment_name(2);
+    FakeDirectory directory(good);
+    auto reader = *SegmentReader::open(*directory.open(name, OpenMode::kRead));
+    const size_t header_bytes = encode_segment_header(reader->header()).size(), id = kSegmentIdOffset;
+    auto spoiled = [&](size_t begin, size_t end) {
+      auto disk = good->copy();
+      Bytes& bytes = disk->files.at(name)->bytes;
+      for (size_t at = begin; at < end; ++at) bytes[at] ^= std::byte{0x55};
+      return disk;
+    };
+    size_t made = 0;
+    for (auto [begin, end] :
+         {std::pair<size_t, size_t>{84, 86}, {0, 4}, {8, id}, {id + 16, header_bytes - 8}}) {
+      auto disk = spoiled(begin, end);
+      auto repair = repair_on(disk);
+      ASSERT_TRUE(repair) << repair.error().message();
+      EXPECT_EQ(repair->last, kBatches) << begin;
+      EXPECT_TRUE(repair->kept.empty()) << begin;
+      EXPECT_EQ(files_of(*disk), files_of(*good)) << begin;
+      ++made;
+    }
+    EXPECT_EQ(made, 4u);
+    // Its own checksum too: then the seal tells, which rests on it.
+    auto disk = spoiled(id + 16, header_bytes);
+    auto repair = repair_on(disk);
+    ASSERT_TRUE(repair);
+    EXPECT_EQ(files_of(*disk) == files_of(*good), !compressed);
+    // Where the id is wrong as well, no checksum agrees: nothing is guessed.
+    disk = spoiled(id + 3, id + 6);
+    repair = repair_on(disk);
+    ASSERT_TRUE(repair);
+    EXPECT_EQ(repair->last, reader->header().first_index - 1);
+    EXPECT_TRUE(repair->corrected.empty());
+    EXPECT_FALSE(repair->kept.empty());
   }
 }
 
