@@ -84,7 +84,7 @@ class FakeFile final : public File {
     const Bytes& bytes = content_->bytes;
     if (offset >= bytes.size()) return size_t{0};
     size_t n = std::min<size_t>(into.size(), bytes.size() - offset);
-    std::memcpy(into.data(), bytes.data() + offset, n);
+    if (n > 0) std::memcpy(into.data(), bytes.data() + offset, n);
     return n;
   }
   Status pwrite(ByteView bytes, uint64_t offset) override {
