@@ -57,7 +57,8 @@ echo 'WORDS = ["hello", "from", "here"]' > greeting/words.py
 printf 'Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n' > greeting-1.0.dist-info/WHEEL
 printf 'Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n' > greeting-1.0.dist-info/METADATA
 printf '[console_scripts]\ngreet = greeting:main\n' > greeting-1.0.dist-info/entry_points.txt
-find greeting* -type f | sort | sed 's/$/,,/' > greeting-1.0.dist-info/RECORD
+find greeting* -type f | sort | sed 's/$/,,/' > ../record
+mv ../record greeting-1.0.dist-info/RECORD
 find . -exec touch -d @1700000000 {} +
 find greeting* -type f | sort | zip -q -X ../greeting-1.0-py3-none-any.whl -@
 cd ..

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <set>
 #include <thread>
 
 #include "instance/path_index.h"
@@ -147,14 +148,16 @@ TEST_F(WatchTest, MoreThanFitsComesWithTheNextCalls) {
     put(fmt::format("file{}", n), "x");
     CHECK(instance_->settle());  // a batch of its own
   }
-  size_t told = 0, calls = 0;
-  for (; told < 35 && calls < 10; ++calls) {
+  std::set<std::string>
+      told;  // one that was written later than made, as the machine may have it, is told twice
+  size_t calls = 0;
+  for (; told.size() < 35 && calls < 10; ++calls) {
     Watched part = *watch_->next(0);
     EXPECT_LE(part.changes.size(), 12u);
     EXPECT_FALSE(part.overrun);
-    told += part.changes.size();
+    for (const PathChange& change : part.changes) told.insert(change.path);
   }
-  EXPECT_EQ(told, 35u);
+  EXPECT_EQ(told.size(), 35u);
   EXPECT_GE(calls, 3u);
 }
 
