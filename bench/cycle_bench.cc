@@ -1,19 +1,23 @@
 // What is left behind by forks that are joined or discarded, again and again, by one process that goes on.
 //
-// A parent with 1,000 small files, on tmpfs, through the C interface as a host has it; each cycle forks it,
-// opens the fork, writes one small file there, closes it, and joins or discards it. REPRISE_BENCH_CYCLES says
-// how many (2,000). A row's time is that of a cycle; `first_us` and `last_us` are those of the first and of
-// the last tenth of them. The counters say what there was after the first tenth and at the end: memory of the
-// process, its descriptors and threads, bytes of the store. Flat is what they should be.
+// A parent with 1,000 small files, in memory and in a store on tmpfs, through the C interface as a host has
+// it; each cycle forks it, writes one small file there, closes it, and joins or discards it. Beside it
+// `cp_a`: such a directory on tmpfs copied and removed, which is how it is set aside without branches.
+// REPRISE_BENCH_CYCLES says how many cycles (2,000; in memory ten times as many). A row's time is that of a
+// cycle; `first_us` and `last_us` are those of the first and of the last tenth of them. The counters say what
+// there was after the first tenth and at the end: memory of the process, its descriptors and threads, bytes
+// of the store. Flat is what they should be.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "adapters/capi/reprise.hpp"
+#include "base/check.h"
 #include "bench/memory.h"
 #include "bench/paired.h"
 #include "bench/scratch_folder.h"
@@ -47,7 +51,7 @@ void look(Row& row, const std::string& when, const std::string& store) {
   row.counters[when + "_memory_kB"] = anonymous_bytes() / 1e3;
   row.counters[when + "_descriptors"] = entries_of("/proc/self/fd");
   row.counters[when + "_threads"] = entries_of("/proc/self/task");
-  row.counters[when + "_store_kB"] = bytes_below(store) / 1e3;
+  if (!store.empty()) row.counters[when + "_store_kB"] = bytes_below(store) / 1e3;
 }
 
 void cycle(Instance& parent, size_t number, bool joins) {
@@ -63,16 +67,19 @@ void cycle(Instance& parent, size_t number, bool joins) {
   }
 }
 
-void measure(Rows& rows, const std::string& name, bool joins) {
+constexpr int kFiles = 1'000;
+constexpr size_t kFileBytes = 2'000;
+
+void measure(Rows& rows, const std::string& name, bool in_memory, bool joins) {
   ScratchFolder folder(kSharedMemory);
-  const std::string store = folder / "store";
-  Instance parent(store);
+  const std::string store = in_memory ? "" : folder / "store";
+  Instance parent = in_memory ? Instance() : Instance(store);
   {
     Guest guest(parent);
-    for (int file = 0; file < 1'000; file++)
-      guest.write_file("/file" + std::to_string(file), std::string(2'000, 'x'));
+    for (int file = 0; file < kFiles; file++)
+      guest.write_file("/file" + std::to_string(file), std::string(kFileBytes, 'x'));
   }
-  const size_t tenth = cycles() / 10;
+  const size_t tenth = cycles() * (in_memory ? 10 : 1) / 10;
   Row& row = rows[name];
   size_t number = 0;
   auto some = [&](size_t count) {
@@ -89,11 +96,26 @@ void measure(Rows& rows, const std::string& name, bool joins) {
   row.counters["last_us"] = last_ns / 1e3;
 }
 
+void copy_aside(Rows& rows) {
+  ScratchFolder folder(kSharedMemory);
+  std::filesystem::create_directory(folder / "from");
+  for (int file = 0; file < kFiles; file++)
+    std::ofstream(folder / fmt::format("from/file{}", file)) << std::string(kFileBytes, 'x');
+  const std::string copy = fmt::format("cp -a '{0}' '{1}' && rm -r '{1}'", folder / "from", folder / "to");
+  constexpr size_t kCopies = 20;
+  rows["cp_a"].ns.push_back(timed(kCopies, [&] {
+    for (size_t i = 0; i < kCopies; i++) CHECK(std::system(copy.c_str()) == 0);
+  }));
+}
+
 [[maybe_unused]] const bool kRegistered = [] {
-  for (bool joins : {true, false}) {
-    std::string name = joins ? "join" : "discard";
-    register_rows("fork_cycles", {name}, 1, [=](Rows& rows) { measure(rows, name, joins); });
+  for (bool in_memory : {true, false}) {
+    for (bool joins : {true, false}) {
+      std::string name = fmt::format("{}_{}", in_memory ? "memory" : "store", joins ? "join" : "discard");
+      register_rows("fork_cycles", {name}, 1, [=](Rows& rows) { measure(rows, name, in_memory, joins); });
+    }
   }
+  register_rows("fork_cycles", {"cp_a"}, 1, copy_aside);
   return true;
 }();
 

@@ -27,6 +27,7 @@
 
 #include "base/check.h"
 #include "bench/forwarding_member.h"
+#include "bench/must.h"
 #include "bench/paired.h"
 #include "bench/scratch_folder.h"
 #include "fs/guest.h"
@@ -39,16 +40,6 @@ namespace {
 constexpr int kOperations = 10'000;
 constexpr auto kPause = std::chrono::microseconds(200);
 constexpr uint64_t kGiveUp_ns = 10'000'000'000;
-
-void die(std::string_view what) {
-  fmt::print(stderr, "reprise-bench: {}\n", what);
-  std::_Exit(3);
-}
-template <class T>
-T must(Result<T> result) {
-  if (!result) die(result.error().message());
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
 
 // --- the cores
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "base/check.h"
+#include "bench/must.h"
 #include "instance/instance.h"
 #include "replay/follower.h"
 
@@ -15,16 +16,6 @@ namespace reprise::bench {
 namespace {
 
 constexpr uint32_t kPatience_ms = 60'000;
-
-// A benchmark that cannot go on has nothing to report.
-template <class T>
-T must(Result<T> result) {
-  if (!result) {
-    fmt::print(stderr, "reprise-bench: {}\n", result.error().message());
-    std::_Exit(3);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
 
 void read_all(int fd, void* to, size_t bytes) {
   for (char* at = static_cast<char*>(to); bytes > 0;) {

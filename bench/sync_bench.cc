@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <random>
 
+#include "bench/must.h"
 #include "bench/peer_process.h"
 #include "fs/guest.h"
 #include "instance/instance.h"
@@ -55,20 +56,6 @@ size_t size_of(int file) {
   std::mt19937_64 random(static_cast<uint64_t>(file));
   std::lognormal_distribution<double> size(8.9, 1.35);
   return std::clamp<size_t>(static_cast<size_t>(size(random)), 100, 400'000);
-}
-
-void die(std::string_view what) {
-  fmt::print(stderr, "reprise-bench: {}\n", what);
-  std::_Exit(3);
-}
-template <class T>
-T must(Result<T> result) {
-  if (!result) die(result.error().message());
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-template <class T>
-void must(const fs::Outcome<T>& outcome, std::string_view what) {
-  if (!outcome) die(fmt::format("{}: {}", what, fs::errno_text(outcome.error())));
 }
 
 // Both worlds with the same tree: ours (a leader here, a follower in the peer process), and two directories

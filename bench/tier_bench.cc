@@ -24,6 +24,7 @@
 
 #include "base/check.h"
 #include "bench/forwarding_member.h"
+#include "bench/must.h"
 #include "bench/peer_process.h"
 #include "bench/scratch_folder.h"
 #include "fs/guest.h"
@@ -36,15 +37,6 @@ namespace {
 
 constexpr int kFilesPerDirectory = 100;
 constexpr size_t kWriteBytes = 1024;
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) {
-    fmt::print(stderr, "reprise-bench: {}\n", result.error().message());
-    std::_Exit(3);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
 
 // An instance that says of its snapshots that they cost nothing, or more than any journal; so that the leader
 // that serves it has one choice left.

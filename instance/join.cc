@@ -145,12 +145,13 @@ Status Joining::skip_what_is_there() {
 Result<Joined> Joining::run() {
   TRY(open_branch());
   TRY(skip_what_is_there());
-  // Later, with all locks held, nobody could make room.
+  // Also what gives the parent's stream its origin, if it has not begun.
   if (auto let_in = parent_.recorder_->reserve(0); !let_in) {
     if (auto known = parent_.failure()) return std::unexpected(*known);
     return fail(Code::kReadOnly, fmt::format("{}: cannot join {}: {}", name_of(store_), branch_.name,
                                              fs::errno_text(let_in.error())));
   }
+  // Later, with all locks held, nobody could make room.
   if (journal_->last() > fork_.log_index)
     parent_.allowance_.take(TRY(journal_->bytes_from(fork_.log_index + 1)));
   std::unique_lock keeping(parent_.keeping_);  // no checkpoint in the middle
@@ -338,6 +339,8 @@ Status Joining::note_mark(const std::string& name, Digest128 digest) {
 }
 
 Result<Fork> Instance::fork(std::string_view name) {
+  if (store_ == nullptr)
+    return fail(Code::kUnreachable, "nothing to fork: the leader has not been reached yet");
   replay::Pinned pinned = TRY(pin());
   TRY(journal_->sync(pinned.moment.log_index));
   return fork_branch(*store_, name, options_.branch, pinned, options_.holder, options_.clock);

@@ -539,6 +539,24 @@ TEST(JoinInMemory, ABranchThatWasNotClosedIsJoinedOnlyOnceItHasBeenTakenAsItIs) 
   EXPECT_TRUE(guest.stat("/half") && guest.stat("/more"));
 }
 
+TEST_F(JoinTest, AFollowerInMemoryIsForkedOnceItHasMetItsLeader) {
+  auto follower = Instance::open_new_follower("", options(true));
+  ASSERT_TRUE(follower);
+  EXPECT_EQ((*follower)->fork("try").error().code(), Code::kUnreachable);
+  ASSERT_TRUE((*follower)->adopt_volume(store_->volume()));
+  ASSERT_TRUE((*follower)->apply(batches(*main_)));
+  ASSERT_TRUE((*follower)->fork("try"));
+  auto child = Instance::open((*follower)->shared_store(), {.branch = "try"});
+  ASSERT_TRUE(child) << child.error().message();
+  EXPECT_EQ(read(**child, "/d/a"), "as it was");
+  write(**child, "/d/a", "tried");
+  ASSERT_TRUE((*child)->close());
+  child->reset();
+  EXPECT_EQ((*follower)->join("try").error().code(), Code::kReadOnly);
+  EXPECT_EQ(read(**follower, "/d/a"), "as it was");
+  EXPECT_TRUE(discard_branch(*(*follower)->store(), "try", options().holder));
+}
+
 TEST_P(AnyJoinTest, MarksComeAlong) {
   fork("try");
   Result<store::MarkRecord> set;

@@ -32,14 +32,17 @@ constexpr std::array kWaivers{
 };
 
 constexpr std::array kSilences{
-    Silence{NotCompared::kFifo,
-            "opening a FIFO waits for its other end, and guests in process have no pipes"},
+    Silence{
+        NotCompared::kFifo,
+        "opening a FIFO waits for its other end, and guests in process have no pipes; a mount is not told of "
+        "what goes through one, and keeps its times"},
     Silence{NotCompared::kSameSize,
             "truncating to the size there is sets the times on tmpfs only if it holds pages of the file"},
     Silence{NotCompared::kPositions, "positions in a directory are each filesystem's own"},
-    Silence{
-        NotCompared::kForeignLink,
-        "what is somebody else's only root may link where fs.protected_hardlinks is set: the host's rule"},
+    Silence{NotCompared::kForeignLink,
+            "what is somebody else's only root may link where fs.protected_hardlinks is set, by the mode "
+            "that the "
+            "kernel remembers: after a write that has taken bits from it an older one"},
 };
 
 bool keeps_both_ids(const Step& step) {
