@@ -76,6 +76,8 @@ class Check {
       Meta second = TRY(meta(1, first.page_bytes));
       if (second.page_bytes != first.page_bytes)
         return damaged(1, "the page size of page 0", second.page_bytes);
+      // A transaction's pages are in the file before it is: the size is asked after it.
+      file_bytes_ = TRY(file_.size());
       if (follow_each_other(first.transaction, second.transaction))
         return first.transaction < second.transaction ? second : first;
       // Another process may have written them between the two looks: not if they are the same again.

@@ -101,6 +101,29 @@ TEST_F(DamageTest, ASoundCatalogueIsTakenHoweverItGrewAndShrank) {
   }
 }
 
+// A file to which another process adds pages, and the transaction they belong to, after it was first looked
+// at.
+class GrowingFile final : public File {
+ public:
+  explicit GrowingFile(std::unique_ptr<File> file) : file_(std::move(file)) {}
+  Result<size_t> pread(ByteSpan into, uint64_t offset) const override { return file_->pread(into, offset); }
+  Result<uint64_t> size() const override { return looks_++ == 0 ? uint64_t{2 * 4096} : file_->size(); }
+  Status pwrite(ByteView, uint64_t) override { return fail(Code::kReadOnly, "only read"); }
+  Status resize(uint64_t) override { return fail(Code::kReadOnly, "only read"); }
+  Status sync_data() override { return {}; }
+  const std::string& path() const override { return file_->path(); }
+
+ private:
+  const std::unique_ptr<File> file_;
+  mutable int looks_ = 0;
+};
+
+TEST_F(DamageTest, ACatalogueThatGrowsWhileItIsLookedAtIsSound) {
+  GrowingFile file(open_host_directory(path_).value()->open("catalogue.lmdb", OpenMode::kRead).value());
+  auto sound = check_lmdb(file);
+  EXPECT_TRUE(sound) << sound.error().message();
+}
+
 TEST_F(DamageTest, ACatalogueCutAnywhereIsRefusedAndNamed) {
   std::vector<size_t> lengths = {1, 15, 16, 100, 151, 152, 153, 4095, 4096, 4097, 8191, 8192};
   for (size_t length = 3 * 4096; length < whole_.size(); length += 4096) {
