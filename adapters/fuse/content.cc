@@ -21,8 +21,10 @@ void on_open(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
 void on_read(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset, fuse_file_info*) {
   static thread_local Bytes buffer;
   if (buffer.size() < size) buffer.resize(size);  // at most the request size agreed on at the start
-  auto count = Session::of(request).filesystem_.read(InodeId{inode}, static_cast<uint64_t>(offset),
-                                                     ByteSpan(buffer).first(size));
+  Session& session = Session::of(request);
+  session.marks_.note_read(InodeId{inode}, static_cast<uint64_t>(offset), size);
+  auto count =
+      session.filesystem_.read(InodeId{inode}, static_cast<uint64_t>(offset), ByteSpan(buffer).first(size));
   if (!count) return reply_error(request, count.error());
   fuse_reply_buf(request, reinterpret_cast<const char*>(buffer.data()), *count);
 }

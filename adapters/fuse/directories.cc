@@ -21,6 +21,7 @@ void on_readdir(fuse_req_t request, fuse_ino_t directory, size_t size, off_t coo
   Session& session = Session::of(request);
   std::vector<char> reply(size);  // at most the request size agreed on at the start
   size_t used = 0;
+  session.marks_.note_listed(InodeId{directory});
   auto read = session.filesystem_.read_directory(
       session.caller_of(request), InodeId{directory}, static_cast<uint64_t>(cookie), false,
       [&](const fs::Dentry& dentry, const fs::Attributes*) {
@@ -45,6 +46,7 @@ void on_readdirplus(fuse_req_t request, fuse_ino_t directory, size_t size, off_t
   std::vector<char> reply(size);
   std::vector<InodeId> told;
   size_t used = 0;
+  session.marks_.note_listed(InodeId{directory});
   auto read = session.filesystem_.read_directory(
       session.caller_of(request), InodeId{directory}, static_cast<uint64_t>(cookie), true,
       [&](const fs::Dentry& dentry, const fs::Attributes* attributes) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fs/diff.h"
@@ -15,6 +16,9 @@ namespace {
 constexpr uint64_t kInodeSettles_ns = 10'000'000'000;
 constexpr uint64_t kFirstPause_ns = 20'000;
 constexpr uint64_t kLongestPause_ns = 5'000'000;
+
+// How often what programs read while it is dropped is dropped again. Most often nobody reads it, or once.
+constexpr int kRounds = 50;
 
 // The connection is gone, and with it everything that was cached.
 bool connection_ended(int error) {
@@ -28,6 +32,19 @@ class Marked {
 
  private:
   Marks& marks_;
+};
+
+// Nothing is answered as long as it is closed.
+class Closed {
+ public:
+  explicit Closed(InFlight& in_flight) : in_flight_(&in_flight) { in_flight.close(); }
+  ~Closed() { open(); }
+  void open() {
+    if (auto* closed = std::exchange(in_flight_, nullptr)) closed->open();
+  }
+
+ private:
+  InFlight* in_flight_;
 };
 
 // What the kernel may have cached of an inode that differs between two trees.
@@ -61,10 +78,29 @@ Status KernelCache::apply_remotely(std::span<const fs::Operation> operations,
   if (session_.load() == nullptr) return apply();
   Touched touched = Touched::by(operations);
   Marked marked(marks_, touched);
-  Status applied = apply();
+  std::vector<Sized> sizes = sizes_of(touched);
+  Status applied = apply_at_once(touched, apply);
+  Status dropped = tell_what_grew(sizes);
   in_flight_.drain();
-  Status dropped = drop(touched);
+  if (dropped) dropped = drop(touched);
   return applied ? dropped : applied;
+}
+
+// While something is dropped, requests must be answered, as the kernel may wait for their answers. What is
+// read then may be cached, and is dropped again. With programs that read large files all over, all the time,
+// there is no end to that; they get what they get.
+Status KernelCache::apply_at_once(const Touched& touched, const std::function<Status()>& apply) {
+  in_flight_.drain();
+  (void)marks_.take_read();  // what was on its way before is waited for
+  TRY(drop(touched));
+  for (int round = 0; round < kRounds; ++round) {
+    Closed closed(in_flight_);
+    std::vector<TouchedInode> read = marks_.take_read();
+    if (read.empty()) return apply();
+    closed.open();
+    TRY(drop_again(touched, read));
+  }
+  return apply();
 }
 
 Status KernelCache::replace_all(const std::function<Result<fs::View>()>& install) {
@@ -95,6 +131,50 @@ Status KernelCache::write_back(InodeId inode, uint64_t offset, uint64_t length) 
 Status KernelCache::drop(const Touched& touched) {
   for (const TouchedName& name : touched.names()) TRY(drop_name(name.parent, name.name));
   for (const TouchedInode& inode : touched.inodes()) TRY(drop_inode(inode));
+  return {};
+}
+
+std::vector<KernelCache::Sized> KernelCache::sizes_of(const Touched& touched) {
+  std::vector<Sized> sizes;
+  for (const TouchedInode& inode : touched.inodes()) {
+    if (inode.offset == inode.end || !lookups_.knows(inode.inode)) continue;
+    auto file = filesystem_.get_attributes(inode.inode);
+    if (file && file->is_regular()) sizes.push_back({inode.inode, file->size});
+  }
+  return sizes;
+}
+
+// A read(2) that finds the attributes dropped asks for them, but does without if they are dropped once more
+// before the answer is there: it ends at the size the kernel knew before. So the kernel is given the size of
+// what grew before anything is dropped again. It takes that from bytes only: the last one will do.
+Status KernelCache::tell_what_grew(std::span<const Sized> sizes) {
+  for (const Sized& before : sizes) {
+    auto now = filesystem_.get_attributes(before.inode);
+    fuse_session* session = session_.load();
+    if (session == nullptr || !now || now->size <= before.size) continue;
+    std::byte last{};
+    auto read = filesystem_.read(before.inode, now->size - 1, {&last, 1});
+    if (!read || *read != 1) continue;  // what cannot be read, a program cannot read either
+    fuse_bufvec bytes = FUSE_BUFVEC_INIT(1);
+    bytes.buf[0].mem = &last;
+    int error = -fuse_lowlevel_notify_store(session, before.inode.value, static_cast<off_t>(now->size - 1),
+                                            &bytes, static_cast<fuse_buf_copy_flags>(0));
+    if (error == 0 || error == ENOENT || connection_ended(error)) continue;
+    return std::unexpected(Error::from_errno(
+        error,
+        fmt::format("telling the kernel that inode {:#x} has {} bytes", before.inode.value, now->size)));
+  }
+  return {};
+}
+
+// Of a listing that is under way one of its names is dropped first, as in drop().
+Status KernelCache::drop_again(const Touched& touched, const std::vector<TouchedInode>& read) {
+  for (const TouchedInode& inode : read) {
+    auto name = std::ranges::lower_bound(touched.names(), inode.inode, {}, &TouchedName::parent);
+    if (name != touched.names().end() && name->parent == inode.inode)
+      TRY(drop_name(name->parent, name->name));
+    TRY(drop_inode(inode));
+  }
   return {};
 }
 

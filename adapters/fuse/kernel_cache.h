@@ -5,6 +5,9 @@
 // kernel takes the directory's lock to drop a name and so waits until lookups and listings under way in it
 // have been taken in; after that only what is newer than the change can follow.
 //
+// Operations are also dropped before they are applied, and applied at a moment at which no request is
+// answered and nothing of what they touch is cached: so nobody sees the one and then what was before another.
+//
 // An inode that the kernel says it does not have, although it was told of it, is on its way in or out: it is
 // asked again until one or the other has happened. Without that, a lookup whose answer was written but not
 // yet taken in could keep old attributes for an hour.
@@ -15,6 +18,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <vector>
 
 #include "adapters/fuse/in_flight.h"
 #include "adapters/fuse/libfuse.h"
@@ -51,7 +55,15 @@ class KernelCache final : public instance::CoherenceHook {
   void disconnect();
 
  private:
+  struct Sized {
+    InodeId inode;
+    uint64_t size;
+  };
+  Status apply_at_once(const Touched& touched, const std::function<Status()>& apply);
+  std::vector<Sized> sizes_of(const Touched& touched);
+  Status tell_what_grew(std::span<const Sized> before);
   Status drop(const Touched& touched);
+  Status drop_again(const Touched& touched, const std::vector<TouchedInode>& read);
   Status drop_what_differs(const fs::View& old_tree);
   Status drop_name(InodeId parent, std::string_view name);
   Status drop_inode(const TouchedInode& touched);

@@ -206,8 +206,11 @@ Error explain(const Report& report, const LaunchOptions& options) {
                         options.device),
             report.error);
       }
-      return because(fmt::format(
-          "opening the FUSE device {}, which must be readable and writable for this user", options.device));
+      return because(
+          fmt::format("opening the FUSE device {}, which must be readable and writable for this user: have "
+                      "its owner allow it "
+                      "(chmod a+rw {}, or a group), or run as root",
+                      options.device, options.device));
     case Step::kMount:
       if (report.error == ENODEV) return Error(Code::kUnsupported, "this kernel has no FUSE", report.error);
       if (report.error == EINVAL) {

@@ -185,7 +185,7 @@ void Server::Session::serve(size_t worker) {
     // No handler looks whether it was interrupted. libfuse would keep one whose request has been answered in
     // the meantime, and never let go of the last.
     if (opcode == FUSE_INTERRUPT) continue;
-    slot.enter();
+    slot.enter(in_flight_);
     counts_.count(opcode);
     note_request(buffer);
     fuse_session_process_buf(session_, &buffer);

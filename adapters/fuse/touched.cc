@@ -98,9 +98,29 @@ bool Touched::name(InodeId parent, std::string_view name) const {
 }
 
 bool Touched::inode(InodeId inode) const {
-  if (everything_) return true;
-  auto found = std::ranges::lower_bound(inodes_, inode, {}, &TouchedInode::inode);
-  return found != inodes_.end() && found->inode == inode;
+  return everything_ || !of(inode).empty();
+}
+
+std::span<const TouchedInode> Touched::of(InodeId inode) const {
+  auto found = std::ranges::equal_range(inodes_, inode, {}, &TouchedInode::inode);
+  return {found.begin(), found.end()};
+}
+
+// A range that is read at several places is noted from the first to the last of them.
+void Marks::note(InodeId inode, uint64_t offset, uint64_t length) {
+  for (const TouchedInode& range : touched_->of(inode)) {
+    uint64_t begin = std::max(range.offset, offset), end = std::min(range.end, end_of(offset, length));
+    if (begin >= end) continue;
+    auto same = [&](const TouchedInode& noted) {
+      return noted.inode == inode && noted.offset >= range.offset && noted.end <= range.end;
+    };
+    if (auto noted = std::ranges::find_if(read_, same); noted != read_.end()) {
+      noted->offset = std::min(noted->offset, begin);
+      noted->end = std::max(noted->end, end);
+    } else {
+      read_.push_back({inode, begin, end});
+    }
+  }
 }
 
 }  // namespace reprise::fuse

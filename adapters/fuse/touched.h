@@ -1,5 +1,5 @@
 // Touched: the names and inodes whose cached state a change makes wrong. Marks: what is being changed this
-// moment.
+// moment, and which bytes of it have been read meanwhile.
 #pragma once
 
 #include <atomic>
@@ -8,6 +8,7 @@
 #include <shared_mutex>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fs/operation.h"
@@ -40,6 +41,8 @@ class Touched {
 
   bool name(InodeId parent, std::string_view name) const;
   bool inode(InodeId inode) const;
+  // The ranges of it, in order; empty for everything().
+  std::span<const TouchedInode> of(InodeId inode) const;
 
  private:
   void add(const fs::Operation& operation);
@@ -50,14 +53,27 @@ class Touched {
   std::vector<TouchedInode> inodes_;
 };
 
-// Replies about what is marked carry zero timeouts: the kernel uses them once and asks again. Threads: any;
-// one set of marks at a time.
+// Replies about what is marked carry zero timeouts: the kernel uses them once and asks again. Bytes and
+// listings have no timeouts, it keeps them; so they are noted. Threads: any; one set of marks at a time.
 class Marks {
  public:
   void set(const Touched* touched) {
     std::lock_guard lock(mutex_);
     touched_ = touched;
+    read_.clear();
     active_.store(touched != nullptr);
+  }
+  // These bytes, or this listing, are about to be read for the kernel.
+  void note_listed(InodeId directory) { note_read(directory, 0, TouchedInode::kToEnd); }
+  void note_read(InodeId inode, uint64_t offset, uint64_t length) {
+    if (!active_.load()) return;
+    std::lock_guard lock(mutex_);
+    if (touched_ != nullptr) note(inode, offset, length);
+  }
+  // What has been read of what is marked, since this was last asked.
+  std::vector<TouchedInode> take_read() {
+    std::lock_guard lock(mutex_);
+    return std::exchange(read_, {});
   }
   bool name(InodeId parent, std::string_view name) const {
     if (!active_.load()) return false;
@@ -71,8 +87,11 @@ class Marks {
   }
 
  private:
+  void note(InodeId inode, uint64_t offset, uint64_t length);
+
   mutable std::shared_mutex mutex_;
   const Touched* touched_ = nullptr;
+  std::vector<TouchedInode> read_;  // at most one for each range of touched_
   std::atomic<bool> active_{false};
 };
 

@@ -28,6 +28,14 @@ class Mount(EndToEnd):
     def mounted(self):
         return str(self.path) in pathlib.Path("/proc/self/mountinfo").read_text()
 
+    def test_a_slip_in_the_path_makes_no_directories(self):
+        for command in (["mount", "no/such/S", self.path], ["serve", "no/such/S"], ["run", "--store", "no/such/S", "--", "true"]):
+            with self.subTest(command=command):
+                said = self.refused(*command, status=125 if command[0] == "run" else 3, cwd=self.work)
+                self.assertIn("expected a directory no/such with the store in it", said)
+        self.assertFalse((self.work / "no").exists())
+        self.run_inside(f"{self.store}/", "true")
+
     def test_it_is_apart_from_its_store(self):
         folder = self.work / "top"
         (folder / "S/branches").mkdir(parents=True)

@@ -443,15 +443,15 @@ TEST(LookupTable, AttributesSettleAfterAnAnswerToARequestThatIsNewerThanTheChang
 TEST(InFlight, DrainWaitsForThoseWhoEnteredBeforeAndForNobodyElse) {
   InFlight in_flight(3, system_clock());
   in_flight.drain();
-  in_flight.slot(0).enter();
-  in_flight.slot(2).enter();
+  in_flight.slot(0).enter(in_flight);
+  in_flight.slot(2).enter(in_flight);
   in_flight.slot(2).leave();
   std::atomic<bool> left = false;
   std::thread worker([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     left = true;
     in_flight.slot(0).leave();
-    in_flight.slot(0).enter();  // the next request: nobody waits for that
+    in_flight.slot(0).enter(in_flight);  // the next request: nobody waits for that
   });
   in_flight.drain();
   EXPECT_TRUE(left);
@@ -459,6 +459,60 @@ TEST(InFlight, DrainWaitsForThoseWhoEnteredBeforeAndForNobodyElse) {
   in_flight.slot(0).leave();
   in_flight.slot(0).leave();  // twice is once
   in_flight.drain();
+}
+
+TEST(InFlight, ClosedNobodyIsAnswered) {
+  InFlight in_flight(2, system_clock());
+  in_flight.slot(0).enter(in_flight);
+  std::atomic<int> entered = 0, left = 0;
+  std::thread first([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    left = 1;
+    in_flight.slot(0).leave();
+  });
+  in_flight.close();
+  EXPECT_EQ(left, 1);
+  std::thread second([&] {
+    in_flight.slot(1).enter(in_flight);
+    entered = 1;
+    in_flight.slot(1).leave();
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(entered, 0);
+  in_flight.open();
+  second.join();
+  EXPECT_EQ(entered, 1);
+  first.join();
+}
+
+TEST(Marks, WhatIsReadOfWhatIsMarkedIsNoted) {
+  std::vector<fs::Operation> operations{
+      fs::Write{.inode = {5}, .offset = 5000, .data = as_bytes("0123456789")},
+      fs::Write{.inode = {5}, .offset = 90'000, .data = as_bytes("x")},
+      fs::SetAttributes{.inode = {6}},
+      fs::Create{.parent = {1}, .name = "n", .inode = {7}},
+  };
+  Touched touched = Touched::by(operations);
+  Marks marks;
+  marks.note_read({5}, 0, 100'000);
+  EXPECT_TRUE(marks.take_read().empty()) << "nothing was marked";
+  marks.set(&touched);
+  marks.note_read({5}, 0, 4096);
+  marks.note_read({5}, 8192, 4096);
+  marks.note_read({6}, 0, 4096);
+  marks.note_read({8}, 0, 4096);
+  EXPECT_TRUE(marks.take_read().empty()) << "other bytes, or none";
+  marks.note_read({5}, 4096, 4096);
+  marks.note_read({5}, 0, 5001);
+  marks.note_read({5}, 86'016, 8192);
+  marks.note_listed({1});
+  EXPECT_EQ(marks.take_read(), (std::vector<TouchedInode>{{InodeId{5}, 5000, 5010},
+                                                          {InodeId{5}, 90'000, 90'001},
+                                                          {InodeId{1}, 0, TouchedInode::kToEnd}}));
+  EXPECT_TRUE(marks.take_read().empty());
+  marks.note_listed({1});
+  marks.set(nullptr);
+  EXPECT_TRUE(marks.take_read().empty());
 }
 
 TEST(TouchedBy, RangesOfOneInodeAreJoinedAndNamesKeptOnce) {

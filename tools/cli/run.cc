@@ -21,9 +21,10 @@ struct Options {
   std::vector<std::string> command;
 };
 
-// A mountpoint inside the store, made with what is missing above it; on destruction what was made goes again
-// if it is empty: a run that never began leaves nothing behind. Somebody else's run may want the same folder
-// meanwhile, and removing a folder takes away what is mounted on it: whoever uses it has it locked.
+// A mountpoint inside the store, made together with the store's folder; on destruction what was made goes
+// again if it is empty: a run that never began leaves nothing behind. So does a mountpoint that a killed run
+// left. Somebody else's run may want the same folder meanwhile, and removing a folder takes away what is
+// mounted on it: whoever uses it has it locked.
 class Mountpoint {
  public:
   static Result<Mountpoint> make(const std::string& store, const std::string& at) {
@@ -41,6 +42,7 @@ class Mountpoint {
     for (;;) {
       TRY(mountpoint.make_folder(store));
       auto made = mountpoint.make_folder(mountpoint.path_);
+      if (made && mountpoint.made_.empty()) mountpoint.made_.push_back(mountpoint.path_);
       auto in_use = made ? DirectoryLock::share(mountpoint.path_)
                          : Result<DirectoryLock>(std::unexpected(made.error()));
       if (in_use) {

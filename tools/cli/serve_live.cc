@@ -248,6 +248,16 @@ Result<Target> live_target(const std::string& store, const std::string& option) 
     return fail(Code::kInvalidArgument, fmt::format("{} {}: expected STORE[:BRANCH]", option, store));
   if (auto good = target.check_branch(); !good)
     return std::unexpected(good.error().with_context(option + " " + store));
+  // A store is made where there is none; a path with a slip in it is no wish for more directories.
+  std::error_code ignored;
+  std::filesystem::path path = target.store;
+  if (!path.has_filename()) path = path.parent_path();  // "S/"
+  std::filesystem::path above = path.parent_path();
+  if (!above.empty() && !std::filesystem::is_directory(above, ignored))
+    return fail(Code::kNotFound,
+                fmt::format("{} {}: expected a directory {} with the store in it, or to make it in; "
+                            "found none",
+                            option, store, above.string()));
   return target;
 }
 
