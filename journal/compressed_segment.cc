@@ -241,7 +241,97 @@ Result<std::optional<Correction>> CompressedSegment::correct_block(uint64_t offs
                  [&](ByteView all) { return hash64(all) == block->checksum; });
 }
 
+// Zstd frames tell where they end and how much is in them.
+Status CompressedSegment::find_blocks() {
+  const uint64_t size = TRY(file_->size());
+  uint64_t content = kBlockBytes;
+  uint64_t offset = plain_bytes_ = plain_header_.size();
+  // As many as the file might have an index of: crafted ones take less room than what is noted of them.
+  while (content == kBlockBytes && blocks_.size() < size / kEntryBytes) {
+    stored_.resize(std::min<uint64_t>(ZSTD_compressBound(kBlockBytes), size - std::min(size, offset)));
+    stored_.resize(TRY(file_->pread(stored_, offset)));
+    size_t bytes = ZSTD_findFrameCompressedSize(stored_.data(), stored_.size());
+    content = ZSTD_getFrameContentSize(stored_.data(), stored_.size());
+    if (ZSTD_isError(bytes) || content == 0 || content > kBlockBytes) break;
+    blocks_.push_back({.offset = offset,
+                       .bytes = static_cast<uint32_t>(bytes),
+                       .checksum = hash64(ByteView(stored_).first(bytes)),
+                       .point = {}});
+    offset += bytes;
+    plain_bytes_ += content;
+  }
+  if (blocks_.empty()) return damaged("expected a block behind the header, found none");
+  return {};
+}
+
+Result<std::optional<Correction>> CompressedSegment::make_index_anew(std::unique_ptr<File> file,
+                                                                     const SegmentHeader& header) {
+  const File& stored = *file;
+  Bytes plain_header = encode_segment_header(with_feature(header, false));
+  std::unique_ptr<CompressedSegment> segment(new CompressedSegment(std::move(file), std::move(plain_header)));
+  auto made = [&]() -> Result<std::optional<Correction>> {
+    TRY(segment->find_blocks());
+    std::vector<Block> blocks = segment->blocks_;
+    const uint64_t plain_bytes = segment->plain_bytes_;
+    auto reader = TRY(SegmentReader::open(std::move(segment)));
+    TRY(note_points(*reader, blocks, [] { return false; }));
+    const uint64_t end = blocks.back().offset + blocks.back().bytes;
+    Correction anew{end, encode_index(blocks, plain_bytes, header.id)};
+    Bytes there(anew.bytes.size() + 1);
+    there.resize(TRY(stored.pread(there, end)));
+    if (there == anew.bytes) return std::nullopt;
+    return anew;
+  }();
+  if (!made && made.error().code() == Code::kCorrupt) return std::nullopt;
+  return made;
+}
+
 // --- writing
+
+// Checks every frame, and notes where those lie with which the blocks begin.
+Status CompressedSegment::note_points(SegmentReader& from, std::vector<Block>& blocks,
+                                      const std::function<bool()>& cancelled) {
+  const uint64_t header_bytes = from.state().offset;
+  bool sealed = false;
+  for (;;) {
+    ReadPoint point{.index = from.state().next_index,
+                    .offset = from.state().offset,
+                    .bytes_before = from.state().summary.batch_bytes};
+    auto frame = TRY(from.next());
+    if (!frame) break;
+    sealed = frame->header.kind == FrameKind::kSeal;
+    Block& block = blocks[(point.offset - header_bytes) / kBlockBytes];
+    if (block.point.index == 0) block.point = point;
+    if (cancelled()) return stopped();
+  }
+  if (sealed) return {};
+  return fail(Code::kCorrupt, from.path() + ": expected a seal at its end, found none");
+}
+
+// With the end behind it.
+Bytes CompressedSegment::encode_index(const std::vector<Block>& blocks, uint64_t plain_bytes, SegmentId id) {
+  Bytes index;
+  for (const Block& block : blocks) {
+    append_value(index, block.offset);
+    append_value(index, block.bytes);
+    append_value(index, uint32_t{0});
+    append_value(index, block.checksum);
+    append_value(index, block.point.index);
+    append_value(index, block.point.offset);
+    append_value(index, block.point.bytes_before);
+  }
+  Bytes trailer;
+  append_value(trailer, kTrailerMagic);
+  append_value(trailer, plain_bytes);
+  append_value(trailer, blocks.back().offset + blocks.back().bytes);
+  append_value(trailer, static_cast<uint32_t>(blocks.size()));
+  append_value(trailer, kBlockBytes);
+  append_value(trailer, hash64(index));
+  append_value(trailer, hash64(trailer, trailer_seed(id)));
+  CHECK(index.size() == blocks.size() * kEntryBytes && trailer.size() == kTrailerBytes);
+  append_bytes(index, trailer);
+  return index;
+}
 
 class SegmentCompressor {
  public:
@@ -254,32 +344,14 @@ class SegmentCompressor {
     header_bytes_ = from.state().offset;
     CHECK(header.size() == header_bytes_);
     TRY(put(header));
-    TRY(note_frames(from));
+    blocks_.resize(blocks_in(from.limit() - header_bytes_));
+    TRY(CompressedSegment::note_points(from, blocks_, cancelled_));
     for (size_t n = 0; n < blocks_.size(); ++n) TRY(write_block(from, n));
-    TRY(write_index(from));
+    TRY(put(CompressedSegment::encode_index(blocks_, from.limit(), from.header().id)));
     return to_.sync_data();
   }
 
  private:
-  // Checks every frame, and notes where those lie with which the blocks begin.
-  Status note_frames(SegmentReader& from) {
-    blocks_.resize(blocks_in(from.limit() - header_bytes_));
-    bool sealed = false;
-    for (;;) {
-      ReadPoint point{.index = from.state().next_index,
-                      .offset = from.state().offset,
-                      .bytes_before = from.state().summary.batch_bytes};
-      auto frame = TRY(from.next());
-      if (!frame) break;
-      sealed = frame->header.kind == FrameKind::kSeal;
-      auto& block = blocks_[(point.offset - header_bytes_) / CompressedSegment::kBlockBytes];
-      if (block.point.index == 0) block.point = point;
-      if (cancelled_()) return stopped();
-    }
-    if (sealed) return {};
-    return fail(Code::kCorrupt, from.path() + ": expected a seal at its end, found none");
-  }
-
   Status write_block(SegmentReader& from, size_t n) {
     if (cancelled_()) return stopped();
     uint64_t begin = header_bytes_ + n * uint64_t{CompressedSegment::kBlockBytes};
@@ -295,30 +367,6 @@ class SegmentCompressor {
     blocks_[n].bytes = static_cast<uint32_t>(bytes);
     blocks_[n].checksum = hash64(stored_);
     return put(stored_);
-  }
-
-  Status write_index(const SegmentReader& from) {
-    Bytes index;
-    for (const auto& block : blocks_) {
-      append_value(index, block.offset);
-      append_value(index, block.bytes);
-      append_value(index, uint32_t{0});
-      append_value(index, block.checksum);
-      append_value(index, block.point.index);
-      append_value(index, block.point.offset);
-      append_value(index, block.point.bytes_before);
-    }
-    Bytes trailer;
-    append_value(trailer, kTrailerMagic);
-    append_value(trailer, from.limit());
-    append_value(trailer, written_);
-    append_value(trailer, static_cast<uint32_t>(blocks_.size()));
-    append_value(trailer, CompressedSegment::kBlockBytes);
-    append_value(trailer, hash64(index));
-    append_value(trailer, hash64(trailer, trailer_seed(from.header().id)));
-    CHECK(index.size() == blocks_.size() * kEntryBytes && trailer.size() == kTrailerBytes);
-    TRY(put(index));
-    return put(trailer);
   }
 
   Status put(ByteView bytes) {

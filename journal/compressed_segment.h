@@ -17,6 +17,7 @@
 
 namespace reprise::journal {
 
+class SegmentReader;
 struct Correction;        // correction.h
 struct CorrectionLimits;  // repair.h
 
@@ -46,6 +47,11 @@ class CompressedSegment final : public File {
   // Where it cannot be opened: the byte that is wrong in its index. `file` begins with this header.
   static Result<std::optional<Correction>> correct_index(const File& file, const SegmentHeader& header,
                                                          CorrectionLimits limits);
+  // The index and the end as they have to be, and from where on, made from the blocks alone. nullopt unless
+  // these hold a whole segment, with every frame up to its seal; or if that is what is there already. `file`
+  // begins with this header.
+  static Result<std::optional<Correction>> make_index_anew(std::unique_ptr<File> file,
+                                                           const SegmentHeader& header);
   // Where in the file blocks lie that are not what they were; and of one of them, the byte that is wrong.
   Result<std::vector<uint64_t>> damaged_blocks() const;
   Result<std::optional<Correction>> correct_block(uint64_t offset, CorrectionLimits limits) const;
@@ -64,6 +70,10 @@ class CompressedSegment final : public File {
   Status read_index(const SegmentHeader& header);
   Status add_block(ByteView entry, uint64_t index_offset);
   Status load(size_t block) const;
+  Status find_blocks();
+  static Status note_points(SegmentReader& from, std::vector<Block>& blocks,
+                            const std::function<bool()>& cancelled);
+  static Bytes encode_index(const std::vector<Block>& blocks, uint64_t plain_bytes, SegmentId id);
   uint64_t frames_bytes() const { return plain_bytes_ - plain_header_.size(); }
   std::unexpected<Error> damaged(std::string what) const;
 

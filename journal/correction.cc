@@ -225,6 +225,25 @@ Result<std::optional<Correction>> make_header_anew(Directory& directory, const J
   return std::nullopt;
 }
 
+Result<std::optional<Correction>> make_index_anew(Directory& directory, const JournalIdentity& identity,
+                                                  const JournalReport& report, size_t segment) {
+  const uint64_t sequence = report.sequences[segment];
+  auto file = directory.open(segment_name(sequence), OpenMode::kRead);
+  if (!file && file.error().code() == Code::kCorrupt) return std::nullopt;  // no file, but a pipe or the like
+  if (!file) return std::unexpected(file.error());
+  auto bytes = read_segment_header(**file);
+  if (!bytes && bytes.error().code() != Code::kCorrupt) return std::unexpected(bytes.error());
+  auto header = bytes ? decode_segment_header(*bytes) : std::unexpected(bytes.error());
+  if (!header || header->features.incompat == 0) return std::nullopt;
+  // Of one that can be opened it is only known where verify has read the frames.
+  auto opened = open_own_segment(directory, sequence, identity);
+  if (!opened && opened.error().code() != Code::kCorrupt) return std::unexpected(opened.error());
+  const bool frames_are_sound =
+      opened && segment == report.damaged && report.damaged_offset == (*opened)->limit();
+  if (opened && !frames_are_sound) return std::nullopt;
+  return CompressedSegment::make_index_anew(std::move(*file), *header);
+}
+
 Result<std::optional<Correction>> find_correction(Directory& directory, const JournalIdentity& identity,
                                                   uint64_t sequence, const SegmentHeader* next,
                                                   CorrectionLimits limits, GivenUp& given_up) {

@@ -36,6 +36,11 @@ Result<std::optional<Correction>> find_correction(Directory& directory, const Jo
 Result<std::optional<Correction>> make_header_anew(Directory& directory, const JournalIdentity& identity,
                                                    const JournalReport& report);
 
+// The index and the end of a compressed segment, and where they belong, whose frames are whole while its
+// index is not: `segment` of those in `report`.
+Result<std::optional<Correction>> make_index_anew(Directory& directory, const JournalIdentity& identity,
+                                                  const JournalReport& report, size_t segment);
+
 // The one byte of `bytes` that has to be another one, as base/one_wrong_byte.h says; of more than are tried
 // none.
 template <class Fits>

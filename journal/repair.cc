@@ -54,7 +54,8 @@ class Repair {
       done_.last = report.last;
       if (!report.problem) return set_aside_what_does_not_fit(report);
       done_.problems.push_back(*report.problem);
-      if (TRY(cut_what_was_appended(report)) || TRY(put_right(report))) continue;
+      if (TRY(cut_what_was_appended(report)) || TRY(put_right(report)) || TRY(make_indexes_anew(report)))
+        continue;
       TRY(mend(report));
       ++round;
     }
@@ -94,6 +95,24 @@ class Repair {
     auto header = TRY(make_header_anew(directory_, identity_, report));
     if (header) TRY(write(report.sequences[report.damaged], *header));
     return header.has_value();
+  }
+
+  // What follows from the frames, in all segments from the first damage on. Kept all the same, as it may be
+  // much; without it the segment is one whose index is missing, of which the next repair makes the same.
+  Result<bool> make_indexes_anew(const JournalReport& report) {
+    bool any = false;
+    for (size_t i = report.damaged; i < report.sequences.size(); ++i) {
+      auto anew = TRY(make_index_anew(directory_, identity_, report, i));
+      if (!anew) continue;
+      TRY(keep_rest(report.sequences[i], anew->offset));
+      auto file = TRY(directory_.open(segment_name(report.sequences[i]), OpenMode::kReadWrite));
+      TRY(file->pwrite(anew->bytes, anew->offset));
+      TRY(file->sync_data());
+      done_.corrected.push_back(
+          fmt::format("{}: at offset {}: the index, made anew from the frames", file->path(), anew->offset));
+      any = true;
+    }
+    return any;
   }
 
   Status write(uint64_t sequence, const Correction& correction) {

@@ -1,11 +1,11 @@
 // Making a damaged journal one that can be opened again. For a journal that nobody has open.
 //
-// One byte that was changed is put right (correction.h), and so is a close or seal; what was appended to a
-// segment that has ended is cut. Of other damage it never destroys anything: what it takes out lies beside
-// the segments afterwards, under names that end in ".cut-N". What is kept is what gives the latest state:
-// everything before the first damage, or, if a snapshot reaches behind that, the sound batches from there on.
-// docs/journal-format.md says what is done when. It does not know what the catalogue says of the journal; its
-// caller does.
+// One byte that was changed is put right (correction.h), and so is what follows from other bytes: a close or
+// seal, a header, the index of a compressed segment; what was appended to a segment that has ended is cut. Of
+// other damage it never destroys anything: what it takes out lies beside the segments afterwards, under names
+// that end in ".cut-N". What is kept is what gives the latest state: everything before the first damage, or,
+// if a snapshot reaches behind that, the sound batches from there on. docs/journal-format.md says what is
+// done when. It does not know what the catalogue says of the journal; its caller does.
 #pragma once
 
 #include <span>

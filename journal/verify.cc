@@ -96,13 +96,12 @@ class Walker {
   Status pass_frames(size_t i, SegmentReader& reader) {
     bool sealed = false;
     size_t points = 0;  // of the index, passed
+    std::optional<Error> wrong_index;
     while (!report_.problem) {
       uint64_t offset = reader.state().offset;
       if (points < reader.points().size() && reader.points()[points].offset <= offset) {
-        if (auto wrong = check_point(reader, reader.points()[points++])) {
-          found(i, offset, *wrong);
-          return {};
-        }
+        auto wrong = check_point(reader, reader.points()[points++]);
+        if (!wrong_index) wrong_index = std::move(wrong);
       }
       auto frame = reader.next();
       if (!frame && frame.error().code() != Code::kCorrupt) return std::unexpected(frame.error());
@@ -123,6 +122,8 @@ class Walker {
                 Error(Code::kCorrupt,
                       fmt::format("{}: expected a seal at its end, as {} follows it, found none",
                                   reader.path(), segment_name(report_.sequences[i + 1]))));
+        } else if (wrong_index) {
+          found(i, offset, *wrong_index);  // only now: what is wrong in the frames takes away more
         }
         return {};
       } else if (sealed) {
@@ -147,8 +148,10 @@ class Walker {
         point.bytes_before == state.summary.batch_bytes)
       return std::nullopt;
     return Error(Code::kCorrupt,
-                 fmt::format("{}: expected an index that names log index {} at offset {}, found {} at {}",
-                             reader.path(), state.next_index, state.offset, point.index, point.offset));
+                 fmt::format("{}: expected an index that names log index {} at offset {} behind {} encoded "
+                             "bytes, found {} at {} behind {}",
+                             reader.path(), state.next_index, state.offset, state.summary.batch_bytes,
+                             point.index, point.offset, point.bytes_before));
   }
 
   Status pass_batch(size_t i, SegmentReader& reader, const Frame& frame) {
