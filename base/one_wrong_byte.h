@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 
 #include "base/bytes.h"
@@ -23,5 +24,12 @@ std::optional<size_t> correct_byte(ByteSpan bytes, bool every_value, const Fits&
   }
   return std::nullopt;
 }
+
+// The same where it fits if hash64(bytes) is `checksum` (base/hash.h), without hashing all for each try: 1 ns
+// for each KiB behind the byte. Bits are flipped everywhere before other values are tried. `progress` is
+// called now and then with how many bytes of how many were looked at.
+std::optional<size_t> correct_hashed_byte(
+    ByteSpan bytes, uint64_t checksum, bool every_value,
+    const std::function<void(uint64_t done, uint64_t all)>& progress = nullptr);
 
 }  // namespace reprise

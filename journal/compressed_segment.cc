@@ -201,7 +201,7 @@ Result<std::optional<uint64_t>> CompressedSegment::find_end(const File& file, co
 
 Result<std::optional<Correction>> CompressedSegment::correct_index(const File& file,
                                                                    const SegmentHeader& header,
-                                                                   CorrectionLimits limits) {
+                                                                   const CorrectionEffort& effort) {
   uint64_t size = TRY(file.size());
   if (size < kTrailerBytes) return std::nullopt;
   uint64_t index_end = size - kTrailerBytes;
@@ -210,14 +210,13 @@ Result<std::optional<Correction>> CompressedSegment::correct_index(const File& f
   auto is_trailer = [&](ByteView bytes) {
     return load_value<uint64_t>(bytes.data() + 40) == hash64(bytes.first(40), trailer_seed(header.id));
   };
-  if (!is_trailer(trailer)) return correct(std::move(trailer), index_end, limits, is_trailer);
+  if (!is_trailer(trailer)) return correct(std::move(trailer), index_end, effort, is_trailer);
   auto index_offset = load_value<uint64_t>(trailer.data() + 16);
   auto checksum = load_value<uint64_t>(trailer.data() + 32);
-  if (index_offset > index_end || index_end - index_offset > limits.every_bit) return std::nullopt;
+  if (index_offset > index_end || index_end - index_offset > effort.every_bit) return std::nullopt;
   Bytes index(index_end - index_offset);
   index.resize(TRY(file.pread(index, index_offset)));
-  return correct(std::move(index), index_offset, limits,
-                 [&](ByteView bytes) { return hash64(bytes) == checksum; });
+  return correct_hashed(std::move(index), index_offset, effort, checksum);
 }
 
 Result<std::vector<uint64_t>> CompressedSegment::damaged_blocks() const {
@@ -232,13 +231,12 @@ Result<std::vector<uint64_t>> CompressedSegment::damaged_blocks() const {
 }
 
 Result<std::optional<Correction>> CompressedSegment::correct_block(uint64_t offset,
-                                                                   CorrectionLimits limits) const {
+                                                                   const CorrectionEffort& effort) const {
   auto block = std::ranges::find(blocks_, offset, &Block::offset);
   CHECK(block != blocks_.end());
   Bytes bytes(block->bytes);
   bytes.resize(TRY(file_->pread(bytes, offset)));
-  return correct(std::move(bytes), offset, limits,
-                 [&](ByteView all) { return hash64(all) == block->checksum; });
+  return correct_hashed(std::move(bytes), offset, effort, block->checksum);
 }
 
 // Zstd frames tell where they end and how much is in them.

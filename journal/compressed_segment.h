@@ -19,7 +19,7 @@ namespace reprise::journal {
 
 class SegmentReader;
 struct Correction;        // correction.h
-struct CorrectionLimits;  // repair.h
+struct CorrectionEffort;  // repair.h
 
 class CompressedSegment final : public File {
  public:
@@ -46,7 +46,7 @@ class CompressedSegment final : public File {
   static Result<std::optional<uint64_t>> find_end(const File& file, const SegmentHeader& header);
   // Where it cannot be opened: the byte that is wrong in its index. `file` begins with this header.
   static Result<std::optional<Correction>> correct_index(const File& file, const SegmentHeader& header,
-                                                         CorrectionLimits limits);
+                                                         const CorrectionEffort& effort);
   // The index and the end as they have to be, and from where on, made from the blocks alone. nullopt unless
   // these hold a whole segment, with every frame up to its seal; or if that is what is there already. `file`
   // begins with this header.
@@ -54,7 +54,7 @@ class CompressedSegment final : public File {
                                                            const SegmentHeader& header);
   // Where in the file blocks lie that are not what they were; and of one of them, the byte that is wrong.
   Result<std::vector<uint64_t>> damaged_blocks() const;
-  Result<std::optional<Correction>> correct_block(uint64_t offset, CorrectionLimits limits) const;
+  Result<std::optional<Correction>> correct_block(uint64_t offset, const CorrectionEffort& effort) const;
 
  private:
   friend class SegmentCompressor;

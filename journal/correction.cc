@@ -20,7 +20,7 @@ Result<Bytes> read_some(const File& file, uint64_t offset, size_t bytes) {
 
 // Of a segment whose header, or whose index, cannot be read.
 Result<std::optional<Correction>> correct_start(const File& file, const JournalIdentity& identity,
-                                                uint64_t sequence, CorrectionLimits limits) {
+                                                uint64_t sequence, const CorrectionEffort& effort) {
   Bytes bytes = TRY(read_some(file, 0, kHeaderTried));
   auto header_in = [&](ByteView all) -> std::optional<SegmentHeader> {
     auto length = segment_header_bytes(all.first(std::min<size_t>(all.size(), 16)));
@@ -28,7 +28,7 @@ Result<std::optional<Correction>> correct_start(const File& file, const JournalI
     auto header = decode_segment_header(all.first(*length));
     return header ? std::optional(*header) : std::nullopt;
   };
-  if (auto header = header_in(bytes)) return CompressedSegment::correct_index(file, *header, limits);
+  if (auto header = header_in(bytes)) return CompressedSegment::correct_index(file, *header, effort);
   auto own = [&](ByteView all) {
     auto header = header_in(all);
     return header && header->volume == identity.volume && header->branch == identity.branch &&
@@ -38,10 +38,10 @@ Result<std::optional<Correction>> correct_start(const File& file, const JournalI
   if (auto length = segment_header_bytes(ByteView(bytes).first(std::min<size_t>(bytes.size(), 16)));
       length && *length < bytes.size()) {
     if (auto found =
-            correct(Bytes(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(*length)), 0, limits, own))
+            correct(Bytes(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(*length)), 0, effort, own))
       return found;
   }
-  auto at = correct_byte(ByteSpan(bytes).first(std::min<size_t>(bytes.size(), 16)), limits,
+  auto at = correct_byte(ByteSpan(bytes).first(std::min<size_t>(bytes.size(), 16)), effort,
                          [&](ByteView) { return own(bytes); });
   if (!at) return std::nullopt;
   return Correction{*at, {bytes[*at]}};
@@ -85,7 +85,7 @@ Result<std::optional<Correction>> correct_summary(SegmentReader& reader, const S
 }
 
 Result<std::optional<Correction>> correct_frame(SegmentReader& reader, const SegmentHeader* next_segment,
-                                                CorrectionLimits limits) {
+                                                const CorrectionEffort& effort) {
   const uint64_t offset = reader.state().offset;
   const LogIndex index = reader.state().next_index;
   const uint64_t seed = placement_seed(reader.header().id, offset);
@@ -97,21 +97,20 @@ Result<std::optional<Correction>> correct_frame(SegmentReader& reader, const Seg
     return decode_frame_header(bytes, seed, header) == nullptr && header.index == index;
   };
   if (!fits(head)) {
-    if (auto found = correct(head, offset, limits, fits)) return found;
+    if (auto found = correct(head, offset, effort, fits)) return found;
     return correct_summary(reader, next_segment);
   }
   size_t bytes = header.frame_bytes() - kFrameHeaderBytes;
-  if (bytes <= limits.every_bit && offset + header.frame_bytes() <= reader.limit()) {
+  if (bytes <= effort.every_bit && offset + header.frame_bytes() <= reader.limit()) {
     Bytes payload(bytes);
     payload.resize(TRY(reader.read_bytes(payload, offset + kFrameHeaderBytes)));
-    auto found = correct(std::move(payload), offset + kFrameHeaderBytes, limits,
-                         [&](ByteView all) { return hash64(all) == header.checksum; });
-    if (found) return found;
+    if (auto found = correct_hashed(std::move(payload), offset + kFrameHeaderBytes, effort, header.checksum))
+      return found;
   }
   return header.kind == FrameKind::kBatch ? std::nullopt : TRY(correct_summary(reader, next_segment));
 }
 
-// Each is 7 s at the most.
+// Each is 5 s at the most.
 constexpr size_t kGivenUpMax = 16;
 
 class Search {
@@ -135,7 +134,7 @@ class Search {
 };
 
 Result<std::optional<Correction>> correct_frames(SegmentReader& reader, const SegmentHeader* next,
-                                                 CorrectionLimits limits, Search& search) {
+                                                 const CorrectionEffort& effort, Search& search) {
   for (bool sealed = false; !sealed;) {
     auto frame = reader.next();
     if (!frame && frame.error().code() != Code::kCorrupt) return std::unexpected(frame.error());
@@ -143,7 +142,7 @@ Result<std::optional<Correction>> correct_frames(SegmentReader& reader, const Se
       sealed = (*frame)->header.kind == FrameKind::kSeal;
       continue;
     }
-    auto found = TRY(search.at(reader.state().offset, [&] { return correct_frame(reader, next, limits); }));
+    auto found = TRY(search.at(reader.state().offset, [&] { return correct_frame(reader, next, effort); }));
     if (found || frame || !TRY(skip_damage(reader))) return found;
   }
   return std::nullopt;
@@ -194,6 +193,14 @@ std::optional<Correction> only_what_differs(const Bytes& right, const Bytes& fou
 }
 
 }  // namespace
+
+std::optional<Correction> correct_hashed(Bytes bytes, uint64_t offset, const CorrectionEffort& effort,
+                                         uint64_t checksum) {
+  if (bytes.size() > effort.every_bit) return std::nullopt;
+  auto at = correct_hashed_byte(bytes, checksum, bytes.size() <= effort.every_value, effort.progress);
+  if (!at) return std::nullopt;
+  return Correction{offset + *at, {bytes[*at]}};
+}
 
 Result<std::optional<Correction>> make_header_anew(Directory& directory, const JournalIdentity& identity,
                                                    const JournalReport& report) {
@@ -246,7 +253,7 @@ Result<std::optional<Correction>> make_index_anew(Directory& directory, const Jo
 
 Result<std::optional<Correction>> find_correction(Directory& directory, const JournalIdentity& identity,
                                                   uint64_t sequence, const SegmentHeader* next,
-                                                  CorrectionLimits limits, GivenUp& given_up) {
+                                                  const CorrectionEffort& effort, GivenUp& given_up) {
   Search search(sequence, given_up);
   auto file = directory.open(segment_name(sequence), OpenMode::kRead);
   if (!file && file.error().code() == Code::kCorrupt) return std::nullopt;  // no file, but a pipe or the like
@@ -254,15 +261,15 @@ Result<std::optional<Correction>> find_correction(Directory& directory, const Jo
   auto reader = open_own_segment(directory, sequence, identity);
   if (!reader && reader.error().code() != Code::kCorrupt) return std::unexpected(reader.error());
   if (!reader) {
-    auto found = TRY(search.at(0, [&] { return correct_start(**file, identity, sequence, limits); }));
+    auto found = TRY(search.at(0, [&] { return correct_start(**file, identity, sequence, effort); }));
     if (found) return found;
     reader = open_damaged_segment(directory, sequence, identity);
     if (!reader || *reader == nullptr || !TRY(skip_damage(**reader))) return std::nullopt;
   }
-  if (!(*reader)->compressed()) return correct_frames(**reader, next, limits, search);
+  if (!(*reader)->compressed()) return correct_frames(**reader, next, effort, search);
   auto compressed = TRY(CompressedSegment::open(std::move(*file), (*reader)->header()));
   for (uint64_t offset : TRY(compressed->damaged_blocks())) {
-    auto found = TRY(search.at(offset, [&] { return compressed->correct_block(offset, limits); }));
+    auto found = TRY(search.at(offset, [&] { return compressed->correct_block(offset, effort); }));
     if (found) return found;
   }
   return std::nullopt;

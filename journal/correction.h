@@ -5,6 +5,7 @@
 // says is known from the frames before it, however much of it is damaged.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
@@ -28,7 +29,7 @@ using GivenUp = std::map<uint64_t, std::set<uint64_t>>;
 // its header can be read. An Error only when the disk fails, or it is another volume's or version's.
 Result<std::optional<Correction>> find_correction(Directory& directory, const JournalIdentity& identity,
                                                   uint64_t sequence, const SegmentHeader* next,
-                                                  CorrectionLimits limits, GivenUp& given_up);
+                                                  const CorrectionEffort& effort, GivenUp& given_up);
 
 // Of a segment whose header is damaged in more than one byte, but not in the segment's id: all that it says
 // follows from what is before it, which `report` has found sound. Only if a checksum says that it is so: its
@@ -42,19 +43,25 @@ Result<std::optional<Correction>> make_index_anew(Directory& directory, const Jo
                                                   const JournalReport& report, size_t segment);
 
 // The one byte of `bytes` that has to be another one, as base/one_wrong_byte.h says; of more than are tried
-// none.
+// none. For headers: each try reads all of one.
 template <class Fits>
-std::optional<size_t> correct_byte(ByteSpan bytes, CorrectionLimits limits, const Fits& fits) {
-  if (bytes.size() > limits.every_bit) return std::nullopt;
-  return reprise::correct_byte(bytes, bytes.size() <= limits.every_value, fits);
+std::optional<size_t> correct_byte(ByteSpan bytes, const CorrectionEffort& effort, const Fits& fits) {
+  constexpr size_t kEveryValue = 4 << 10;
+  if (bytes.size() > effort.every_bit) return std::nullopt;
+  return reprise::correct_byte(bytes, bytes.size() <= std::min(effort.every_value, kEveryValue), fits);
 }
 
 // The same of bytes that lie at `offset` of a file.
 template <class Fits>
-std::optional<Correction> correct(Bytes bytes, uint64_t offset, CorrectionLimits limits, const Fits& fits) {
-  auto at = correct_byte(bytes, limits, fits);
+std::optional<Correction> correct(Bytes bytes, uint64_t offset, const CorrectionEffort& effort,
+                                  const Fits& fits) {
+  auto at = correct_byte(bytes, effort, fits);
   if (!at) return std::nullopt;
   return Correction{offset + *at, {bytes[*at]}};
 }
+
+// The same of bytes whose hash64 is `checksum`.
+std::optional<Correction> correct_hashed(Bytes bytes, uint64_t offset, const CorrectionEffort& effort,
+                                         uint64_t checksum);
 
 }  // namespace reprise::journal

@@ -35,14 +35,14 @@ class Repair {
  public:
   Repair(Directory& directory, const JournalIdentity& identity, LogIndex durable_hint,
          std::span<const RepairBase> bases, Random& random, const JournalProgress& progress,
-         CorrectionLimits limits)
+         CorrectionEffort effort)
       : directory_(directory),
         identity_(identity),
         durable_hint_(durable_hint),
         bases_(bases),
         random_(random),
         progress_(progress),
-        limits_(limits) {}
+        effort_(std::move(effort)) {}
 
   // Each round mends the first problem; taking the sound batches behind it may bring another to light.
   Status run() {
@@ -83,7 +83,7 @@ class Repair {
         if (opened) next = (*opened)->header();
       }
       while (auto correction = TRY(find_correction(directory_, identity_, report.sequences[i],
-                                                   next ? &*next : nullptr, limits_, given_up_))) {
+                                                   next ? &*next : nullptr, effort_, given_up_))) {
         if (done_.corrected.size() == kCorrectedMax)
           return fail(Code::kCorrupt,
                       fmt::format("{}: put right in {} places, and there are more: run it again",
@@ -318,7 +318,7 @@ class Repair {
   const std::span<const RepairBase> bases_;
   Random& random_;
   const JournalProgress& progress_;
-  const CorrectionLimits limits_;
+  const CorrectionEffort effort_;
   GivenUp given_up_;
   JournalRepair done_;
 };
@@ -327,8 +327,8 @@ class Repair {
 
 Result<JournalRepair> repair_journal(Directory& directory, const JournalIdentity& identity,
                                      LogIndex durable_hint, std::span<const RepairBase> bases, Random& random,
-                                     const JournalProgress& progress, CorrectionLimits limits) {
-  Repair repair(directory, identity, durable_hint, bases, random, progress, limits);
+                                     const JournalProgress& progress, CorrectionEffort effort) {
+  Repair repair(directory, identity, durable_hint, bases, random, progress, std::move(effort));
   Status status = repair.run();
   if (status) return std::move(repair.done());
   const Error& error = status.error();

@@ -23,10 +23,12 @@ struct RepairBase {
   Vector vector;
 };
 
-// How long it is looked for what a wrong byte had been: up to so many bytes under one checksum each is tried
-// with every value; up to so many with every bit flipped, which takes some 7 s; beyond, nothing is tried.
-struct CorrectionLimits {
-  size_t every_value = 4 << 10, every_bit = 128 << 10;
+// How it is looked for what a wrong byte had been: up to so many bytes under one checksum each is tried with
+// every value; up to so many with every bit flipped, either of which takes some 5 s; beyond, nothing is
+// tried.
+struct CorrectionEffort {
+  size_t every_value = 128 << 10, every_bit = 1 << 20;
+  JournalProgress progress = nullptr;  // of the bytes under one checksum
 };
 
 struct JournalRepair {
@@ -44,6 +46,6 @@ struct JournalRepair {
 // aside until then.
 Result<JournalRepair> repair_journal(Directory& directory, const JournalIdentity& identity,
                                      LogIndex durable_hint, std::span<const RepairBase> bases, Random& random,
-                                     const JournalProgress& progress = nullptr, CorrectionLimits limits = {});
+                                     const JournalProgress& progress = nullptr, CorrectionEffort effort = {});
 
 }  // namespace reprise::journal

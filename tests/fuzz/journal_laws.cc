@@ -39,13 +39,13 @@ void open_and_open_again(Directory& directory, LogIndex durable_hint) {
 void repair_and_open(Directory& directory, std::span<const RepairBase> bases) {
   test::FakeRandom random;
   // Not tried long: repair_test.cc does that.
-  constexpr CorrectionLimits kLimits{.every_value = 48, .every_bit = 128};
+  const CorrectionEffort kEffort{.every_value = 48, .every_bit = 128};
   constexpr size_t kNamed = 5;
   if (auto found = verify_journal(directory, kVolumeOfSeeds, 0); found && found->problem) {
     auto further = further_damage(directory, kVolumeOfSeeds, *found, kNamed);
     CHECK(!further || further->size() <= kNamed);
   }
-  auto repair = repair_journal(directory, kVolumeOfSeeds, 0, bases, random, nullptr, kLimits);
+  auto repair = repair_journal(directory, kVolumeOfSeeds, 0, bases, random, nullptr, kEffort);
   if (!repair) return;
   auto report = verify_journal(directory, kVolumeOfSeeds, 0);
   CHECK(report);

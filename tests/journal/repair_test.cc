@@ -213,6 +213,31 @@ TEST(Repair, PutsOneByteOfACompressedSegmentRight) {
     expect_put_right(good, name, at, 1 + static_cast<unsigned>(at) % 255);
 }
 
+// Whatever it was, in a batch as large as programs write them; of a larger one, a bit.
+TEST(Repair, PutsOneByteOfALargeBatchRight) {
+  for (auto [bytes, flipped, is_found] : {std::tuple{98'304u, 0x5au, true},
+                                          {200'000u, 0x40u, true},
+                                          {200'000u, 0x41u, false},
+                                          {(1u << 20) + 1, 0x40u, false}}) {
+    auto good = FakeDisk::create();
+    auto journal = *open_on(good);
+    const Batch batch = make_batch(kOriginA, 1, bytes);
+    ASSERT_TRUE(journal->reserve(batch.encoded_bytes()));
+    ASSERT_TRUE(journal->append(batch));
+    ASSERT_TRUE(journal->close());
+    auto disk = good->copy();
+    disk->files.at(segment_name(1))->bytes[bytes / 3] ^= static_cast<std::byte>(flipped);
+    uint64_t looked_at = 0;
+    FakeDirectory directory(disk);
+    auto repair = repair_journal(directory, kIdentity, 0, {}, fake_random, nullptr,
+                                 {.progress = [&](uint64_t done, uint64_t) { looked_at = done; }});
+    ASSERT_TRUE(repair) << repair.error().message();
+    EXPECT_EQ(repair->last, is_found ? 1u : 0u) << bytes;
+    EXPECT_EQ(files_of(*disk) == files_of(*good), is_found) << bytes;
+    EXPECT_EQ(looked_at != 0, bytes <= 1 << 20) << bytes;
+  }
+}
+
 // However many they are, each is found.
 TEST(Repair, PutsRightWhatLiesApart) {
   auto good = several_segments();

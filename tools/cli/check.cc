@@ -271,8 +271,10 @@ Result<Repaired> repair_branch(store::Store& store, const std::string& branch, D
   journal::JournalIdentity identity{store.volume(), branch};
   {
     Progress progress("journal");
-    repaired.journal = TRY(journal::repair_journal(directory, identity, repaired.durable, bases,
-                                                   system_random(), shown_on(progress)));
+    Progress search("looking for a wrong byte");
+    repaired.journal =
+        TRY(journal::repair_journal(directory, identity, repaired.durable, bases, system_random(),
+                                    shown_on(progress), {.progress = shown_on(search)}));
   }
   const journal::JournalRepair& journal = repaired.journal;
   journal::JournalFiles left = TRY(journal::journal_files(directory, identity));
