@@ -29,8 +29,9 @@ class CoherenceHook {
                                 const std::function<Status()>& apply) = 0;
 
   // Runs `install`, which replaces the whole tree and returns the old one (Filesystem::install), and drops
-  // everything that differs. A failed install is taken to have changed nothing.
-  virtual Status replace_all(const std::function<Result<fs::View>()>& install) = 0;
+  // everything that differs. A failed install is taken to have changed nothing. `next`, if it is known, is
+  // what the tree will be: then nobody sees of the new tree the one and of the old the other.
+  virtual Status replace_all(const std::function<Result<fs::View>()>& install, const fs::View* next) = 0;
 };
 
 }  // namespace reprise::instance

@@ -224,7 +224,7 @@ Status Instance::install(const fs::View& tree, const journal::Position& position
   CoherenceHook* hook = hook_.load();
   Status swapped;
   if (hook != nullptr) {
-    swapped = hook->replace_all(swap);
+    swapped = hook->replace_all(swap, &tree);
   } else {
     TRY(swap());
   }

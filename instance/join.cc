@@ -170,7 +170,7 @@ Result<Joined> Joining::run() {
     CoherenceHook* hook = parent_.hook_.load();
     Status status;
     if (hook != nullptr) {
-      status = hook->replace_all(swap);
+      status = hook->replace_all(swap, nullptr);
     } else if (auto old = swap(); !old) {
       status = std::unexpected(old.error());
     }

@@ -79,38 +79,72 @@ Status KernelCache::apply_remotely(std::span<const fs::Operation> operations,
   Touched touched = Touched::by(operations);
   Marked marked(marks_, touched);
   std::vector<Sized> sizes = sizes_of(touched);
-  Status applied = apply_at_once(touched, apply);
+  auto name_in = [&](InodeId directory) -> std::optional<std::string> {
+    auto name = std::ranges::lower_bound(touched.names(), directory, {}, &TouchedName::parent);
+    if (name == touched.names().end() || name->parent != directory) return std::nullopt;
+    return std::string(name->name);
+  };
+  Status applied = drop_and_apply([&] { return drop(touched); }, name_in, apply);
   Status dropped = tell_what_grew(sizes);
   in_flight_.drain();
   if (dropped) dropped = drop(touched);
   return applied ? dropped : applied;
 }
 
+Status KernelCache::replace_all(const std::function<Result<fs::View>()>& install, const fs::View* next) {
+  std::lock_guard lock(changing_);
+  Touched everything = Touched::everything();
+  Marked marked(marks_, everything);
+  std::optional<fs::View> before;
+  auto apply = [&]() -> Status {
+    before = TRY(install());
+    return {};
+  };
+  if (next == nullptr || session_.load() == nullptr) {
+    TRY(apply());
+  } else {
+    TRY(drop_and_apply(*next, apply));
+  }
+  if (session_.load() == nullptr) return {};
+  fs::View after = filesystem_.view();
+  Status told = tell_what_grew(sizes_of_what_differs(*before, after));
+  in_flight_.drain();
+  TRY(drop_what_differs(*before, after));
+  return told;
+}
+
+Status KernelCache::drop_and_apply(const fs::View& next, const std::function<Status()>& apply) {
+  fs::View now = filesystem_.view();
+  auto name_in = [&](InodeId directory) {
+    std::optional<std::string> found;
+    fs::for_each_changed_name(now, next, directory, [&](const fs::ChangedName& name) {
+      found = name.name;
+      return false;
+    });
+    return found;
+  };
+  return drop_and_apply([&] { return drop_what_differs(now, next); }, name_in, apply);
+}
+
 // While something is dropped, requests must be answered, as the kernel may wait for their answers. What is
-// read then may be cached, and is dropped again. With programs that read large files all over, all the time,
-// there is no end to that; they get what they get.
-Status KernelCache::apply_at_once(const Touched& touched, const std::function<Status()>& apply) {
+// read then may be cached, and is dropped again; of a listing one of its names first, as everywhere. With
+// programs that read large files all over, all the time, there is no end to that; they get what they get.
+Status KernelCache::drop_and_apply(const std::function<Status()>& drop, const NameIn& name_in,
+                                   const std::function<Status()>& apply) {
   in_flight_.drain();
   (void)marks_.take_read();  // what was on its way before is waited for
-  TRY(drop(touched));
+  TRY(drop());
   for (int round = 0; round < kRounds; ++round) {
     Closed closed(in_flight_);
     std::vector<TouchedInode> read = marks_.take_read();
     if (read.empty()) return apply();
     closed.open();
-    TRY(drop_again(touched, read));
+    for (const TouchedInode& inode : read) {
+      if (auto name = name_in(inode.inode)) TRY(drop_name(inode.inode, *name));
+      TRY(drop_inode(inode));
+    }
   }
   return apply();
-}
-
-Status KernelCache::replace_all(const std::function<Result<fs::View>()>& install) {
-  std::lock_guard lock(changing_);
-  Touched everything = Touched::everything();
-  Marked marked(marks_, everything);
-  fs::View old_tree = TRY(install());
-  if (session_.load() == nullptr) return {};
-  in_flight_.drain();
-  return drop_what_differs(old_tree);
 }
 
 Status KernelCache::drop_attributes(InodeId inode) {
@@ -144,6 +178,17 @@ std::vector<KernelCache::Sized> KernelCache::sizes_of(const Touched& touched) {
   return sizes;
 }
 
+std::vector<KernelCache::Sized> KernelCache::sizes_of_what_differs(const fs::View& before,
+                                                                   const fs::View& after) {
+  std::vector<Sized> sizes;
+  fs::for_each_changed_inode(before, after, [&](const fs::ChangedInode& change) {
+    if (change.content && change.before && change.before->is_regular() && lookups_.knows(change.inode))
+      sizes.push_back({change.inode, change.before->size});
+    return true;
+  });
+  return sizes;
+}
+
 // A read(2) that finds the attributes dropped asks for them, but does without if they are dropped once more
 // before the answer is there: it ends at the size the kernel knew before. So the kernel is given the size of
 // what grew before anything is dropped again. It takes that from bytes only: the last one will do.
@@ -167,28 +212,16 @@ Status KernelCache::tell_what_grew(std::span<const Sized> sizes) {
   return {};
 }
 
-// Of a listing that is under way one of its names is dropped first, as in drop().
-Status KernelCache::drop_again(const Touched& touched, const std::vector<TouchedInode>& read) {
-  for (const TouchedInode& inode : read) {
-    auto name = std::ranges::lower_bound(touched.names(), inode.inode, {}, &TouchedName::parent);
-    if (name != touched.names().end() && name->parent == inode.inode)
-      TRY(drop_name(name->parent, name->name));
-    TRY(drop_inode(inode));
-  }
-  return {};
-}
-
 // The kernel does not tell which names it has, least of all absent ones. But a name in a directory it knows
 // can be wrong only if it means something else in the new tree than in the old.
-Status KernelCache::drop_what_differs(const fs::View& old_tree) {
-  fs::View new_tree = filesystem_.view();
+Status KernelCache::drop_what_differs(const fs::View& before, const fs::View& after) {
   std::vector<TouchedInode> inodes;
   Status status;
-  fs::for_each_changed_inode(old_tree, new_tree, [&](const fs::ChangedInode& change) {
+  fs::for_each_changed_inode(before, after, [&](const fs::ChangedInode& change) {
     if (!lookups_.knows(change.inode)) return true;
-    inodes.push_back(touched_by(change, old_tree, new_tree));
+    inodes.push_back(touched_by(change, before, after));
     if (!change.names) return true;
-    fs::for_each_changed_name(old_tree, new_tree, change.inode, [&](const fs::ChangedName& name) {
+    fs::for_each_changed_name(before, after, change.inode, [&](const fs::ChangedName& name) {
       status = drop_name(change.inode, name.name);
       return status.has_value();
     });

@@ -5,8 +5,9 @@
 // kernel takes the directory's lock to drop a name and so waits until lookups and listings under way in it
 // have been taken in; after that only what is newer than the change can follow.
 //
-// Operations are also dropped before they are applied, and applied at a moment at which no request is
-// answered and nothing of what they touch is cached: so nobody sees the one and then what was before another.
+// If it is known before what a change touches, that is dropped before as well, and the change applied at a
+// moment at which no request is answered and nothing of it is cached: so nobody sees one part of it as it is,
+// and then another as it was.
 //
 // An inode that the kernel says it does not have, although it was told of it, is on its way in or out: it is
 // asked again until one or the other has happened. Without that, a lookup whose answer was written but not
@@ -17,7 +18,10 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "adapters/fuse/in_flight.h"
@@ -36,7 +40,7 @@ class KernelCache final : public instance::CoherenceHook {
 
   Status apply_remotely(std::span<const fs::Operation> operations,
                         const std::function<Status()>& apply) override;
-  Status replace_all(const std::function<Result<fs::View>()>& install) override;
+  Status replace_all(const std::function<Result<fs::View>()>& install, const fs::View* next) override;
 
   // For a worker that changed an inode's attributes in a request that does not return them: no pages and no
   // names are dropped, so the kernel takes no lock that the request may hold.
@@ -59,12 +63,17 @@ class KernelCache final : public instance::CoherenceHook {
     InodeId inode;
     uint64_t size;
   };
-  Status apply_at_once(const Touched& touched, const std::function<Status()>& apply);
+  // A name of a directory that changes, if there is one.
+  using NameIn = std::function<std::optional<std::string>(InodeId directory)>;
+
+  Status drop_and_apply(const std::function<Status()>& drop, const NameIn& name_in,
+                        const std::function<Status()>& apply);
+  Status drop_and_apply(const fs::View& next, const std::function<Status()>& apply);
+  std::vector<Sized> sizes_of_what_differs(const fs::View& before, const fs::View& after);
   std::vector<Sized> sizes_of(const Touched& touched);
   Status tell_what_grew(std::span<const Sized> before);
   Status drop(const Touched& touched);
-  Status drop_again(const Touched& touched, const std::vector<TouchedInode>& read);
-  Status drop_what_differs(const fs::View& old_tree);
+  Status drop_what_differs(const fs::View& before, const fs::View& after);
   Status drop_name(InodeId parent, std::string_view name);
   Status drop_inode(const TouchedInode& touched);
 

@@ -108,6 +108,11 @@ std::span<const TouchedInode> Touched::of(InodeId inode) const {
 
 // A range that is read at several places is noted from the first to the last of them.
 void Marks::note(InodeId inode, uint64_t offset, uint64_t length) {
+  if (touched_->is_everything()) {
+    if (std::ranges::find(read_, inode, &TouchedInode::inode) == read_.end())
+      read_.push_back({inode, 0, TouchedInode::kToEnd});
+    return;
+  }
   for (const TouchedInode& range : touched_->of(inode)) {
     uint64_t begin = std::max(range.offset, offset), end = std::min(range.end, end_of(offset, length));
     if (begin >= end) continue;

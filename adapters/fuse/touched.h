@@ -41,6 +41,7 @@ class Touched {
 
   bool name(InodeId parent, std::string_view name) const;
   bool inode(InodeId inode) const;
+  bool is_everything() const { return everything_; }
   // The ranges of it, in order; empty for everything().
   std::span<const TouchedInode> of(InodeId inode) const;
 
@@ -91,7 +92,7 @@ class Marks {
 
   mutable std::shared_mutex mutex_;
   const Touched* touched_ = nullptr;
-  std::vector<TouchedInode> read_;  // at most one for each range of touched_
+  std::vector<TouchedInode> read_;  // at most one for each range of touched_, or each inode
   std::atomic<bool> active_{false};
 };
 

@@ -289,7 +289,7 @@ TEST_F(Coherence, AnOverwriteShowsTheNewTreeOnly) {
     ASSERT_TRUE(next.apply(operation));
   }
   Status done = guest.coherence().replace_all(
-      [&]() -> Result<fs::View> { return mounted.filesystem().install(next.view()); });
+      [&]() -> Result<fs::View> { return mounted.filesystem().install(next.view()); }, nullptr);
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_EQ(guest.ask("[read('kept'), exists('goes'), read('../replaced'), exists('comes'), "
                       "exists('../top'), ls(), ls('..')]"),
@@ -310,7 +310,7 @@ TEST_F(Coherence, WhatAnOverwriteDoesNotChangeStaysCached) {
       next.apply(fs::Write{.inode = other, .offset = 500'000, .data = as_bytes("new"), .time = kTime}));
   ASSERT_TRUE(next.apply(fs::Write{.inode = same, .offset = 5, .data = as_bytes("s"), .time = kTime}));
   Status done = guest.coherence().replace_all(
-      [&]() -> Result<fs::View> { return mounted.filesystem().install(next.view()); });
+      [&]() -> Result<fs::View> { return mounted.filesystem().install(next.view()); }, nullptr);
   ASSERT_TRUE(done) << done.error().message();
   uint64_t before = guest.server().requests().total();
   EXPECT_EQ(guest.ask("[read('same') == b's' * 100000, size('same')]"), "[True, 100000]");

@@ -156,8 +156,8 @@ class Follower {
     ASSERT_TRUE(applied) << applied.error().message();
   }
   void overwrite(const fs::View& tree) {
-    Status done =
-        mount_->coherence().replace_all([&]() -> Result<fs::View> { return filesystem_.install(tree); });
+    Status done = mount_->coherence().replace_all(
+        [&]() -> Result<fs::View> { return filesystem_.install(tree); }, &tree);
     ASSERT_TRUE(done) << done.error().message();
   }
   std::map<std::string, std::string> look(bool absent_names) {

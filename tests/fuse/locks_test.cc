@@ -301,8 +301,8 @@ TEST(MountLocks, OutliveWhatAPeerChanges) {
   EXPECT_EQ(guest.ask("read('f')"), "b'other'");
   EXPECT_EQ(guest.ask(try_it), "EAGAIN");
   fs::View same = mounted.filesystem().view();
-  Status replaced =
-      guest.coherence().replace_all([&]() -> Result<fs::View> { return mounted.filesystem().install(same); });
+  Status replaced = guest.coherence().replace_all(
+      [&]() -> Result<fs::View> { return mounted.filesystem().install(same); }, &same);
   ASSERT_TRUE(replaced) << replaced.error().message();
   EXPECT_EQ(guest.ask(try_it), "EAGAIN");
   EXPECT_EQ(guest.ask("os.close(kept['fd'])"), "None");

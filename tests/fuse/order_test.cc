@@ -104,12 +104,16 @@ class World {
   }
 
   // One group, each thing once.
-  void change(uint64_t group) {
-    texts_.clear();
-    texts_.reserve(2 * kThings);
-    std::vector<fs::Operation> operations;
-    for (uint64_t place = 0; place < kThings; ++place) change(operations, thing_at(group, place), group);
-    apply(operations);
+  void change(uint64_t group) { apply(operations_of(group)); }
+
+  // A group by an overwrite: with that and all before it.
+  void overwrite(uint64_t group) {
+    fs::Head head(mounted.filesystem().view());
+    for (const fs::Operation& operation : operations_of(group)) ASSERT_TRUE(head.apply(operation));
+    fs::View next = head.view();
+    Status done = guest.coherence().replace_all(
+        [&]() -> Result<fs::View> { return mounted.filesystem().install(next); }, &next);
+    ASSERT_TRUE(done) << done.error().message();
   }
 
   Mounted mounted;
@@ -173,6 +177,13 @@ class World {
           fs::Write{.inode = files_[7], .offset = 70'000 + group - 1, .data = as_bytes(keep("x"))});
     }
   }
+  std::vector<fs::Operation> operations_of(uint64_t group) {
+    texts_.clear();
+    texts_.reserve(2 * kThings);
+    std::vector<fs::Operation> operations;
+    for (uint64_t place = 0; place < kThings; ++place) change(operations, thing_at(group, place), group);
+    return operations;
+  }
   void apply(const std::vector<fs::Operation>& operations) {
     Status applied = guest.coherence().apply_remotely(operations, [&]() -> Status {
       Status status;
@@ -194,8 +205,8 @@ class World {
   uint64_t next_ = uint64_t{7} << InodeId::kCounterBits;
 };
 
-// How often the observers looked, over all.
-void look_while_it_changes(const std::string& observers) {
+// Every `overwrites`th group comes by an overwrite.
+void look_while_it_changes(const std::string& observers, uint64_t overwrites) {
   const uint64_t groups = posix::from_environment("REPRISE_ORDER_GROUPS", 300);
   World world;
   std::string program = world.mounted.outside() / "observer.py";
@@ -204,7 +215,7 @@ void look_while_it_changes(const std::string& observers) {
                   std::to_string(groups) + "'], stdout=subprocess.PIPE, text=True) for _ in range(" +
                   observers + ")])");
   for (uint64_t group = 1; group <= groups; ++group) {
-    world.change(group);
+    group % overwrites == 0 ? world.overwrite(group) : world.change(group);
     if (group % 3 == 0) ::usleep(500);
   }
   std::string said = world.guest.ask("[observer.communicate()[0].strip() for observer in kept['observers']]");
@@ -215,11 +226,15 @@ void look_while_it_changes(const std::string& observers) {
 }
 
 TEST(Order, IsThatOfTheChangesToAProgramThatLooksMeanwhile) {
-  look_while_it_changes("1");
+  look_while_it_changes("1", ~uint64_t{0});
 }
 
 TEST(Order, AlsoAmongSeveralThatNeverPause) {
-  look_while_it_changes("3");
+  look_while_it_changes("3", ~uint64_t{0});
+}
+
+TEST(Order, AlsoAcrossOverwrites) {
+  look_while_it_changes("2", 2);
 }
 
 }  // namespace

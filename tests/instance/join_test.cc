@@ -474,7 +474,7 @@ TEST_F(WhileAJoinWaits, ForTheCallsOfAMountTheKeeperCanMakeRoomForThose) {
     Status apply_remotely(std::span<const fs::Operation>, const std::function<Status()>& apply) override {
       return apply();
     }
-    Status replace_all(const std::function<Result<fs::View>()>& install) override {
+    Status replace_all(const std::function<Result<fs::View>()>& install, const fs::View*) override {
       TRY(install());
       could_be_tended = can_be_tended();
       return {};

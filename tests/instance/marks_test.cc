@@ -24,7 +24,7 @@ class AsksForAMark : public CoherenceHook {
     answers_.push_back(instance_.wait_for_mark(mark_, 0) ? "passed" : "not yet");
     return status;
   }
-  Status replace_all(const std::function<Result<fs::View>()>& install) override {
+  Status replace_all(const std::function<Result<fs::View>()>& install, const fs::View*) override {
     TRY(install());
     return {};
   }
