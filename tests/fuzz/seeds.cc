@@ -287,6 +287,7 @@ const std::vector<Target>& targets() {
                                           {"folder", fuzz_folder, folder_seeds},
                                           {"segment", fuzz_segment, segment_seeds},
                                           {"session", fuzz_session, session_seeds},
+                                          {"store", fuzz_store, store_seeds},
                                           {"tar", fuzz_tar, tar_seeds},
                                           {"tree_stream", fuzz_tree_stream, tree_stream_seeds},
                                           {"wire", fuzz_wire, wire_seeds},

@@ -23,6 +23,8 @@ void fuzz_compressed(ByteView input);
 // A journal's folder of several files: what the catalogue says is durable (u8), then for each file what it is
 // (u8: sequence number and how it is mended), a length (u16) and its bytes.
 void fuzz_folder(ByteView input);
+// Which small store (u8), then up to six ways to damage its files (store_fuzz.cc): repaired, as a whole.
+void fuzz_store(ByteView input);
 // Pieces of a tree as a peer sends them.
 void fuzz_tree_stream(ByteView input);
 // Frames of a connection behind a byte of flags: 128: put their checksums right first; the rest: how many
@@ -43,6 +45,8 @@ struct Target {
 };
 const std::vector<Target>& targets();
 
+// store_fuzz.cc
+std::vector<Bytes> store_seeds();
 // archive_seeds.cc
 std::vector<Bytes> zip_seeds();
 std::vector<Bytes> tar_seeds();

@@ -8,6 +8,7 @@
 #include "instance/instance.h"
 #include "tools/cli/command.h"
 #include "tools/cli/overlay.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {

@@ -9,7 +9,6 @@
 #include "instance/repair.h"
 #include "instance/snapshots.h"
 #include "journal/verify.h"
-#include "tools/cli/command.h"
 
 namespace reprise::cli {
 namespace {

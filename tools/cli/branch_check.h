@@ -8,7 +8,7 @@
 
 #include "journal/repair.h"
 #include "store/store.h"
-#include "tools/cli/target.h"
+#include "tools/cli/progress.h"
 
 namespace reprise::cli {
 

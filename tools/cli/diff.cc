@@ -8,6 +8,7 @@
 #include "tools/cli/difference.h"
 #include "tools/cli/outside.h"
 #include "tools/cli/patch.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {

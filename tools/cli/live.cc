@@ -9,6 +9,7 @@
 #include "instance/host.h"
 #include "instance/instance.h"
 #include "tools/cli/command.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {

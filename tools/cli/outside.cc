@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "store/store.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {

@@ -11,6 +11,7 @@
 #include "instance/overlay.h"
 #include "tools/cli/command.h"
 #include "tools/cli/difference.h"
+#include "tools/cli/progress.h"
 
 namespace reprise::cli {
 namespace {

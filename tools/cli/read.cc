@@ -5,6 +5,7 @@
 #include "snapshot/export.h"
 #include "tools/cli/command.h"
 #include "tools/cli/outside.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {

@@ -8,6 +8,7 @@
 #include "journal/segment_reader.h"
 #include "tools/cli/command.h"
 #include "tools/cli/exported.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {

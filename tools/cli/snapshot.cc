@@ -11,6 +11,7 @@
 #include "instance/snapshots.h"
 #include "snapshot/collect.h"
 #include "tools/cli/command.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {

@@ -51,19 +51,4 @@ Status refuse_live(const OpenTarget& target, std::string_view why);
 Result<nlohmann::json> ask_live(const OpenTarget& target, const nlohmann::json& question,
                                 uint32_t timeout_ms = 600'000);
 
-// Prints how far a replay is, on a terminal only, at most ten times a second; the line is wiped when it goes.
-class Progress {
- public:
-  explicit Progress(std::string what);
-  ~Progress();
-  bool operator()(const replay::ReplayProgress& progress);
-  void show(std::string_view text);
-
- private:
-  std::string what_;
-  bool terminal_;
-  bool shown_ = false;
-  uint64_t last_ns_ = 0;
-};
-
 }  // namespace reprise::cli

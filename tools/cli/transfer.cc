@@ -9,6 +9,7 @@
 #include "instance/record_tree.h"
 #include "snapshot/import.h"
 #include "tools/cli/exported.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/target.h"
 
 namespace reprise::cli {

@@ -7,6 +7,7 @@
 
 #include "tools/cli/branch_check.h"
 #include "tools/cli/command.h"
+#include "tools/cli/target.h"
 
 namespace reprise::cli {
 namespace {
