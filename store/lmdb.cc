@@ -28,6 +28,15 @@ struct CursorDeleter {
   void operator()(MDB_cursor* cursor) const { mdb_cursor_close(cursor); }
 };
 
+// LMDB answers EIO where a write was cut short, and not only where the disk said so. That is a disk which
+// filled up on the way: what an error cuts short is not written at all, or the next write tells of it.
+template <class Call>
+int calling_short_writes_no_space(const Call& call) {
+  errno = 0;
+  const int code = call();
+  return code == EIO && errno != EIO ? ENOSPC : code;
+}
+
 // Ends a transaction unless it was committed.
 class TransactionGuard {
  public:
@@ -37,7 +46,9 @@ class TransactionGuard {
   }
   TransactionGuard(const TransactionGuard&) = delete;
   TransactionGuard& operator=(const TransactionGuard&) = delete;
-  int commit() { return mdb_txn_commit(std::exchange(txn_, nullptr)); }
+  int commit() {
+    return calling_short_writes_no_space([&] { return mdb_txn_commit(std::exchange(txn_, nullptr)); });
+  }
 
  private:
   MDB_txn* txn_;
@@ -256,13 +267,15 @@ Result<std::optional<ByteView>> Lmdb::Transaction::get(size_t table, ByteView ke
 
 Status Lmdb::Transaction::put(size_t table, ByteView key, ByteView value) {
   MDB_val k = to_mdb(key), v = to_mdb(value);
-  if (int code = mdb_put(txn_, lmdb_.tables_[table], &k, &v, 0)) return failed(code, "write");
+  // A large transaction is written in part before its end.
+  int code = calling_short_writes_no_space([&] { return mdb_put(txn_, lmdb_.tables_[table], &k, &v, 0); });
+  if (code != 0) return failed(code, "write");
   return {};
 }
 
 Result<bool> Lmdb::Transaction::remove(size_t table, ByteView key) {
   MDB_val k = to_mdb(key);
-  int code = mdb_del(txn_, lmdb_.tables_[table], &k, nullptr);
+  int code = calling_short_writes_no_space([&] { return mdb_del(txn_, lmdb_.tables_[table], &k, nullptr); });
   if (code == MDB_NOTFOUND) return false;
   if (code != 0) return failed(code, "write");
   return true;

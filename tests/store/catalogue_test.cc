@@ -1,9 +1,13 @@
 #include "store/catalogue.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
 #include <fstream>
 
 #include "base/hash.h"
@@ -290,6 +294,30 @@ TEST(Records, ALengthBeyondTheLimitIsRefused) {
   ASSERT_TRUE(decode<BranchRecord>(sealed(bytes)));
   store_value(bytes.data() + 1, uint32_t{0xffffffff});
   EXPECT_EQ(decode<BranchRecord>(sealed(bytes)), std::nullopt);
+}
+
+// The disk takes some of what is written and no more, here because files may not be longer.
+TEST(Catalogue, AWriteThatIsCutShortIsAFullDisk) {
+  TempDirectory directory;
+  pid_t child = ::fork();
+  if (child == 0) {
+    auto catalogue = open_catalogue(directory / "catalogue.lmdb").value();
+    ::signal(SIGXFSZ, SIG_IGN);
+    const rlimit before = {RLIM_INFINITY, RLIM_INFINITY};
+    const rlimit cut = {std::filesystem::file_size(directory / "catalogue.lmdb") + 10'000, RLIM_INFINITY};
+    ::setrlimit(RLIMIT_FSIZE, &cut);
+    SnapshotRecord record = some_snapshot();
+    record.vector = Bytes(100'000);
+    auto full = catalogue->add_snapshot(record);
+    if (full) ::_exit(1);
+    if (full.error().code() != Code::kNoSpace || full.error().sys_errno() != ENOSPC) ::_exit(2);
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    auto added = catalogue->add_snapshot(record);
+    ::_exit(added && catalogue->snapshots()->size() == 1 ? 0 : 3);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0) << "exit status " << WEXITSTATUS(status);
 }
 
 }  // namespace
