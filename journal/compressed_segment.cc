@@ -272,7 +272,9 @@ Result<std::optional<Correction>> CompressedSegment::make_index_anew(std::unique
     std::vector<Block> blocks = segment->blocks_;
     const uint64_t plain_bytes = segment->plain_bytes_;
     auto reader = TRY(SegmentReader::open(std::move(segment)));
-    TRY(note_points(*reader, blocks, [] { return false; }));
+    Status noted = note_points(*reader, blocks, [] { return false; });
+    if (!noted && (noted.error().code() != Code::kCorrupt || reader->state().summary.batches == 0))
+      return std::unexpected(noted.error());
     const uint64_t end = blocks.back().offset + blocks.back().bytes;
     Correction anew{end, encode_index(blocks, plain_bytes, header.id)};
     Bytes there(anew.bytes.size() + 1);

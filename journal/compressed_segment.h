@@ -47,9 +47,9 @@ class CompressedSegment final : public File {
   // Where it cannot be opened: the byte that is wrong in its index. `file` begins with this header.
   static Result<std::optional<Correction>> correct_index(const File& file, const SegmentHeader& header,
                                                          const CorrectionEffort& effort);
-  // The index and the end as they have to be, and from where on, made from the blocks alone. nullopt unless
-  // these hold a whole segment, with every frame up to its seal; or if that is what is there already. `file`
-  // begins with this header.
+  // The index and the end as they have to be, and from where on, made from the blocks alone: of those that
+  // are whole, up to the first that is not, and of the frames in them, up to the first that does not verify.
+  // nullopt if there is no batch; or if that is what is there already. `file` begins with this header.
   static Result<std::optional<Correction>> make_index_anew(std::unique_ptr<File> file,
                                                            const SegmentHeader& header);
   // Where in the file blocks lie that are not what they were; and of one of them, the byte that is wrong.

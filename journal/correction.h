@@ -37,8 +37,8 @@ Result<std::optional<Correction>> find_correction(Directory& directory, const Jo
 Result<std::optional<Correction>> make_header_anew(Directory& directory, const JournalIdentity& identity,
                                                    const JournalReport& report);
 
-// The index and the end of a compressed segment, and where they belong, whose frames are whole while its
-// index is not: `segment` of those in `report`.
+// The index and the end of a compressed segment, and where they belong, if they cannot be read, or are all
+// that is wrong in it: `segment` of those in `report`. Other damage can then be looked for.
 Result<std::optional<Correction>> make_index_anew(Directory& directory, const JournalIdentity& identity,
                                                   const JournalReport& report, size_t segment);
 

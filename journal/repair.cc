@@ -97,7 +97,7 @@ class Repair {
     return header.has_value();
   }
 
-  // What follows from the frames, in all segments from the first damage on. Kept all the same, as it may be
+  // What follows from the blocks, in all segments from the first damage on. Kept all the same, as it may be
   // much; without it the segment is one whose index is missing, of which the next repair makes the same.
   Result<bool> make_indexes_anew(const JournalReport& report) {
     bool any = false;
@@ -109,7 +109,7 @@ class Repair {
       TRY(file->pwrite(anew->bytes, anew->offset));
       TRY(file->sync_data());
       done_.corrected.push_back(
-          fmt::format("{}: at offset {}: the index, made anew from the frames", file->path(), anew->offset));
+          fmt::format("{}: at offset {}: the index, made anew from the blocks", file->path(), anew->offset));
       any = true;
     }
     return any;
