@@ -730,12 +730,13 @@ TEST(Repair, DestroysNothingOfACompressedOneWhereverPowerFails) {
   FakeDirectory directory(disk);
   ASSERT_TRUE(compress_segment(directory, 2, [] { return false; }));
   ASSERT_TRUE(replace_by_compressed(directory, 2));
-  test::Files damaged;
-  for (const auto& [name, content] : disk->files) damaged[name] = content->bytes;
-  Bytes& bytes = damaged.at("0000000002.seg");
-  spoil(bytes, bytes.size() / 2);
-  expect_nothing_destroyed(damaged);
-  for (LogIndex index : {5, 7, 10}) expect_nothing_destroyed(damaged, bases_at({index}));
+  const size_t size = disk->files.at("0000000002.seg")->bytes.size();
+  for (size_t at : {size / 2, size - 60}) {  // a block; the index, which is made anew
+    test::Files damaged = files_of(*disk);
+    spoil(damaged.at("0000000002.seg"), at);
+    expect_nothing_destroyed(damaged);
+    for (LogIndex index : {5, 7, 10}) expect_nothing_destroyed(damaged, bases_at({index}));
+  }
 }
 
 // Nothing is damaged; but what is known to have been on the disk is not there, and a snapshot holds more than
