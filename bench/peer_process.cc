@@ -55,8 +55,10 @@ std::unique_ptr<instance::Instance> new_instance() {
                                            system_clock());
         must(follower->wait_caught_up(kPatience_ms));
         replay::FollowerStatus status = follower->status();
-        PeerProcess::CaughtUp caught_up{status.catch_up_bytes, status.overwrites > 0,
-                                        status.decision ? status.decision->snapshot_bytes : 0};
+        const auto& decision = status.decision;
+        PeerProcess::CaughtUp caught_up{status.catch_up_bytes,
+                                        decision ? decision->tier : replay::Tier::kNothing,
+                                        decision ? decision->snapshot_bytes : 0};
         write_all(to, &caught_up, sizeof caught_up);
         break;
       }

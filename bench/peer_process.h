@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/ids.h"
+#include "replay/tier.h"
 
 namespace reprise::bench {
 
@@ -21,7 +22,7 @@ class PeerProcess {
   void start_anew();
   struct CaughtUp {
     uint64_t received_bytes = 0;
-    bool by_snapshot = false;
+    replay::Tier tier = replay::Tier::kNothing;
     uint64_t estimated_snapshot_bytes = 0;  // when it was decided how
   };
   // Connects and returns when the peer has what the leader had at that moment, all bytes readable. Stays

@@ -57,6 +57,11 @@ class Priced final : public ForwardingMember {
     }
     return ForwardingMember::estimated_snapshot_bytes();
   }
+  // For a difference the tree of this moment is needed: where the suffix alone is to be left, there is none.
+  Result<replay::Pinned> pin() override {
+    if (say_.load() == Say::kSuffix) return fail(Code::kUnsupported, "nothing but the suffix");
+    return ForwardingMember::pin();
+  }
 
  private:
   std::atomic<Say> say_{Say::kAsItIs};
@@ -108,7 +113,12 @@ class World {
   }
   // All peers go away, having everything; what there was before is not kept for them.
   void forget_history() {
+    member_->say(Priced::Say::kAsItIs);
     for (auto& peer : peers_) peer->disconnect();
+    // The leader keeps the tree that they have as soon as it notices.
+    while (std::ranges::any_of(leader_->peers(), &replay::PeerStatus::connected))
+      system_clock().sleep_ns(100'000);
+    system_clock().sleep_ns(150'000'000);  // a sender looks every 100 ms
     replay::Moment moment = must(instance_->settle());
     must(instance_->journal().trim(moment.log_index + 1));
   }
@@ -238,14 +248,15 @@ void tiers(benchmark::State& state, Change change) {
     (void)unused;
     measure(world, state.range(1), change, found.ms[0].size(), found);
     state.SetIterationTime(chosen.ms / 1e3);
-    if (suffix.by.by_snapshot || !snapshot.by.by_snapshot)
+    if (suffix.by.tier != replay::Tier::kSuffix || snapshot.by.tier != replay::Tier::kSnapshot)
       state.SkipWithError("caught up another way than was to be measured");
     if (!world.peers_equal()) state.SkipWithError("a peer's tree differs");
   }
   auto kilobytes = [](uint64_t of) { return static_cast<double>(of) / 1e3; };
   double ms = median(found.ms[0]), suffix_ms = median(found.ms[1]), snapshot_ms = median(found.ms[2]);
-  state.SetLabel(chosen.by.by_snapshot ? "snapshot" : "suffix");
+  state.SetLabel(std::string(replay::tier_name(chosen.by.tier)));
   state.counters["chosen_ms"] = ms;
+  state.counters["chosen_kB"] = kilobytes(chosen.by.received_bytes);
   state.counters["suffix_ms"] = suffix_ms;
   state.counters["snapshot_ms"] = snapshot_ms;
   state.counters["suffix_kB"] = kilobytes(suffix.by.received_bytes);

@@ -30,14 +30,16 @@ Json catch_up_json(const replay::FollowerStatus& status) {
                {"milliseconds", static_cast<double>(status.catch_up_us) / 1000},
                {"snapshot_bytes", decision.snapshot_bytes}};
   if (decision.suffix_bytes) json["suffix_bytes"] = *decision.suffix_bytes;
+  if (decision.difference_bytes) json["difference_bytes"] = *decision.difference_bytes;
   return json;
 }
 
 Json follower_json(const replay::FollowerStatus& status) {
   Json json = {{"state", replay::state_name(status.state)}, {"received_bytes", status.received_bytes},
                {"sent_bytes", status.sent_bytes},           {"batches", status.batches},
-               {"overwrites", status.overwrites},           {"digests_compared", status.checkpoints},
-               {"lag_batches", status.lag_batches},         {"connections", status.connections}};
+               {"overwrites", status.overwrites},           {"differences", status.differences},
+               {"digests_compared", status.checkpoints},    {"lag_batches", status.lag_batches},
+               {"connections", status.connections}};
   if (status.decision) json["catch_up"] = catch_up_json(status);
   if (status.last_error) json["last_error"] = status.last_error->message();
   if (status.last_resync) json["last_resync"] = status.last_resync->message();
@@ -59,6 +61,7 @@ Json peer_json(const replay::PeerStatus& peer) {
                {"overwrites", peer.overwrites},
                {"resyncs", peer.resyncs}};
   if (peer.suffix_bytes) json["suffix_bytes"] = *peer.suffix_bytes;
+  if (peer.difference_bytes) json["difference_bytes"] = *peer.difference_bytes;
   if (peer.connected && peer.greeted) {
     json["lag"] = {{"batches", peer.lag.batches},
                    {"operations", peer.lag.operations},

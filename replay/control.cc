@@ -100,11 +100,12 @@ void put(schema::Control::Builder out, const CatchUp& catch_up) {
   to.setSnapshotBytes(decision.snapshot_bytes);
   to.setSuffixBytes(decision.suffix_bytes.value_or(0));
   to.setSuffixAvailable(decision.suffix_bytes.has_value());
+  to.setDifferenceBytes(decision.difference_bytes.value_or(0));
+  to.setDifferenceAvailable(decision.difference_bytes.has_value());
   to.setReason(shown(decision.reason, kTextLimit).c_str());
   to.setTarget(as_kj(catch_up.target.encode()));
 }
-void put(schema::Control::Builder out, const SnapshotBegin& begin) {
-  auto to = out.initSnapshotBegin();
+void put(schema::SnapshotBegin::Builder to, const SnapshotBegin& begin) {
   put(to.initPosition(), begin.position);
   to.setLamport(begin.lamport);
   auto marks = to.initMarks(static_cast<unsigned>(begin.marks.size()));
@@ -112,6 +113,15 @@ void put(schema::Control::Builder out, const SnapshotBegin& begin) {
     marks[i].setName(begin.marks[i].name.c_str());
     marks[i].setToken(begin.marks[i].token.c_str());
   }
+}
+void put(schema::Control::Builder out, const SnapshotBegin& begin) {
+  put(out.initSnapshotBegin(), begin);
+}
+void put(schema::Control::Builder out, const DifferenceBegin& begin) {
+  put(out.initDifferenceBegin(), static_cast<const SnapshotBegin&>(begin));
+}
+void put(schema::Control::Builder out, const DifferenceEnd& end) {
+  out.setDifferenceEnd(end.batches);
 }
 void put(schema::Control::Builder out, const SnapshotEnd& end) {
   auto to = out.initSnapshotEnd();
@@ -197,13 +207,14 @@ Result<Control> catch_up_of(schema::CatchUp::Reader in) {
                            .snapshot_bytes = in.getSnapshotBytes(),
                            .reason = std::move(reason)};
   if (in.getSuffixAvailable()) decision.suffix_bytes = in.getSuffixBytes();
-  if (decision.tier != Tier::kNothing && decision.tier != Tier::kSuffix && decision.tier != Tier::kSnapshot)
+  if (in.getDifferenceAvailable()) decision.difference_bytes = in.getDifferenceBytes();
+  if (decision.tier > Tier::kSnapshot || decision.tier == Tier::kMissingBlobs)
     return fail(Code::kUnsupported,
                 fmt::format("catch-up of kind {}, which this version does not know", in.getTier()));
   journal::Vector target = TRY(vector_of(in.getTarget()));
   return CatchUp{.decision = std::move(decision), .target = std::move(target)};
 }
-Result<Control> snapshot_begin_of(schema::SnapshotBegin::Reader in) {
+Result<SnapshotBegin> snapshot_begin_of(schema::SnapshotBegin::Reader in) {
   SnapshotBegin begin{.position = TRY(position_of(in.getPosition())), .lamport = in.getLamport()};
   if (in.getMarks().size() > kMarksMax) {
     return fail(Code::kCorrupt, fmt::format("a snapshot with {} marks, expected at most {}",
@@ -239,7 +250,11 @@ Result<Control> control_of(schema::Control::Reader in) {
     case Kind::CATCH_UP:
       return catch_up_of(in.getCatchUp());
     case Kind::SNAPSHOT_BEGIN:
-      return snapshot_begin_of(in.getSnapshotBegin());
+      return TRY(snapshot_begin_of(in.getSnapshotBegin()));
+    case Kind::DIFFERENCE_BEGIN:
+      return DifferenceBegin{TRY(snapshot_begin_of(in.getDifferenceBegin()))};
+    case Kind::DIFFERENCE_END:
+      return DifferenceEnd{.batches = in.getDifferenceEnd()};
     case Kind::SNAPSHOT_END:
       return SnapshotEnd{.root = id_of<BlobId>(in.getSnapshotEnd().getRoot()),
                          .bytes = in.getSnapshotEnd().getBytes()};

@@ -178,6 +178,7 @@ void Follower::publish(const FollowerLink& link) {
   status_.sent_bytes = before_.sent_bytes + session.sent_bytes();
   status_.batches = before_.batches + link.batches();
   status_.overwrites = before_.overwrites + link.overwrites();
+  status_.differences = before_.differences + link.differences();
   status_.checkpoints = before_.checkpoints + session.checkpoints();
   status_.lag_batches = batches_behind(session.leader_vector(), ours);
   changed_.notify_all();

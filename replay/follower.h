@@ -55,6 +55,7 @@ struct FollowerStatus {
   uint64_t sent_bytes = 0;           // likewise
   uint64_t batches = 0;              // likewise
   uint64_t overwrites = 0;           // likewise
+  uint64_t differences = 0;          // likewise
   uint64_t checkpoints = 0;          // digests found equal, likewise
   uint64_t lag_batches = 0;          // of those the leader is known to have
   uint64_t connections = 0;          // greeted by the leader

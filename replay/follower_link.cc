@@ -54,8 +54,15 @@ void FollowerLink::perform(Step step) {
   } else if (auto* add = std::get_if<AddToTree>(&step)) {
     CHECK(tree_);
     done = tree_->add(add->bytes);
+  } else if (auto* whole = std::get_if<InstallTree>(&step)) {
+    done = install(*whole);
+  } else if (std::holds_alternative<BeginDifference>(step)) {
+    done = begin_difference();
+  } else if (auto* piece = std::get_if<AddToDifference>(&step)) {
+    CHECK(difference_);
+    done = difference_->add(piece->batch);
   } else {
-    done = install(std::get<InstallTree>(step));
+    done = install(std::get<InstallDifference>(step));
   }
   if (done)
     session_.done(member_.vector());
@@ -96,6 +103,26 @@ void FollowerLink::go_on_sending_back() {
 std::vector<Outgoing> FollowerLink::take_output() {
   go_on_sending_back();
   return session_.take_output();
+}
+
+Status FollowerLink::begin_difference() {
+  Pinned ours = TRY(member_.pin());
+  difference_.emplace(ours.view, tree_limit_bytes_);
+  return {};
+}
+
+// It is an overwrite to the member: its journal goes on after the position.
+Status FollowerLink::install(const InstallDifference& step) {
+  CHECK(difference_);
+  fs::View tree = difference_->finish();
+  difference_.reset();
+  if (Digest128 digest = tree.digest(); digest != step.position.digest)
+    return fail(Code::kDivergence,
+                fmt::format("divergence: with the leader's difference the digest is {}, expected {}",
+                            digest.to_string(), step.position.digest.to_string()));
+  TRY(member_.install(tree, step.position, step.lamport, step.marks));
+  ++differences_;
+  return {};
 }
 
 Status FollowerLink::install(const InstallTree& step) {

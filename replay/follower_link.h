@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "replay/difference.h"
 #include "replay/member.h"
 #include "replay/session.h"
 #include "snapshot/stream.h"
@@ -30,8 +31,9 @@ class FollowerLink {
   bool says_more() const { return send_back_ != nullptr; }
 
   const FollowerSession& session() const { return session_; }
-  uint64_t batches() const { return batches_; }        // given to the member
-  uint64_t overwrites() const { return overwrites_; }  // snapshots installed
+  uint64_t batches() const { return batches_; }          // given to the member
+  uint64_t overwrites() const { return overwrites_; }    // snapshots installed
+  uint64_t differences() const { return differences_; }  // likewise
 
  private:
   FollowerLink(Member& member, Clock& clock, const SessionOptions& options, const FollowerFacts& facts,
@@ -41,16 +43,19 @@ class FollowerLink {
   void check_position();
   void begin_send_back(const journal::Vector& leader);
   void go_on_sending_back();
+  Status begin_difference();
   Status install(const InstallTree& step);
+  Status install(const InstallDifference& step);
 
   Member& member_;
   Clock& clock_;
   uint64_t tree_limit_bytes_;
   FollowerSession session_;
   std::optional<snapshot::TreeReceiver> tree_;
+  std::optional<DifferenceReceiver> difference_;
   std::unique_ptr<journal::Cursor> send_back_;  // what the leader lacks, from here
   LogIndex send_back_end_ = 0;                  // to here
-  uint64_t batches_ = 0, overwrites_ = 0;
+  uint64_t batches_ = 0, overwrites_ = 0, differences_ = 0;
 };
 
 }  // namespace reprise::replay

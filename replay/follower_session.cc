@@ -132,6 +132,9 @@ void FollowerSession::handle(Incoming message) {
                                  .lamport = tree_->lamport,
                                  .marks = std::move(tree_->marks)});
     expect_ = Expect::kBatches;
+  } else if (std::holds_alternative<DifferenceBegin>(control) ||
+             std::holds_alternative<DifferenceEnd>(control)) {
+    handle_difference(control);
   } else if (auto* checkpoint = std::get_if<Checkpoint>(&control)) {
     handle_checkpoint(*checkpoint);
   } else {
@@ -169,14 +172,37 @@ void FollowerSession::handle_catch_up(const CatchUp& catch_up) {
   discarding_ = false;
   catch_up_bytes_ = catch_up_operations_ = 0;
   tree_.reset();
-  awaiting_tree_ = catch_up.decision.tier == Tier::kSnapshot;
-  expect_ = awaiting_tree_ ? Expect::kTreeBegin : Expect::kBatches;
+  const Tier tier = catch_up.decision.tier;
+  awaiting_tree_ = tier == Tier::kSnapshot || tier == Tier::kDifference;
+  expect_ = tier == Tier::kSnapshot ? Expect::kTreeBegin : Expect::kBatches;
   leader_vector_.merge(target_);
   note_caught_up();
 }
 
+void FollowerSession::handle_difference(const Control& control) {
+  if (auto* begin = std::get_if<DifferenceBegin>(&control)) {
+    if (expect_ != Expect::kBatches || !awaiting_tree_) return unexpected("the beginning of a difference");
+    tree_ = *begin;
+    pieces_ = 0;
+    expect_ = Expect::kDifference;
+    return steps_.push_back(BeginDifference{});
+  }
+  if (expect_ != Expect::kDifference || std::get<DifferenceEnd>(control).batches != pieces_)
+    return unexpected("the end of a difference");
+  received_ = tree_->position.vector;
+  steps_.push_back(InstallDifference{
+      .position = tree_->position, .lamport = tree_->lamport, .marks = std::move(tree_->marks)});
+  expect_ = Expect::kBatches;
+}
+
 void FollowerSession::handle_batch(journal::Batch batch) {
   if (discarding_) return;
+  if (expect_ == Expect::kDifference) {
+    ++pieces_;
+    catch_up_bytes_ += batch.encoded_bytes() + kFrameHeaderBytes;
+    catch_up_operations_ += batch.operation_count();
+    return steps_.push_back(AddToDifference{std::move(batch)});
+  }
   if (expect_ != Expect::kBatches) return unexpected("a batch");
   if (!received_.covers(target_)) {
     catch_up_bytes_ += batch.encoded_bytes() + kFrameHeaderBytes;
@@ -217,7 +243,7 @@ std::optional<Step> FollowerSession::next_step() {
 void FollowerSession::done(const journal::Vector& applied) {
   size_t step = std::exchange(under_way_, std::variant_npos);
   applied_ = applied;
-  bool installed = step == index_of<InstallTree>();
+  bool installed = step == index_of<InstallTree>() || step == index_of<InstallDifference>();
   if (installed) awaiting_tree_ = false;
   if (installed || step == index_of<ApplyGroup>())
     channel_.send(Ack{.vector = applied_, .bytes = channel_.received_bytes()});

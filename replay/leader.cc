@@ -22,11 +22,12 @@ constexpr uint64_t kCrowdPauseNs = 5'000'000;
 
 class Leader::Peer {
  public:
-  Peer(std::unique_ptr<Stream> stream, Member& member, Clock& clock, const LeaderOptions& options)
+  Peer(std::unique_ptr<Stream> stream, Member& member, Clock& clock, const LeaderOptions& options,
+       KeptTrees& kept)
       : stream_(std::move(stream)),
         options_(options),
         since_(clock.realtime()),
-        link_(member, clock, options.session),
+        link_(member, clock, options.session, options.keeps_trees ? &kept : nullptr),
         reader_([this] { read_all(); }),
         sender_([this] { send_all(); }) {}
 
@@ -159,7 +160,7 @@ void Leader::admit(std::unique_ptr<Stream> stream) {
     (status.greeted ? greeted : strangers) += status.connected ? 1 : 0;
   }
   if (strangers >= options_.strangers_max) cut_off_oldest_stranger();
-  peers_.push_back(std::make_unique<Peer>(std::move(stream), member_, clock_, options_));
+  peers_.push_back(std::make_unique<Peer>(std::move(stream), member_, clock_, options_, kept_));
   if (greeted >= options_.peers_max)
     peers_.back()->close(Error(
         Code::kBusy, fmt::format("the leader serves {} peers, which is its limit", options_.peers_max)));

@@ -27,6 +27,7 @@ struct LeaderOptions {
   size_t peers_max = 256;              // at once; more are refused
   size_t strangers_max = 32;  // connected and not greeted yet; one more, and the first of them is cut off
   size_t ended_max = 16;      // remembered in peers()
+  bool keeps_trees = true;    // of peers that leave (KeptTrees), to send them differences when they are back
 };
 
 class Leader {
@@ -61,6 +62,7 @@ class Leader {
   LeaderOptions options_;
   std::atomic<bool> stopping_{false};
   mutable std::mutex mutex_;  // peers_, ended_
+  KeptTrees kept_;
   std::vector<std::unique_ptr<Peer>> peers_;
   std::deque<PeerStatus> ended_;
   std::mutex stop_mutex_;

@@ -40,10 +40,11 @@ Result<LogIndex> price_suffix(journal::Journal& journal, const journal::Vector& 
 
 }  // namespace
 
-LeaderLink::LeaderLink(Member& member, Clock& clock, const SessionOptions& options)
+LeaderLink::LeaderLink(Member& member, Clock& clock, const SessionOptions& options, KeptTrees* kept)
     : member_(member),
       clock_(clock),
       options_(options),
+      kept_(kept),
       session_(options, member.volume(), member.branch(), clock.monotonic_ns() / 1'000'000) {}
 
 void LeaderLink::receive(ByteView bytes) {
@@ -111,8 +112,9 @@ Result<LeaderLink::Activity> LeaderLink::step(const Write& write) {
     if (Status done = checkpoint(); !done) close(done.error());
   }
   bool sent = false;
-  TRY(flush(write, &sent));
+  if (Status flushed = flush(write, &sent); !flushed) close(flushed.error());
   if (std::optional<Error> why = closed()) {
+    keep_tree();
     cursor_.reset();  // an ended peer holds nothing of the journal
     return std::unexpected(*why);
   }
@@ -158,12 +160,14 @@ Status LeaderLink::catch_up(const CatchUpRequest& request, const Write& write) {
   facts.digests_differ = request.first && facts.equal && request.peer.position.digest != ours.position.digest;
   Result<LogIndex> from = price_suffix(member_.journal(), peer, facts);
   if (!from) facts.suffix_missing = from.error().message();
+  std::optional<FromKept> kept = look_for_difference(peer, from, facts);
   CatchUpDecision decision = choose_tier(facts);
   {
     std::lock_guard lock(mutex_);
     branch_ = request.peer.branch;
     session_.begin_catch_up(decision, ours);
   }
+  if (decision.tier == Tier::kDifference) return send_difference(*kept, write);
   if (decision.tier == Tier::kSnapshot) return send_snapshot(write);
   read_from(decision.tier == Tier::kSuffix ? *from : ours.log_index + 1);
   return {};
@@ -222,10 +226,82 @@ Status LeaderLink::send_snapshot(const Write& write) {
   return {};
 }
 
-void LeaderLink::send_batches() {
+// From which of the trees that were kept the peer is brought here with fewest bytes.
+std::optional<LeaderLink::FromKept> LeaderLink::look_for_difference(const journal::Vector& peer,
+                                                                    const Result<LogIndex>& suffix,
+                                                                    CatchUpFacts& facts) {
+  std::optional<FromKept> best;
+  std::optional<uint64_t> limit = difference_limit(facts, options_.difference_from_bytes);
+  if (kept_ == nullptr || !limit) return best;
+  for (Pinned& base : kept_->after(peer, now_ms())) {
+    const LogIndex next = base.moment.log_index + 1;
+    uint64_t to_base = 0;
+    if (base.moment.position.vector != peer) {
+      Result<uint64_t> rest = member_.journal().bytes_from(next);
+      if (!suffix || !facts.suffix_bytes || !rest || *rest > *facts.suffix_bytes) continue;
+      to_base = *facts.suffix_bytes - *rest;
+    }
+    if (to_base > *limit) continue;
+    Result<Pinned> ours = member_.pin();
+    if (!ours) return best;
+    auto bytes = difference_bytes(base.view, ours->view, *limit - to_base);
+    if (!bytes) continue;
+    facts.difference_bytes = limit = to_base + *bytes;
+    best = {std::move(base), std::move(*ours), to_base > 0 ? *suffix : next};
+  }
+  return best;
+}
+
+Status LeaderLink::send_difference(const FromKept& kept, const Write& write) {
+  read_from(kept.from);
+  if (!TRY(send_up_to(kept.base.moment.log_index, write))) return {};
+  std::vector<Mark> marks = TRY(marks_before(kept.ours.moment.position));
+  {
+    std::lock_guard lock(mutex_);
+    session_.begin_difference(kept.ours.moment, std::move(marks));
+  }
+  bool sent = false;
+  uint64_t batches =
+      TRY(replay::send_difference(kept.base.view, kept.ours.view, [&](const journal::Batch& batch) {
+        {
+          std::lock_guard lock(mutex_);
+          if (session_.closed()) return Status(std::unexpected(*session_.closed()));
+          session_.send_piece(batch);
+        }
+        return flush(write, &sent);
+      }));
+  {
+    std::lock_guard lock(mutex_);
+    session_.end_difference(batches);
+  }
+  read_from(kept.ours.moment.log_index + 1);
+  return {};
+}
+
+// False if the journal does not have them any more; then the peer is to be brought up to date in another way.
+Result<bool> LeaderLink::send_up_to(LogIndex last, const Write& write) {
+  bool sent = false;
+  while (sent_index_ < last) {
+    send_batches(last);
+    if (!cursor_) return false;
+    TRY(flush(write, &sent));
+    if (auto why = closed()) return std::unexpected(*why);
+  }
+  return true;
+}
+
+// The tree that the peer would have had next: with all that was sent, and what came since.
+void LeaderLink::keep_tree() {
+  if (kept_ == nullptr || !cursor_) return;
+  Result<Pinned> pinned = member_.pin();
+  if (pinned) kept_->keep(std::move(*pinned), now_ms());
+}
+
+void LeaderLink::send_batches(LogIndex last) {
   size_t bytes = 0;
   bool sent = false;
-  for (size_t count = 0; cursor_ && count < kWriteBatches && bytes < kWriteBytes; ++count) {
+  for (size_t count = 0; cursor_ && count < kWriteBatches && bytes < kWriteBytes && sent_index_ < last;
+       ++count) {
     Result<std::optional<journal::Logged>> next = cursor_->next();
     std::lock_guard lock(mutex_);
     if (!next) {  // trimmed, or damaged: what can be mended by a snapshot is
@@ -357,6 +433,7 @@ PeerStatus LeaderLink::status_without_lag() const {
   out.name = session_.peer_name();
   out.snapshot_bytes = session_.decision().snapshot_bytes;
   out.suffix_bytes = session_.decision().suffix_bytes;
+  out.difference_bytes = session_.decision().difference_bytes;
   out.received_bytes = session_.received_bytes();
   out.checkpoints = session_.checkpoints();
   out.synced = session_.synced();

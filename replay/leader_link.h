@@ -20,6 +20,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "replay/difference.h"
 #include "replay/member.h"
 #include "replay/session.h"
 
@@ -40,8 +41,9 @@ struct PeerStatus {
   std::string name, branch;    // what it calls itself
   Tier tier = Tier::kNothing;  // of the last catch-up
   std::string reason;
-  uint64_t snapshot_bytes = 0;           // estimated, when that was decided
-  std::optional<uint64_t> suffix_bytes;  // likewise, if the journal had it
+  uint64_t snapshot_bytes = 0;               // estimated, when that was decided
+  std::optional<uint64_t> suffix_bytes;      // likewise, if the journal had it
+  std::optional<uint64_t> difference_bytes;  // likewise, if it was looked for and is less than both
   uint64_t sent_bytes = 0, received_bytes = 0;
   uint64_t checkpoints = 0;  // digests sent, for it to compare
   uint64_t overwrites = 0;   // snapshots sent
@@ -79,8 +81,8 @@ class LeaderLink {
   using Write = std::function<Status(std::span<const ByteView> pieces)>;
   enum class Activity { kSent, kIdle };
 
-  // member and clock outlive it.
-  LeaderLink(Member& member, Clock& clock, const SessionOptions& options);
+  // member, clock and `kept` outlive it. Without `kept` (null) no difference is ever sent.
+  LeaderLink(Member& member, Clock& clock, const SessionOptions& options, KeptTrees* kept = nullptr);
 
   void receive(ByteView bytes);
   // Does the next piece of work: answers, catches the peer up, sends batches, checkpoints. An error is the
@@ -102,8 +104,17 @@ class LeaderLink {
   void take_back(const FetchedPart& part);
   Result<std::vector<Mark>> marks_before(const journal::Position& position);
   Status send_snapshot(const Write& write);
+  struct FromKept {
+    Pinned base, ours;
+    LogIndex from = 0;  // batches from here lead to the base
+  };
+  std::optional<FromKept> look_for_difference(const journal::Vector& peer, const Result<LogIndex>& suffix,
+                                              CatchUpFacts& facts);
+  Status send_difference(const FromKept& kept, const Write& write);
+  Result<bool> send_up_to(LogIndex last, const Write& write);
+  void keep_tree();
   void read_from(LogIndex index);
-  void send_batches();
+  void send_batches(LogIndex last = ~LogIndex{0});
   Status checkpoint();
   void ask_sync_if_wanted();
   Lag lag(const journal::Vector& acked) const;
@@ -112,6 +123,7 @@ class LeaderLink {
   Member& member_;
   Clock& clock_;
   SessionOptions options_;
+  KeptTrees* kept_;
 
   mutable std::mutex mutex_;  // of the members up to the next comment
   std::condition_variable changed_;

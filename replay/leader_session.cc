@@ -190,6 +190,12 @@ void LeaderSession::end_tree(BlobId root, uint64_t bytes) {
   channel_.send(SnapshotEnd{.root = root, .bytes = bytes});
 }
 
+void LeaderSession::begin_difference(const Moment& moment, std::vector<Mark> marks) {
+  sent_ = moment.position.vector;
+  channel_.send(
+      DifferenceBegin{{.position = moment.position, .lamport = moment.lamport, .marks = std::move(marks)}});
+}
+
 void LeaderSession::checkpoint(const journal::Position& position) {
   channel_.send(Checkpoint{.position = position});
   ++checkpoints_;

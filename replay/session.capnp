@@ -34,6 +34,8 @@ struct Control {
     proof @13 :Proof;          # then: the sender knows the token
     sync @14 :Void;            # a leader asks that everything sent so far be put on the follower's disk
     synced @15 :Data;          # it is: a vector
+    differenceBegin @16 :SnapshotBegin;  # from the tree after the batches sent so far; then batches that nobody journals
+    differenceEnd @17 :UInt64; # how many they were
   }
 }
 
@@ -83,6 +85,8 @@ struct CatchUp {
   suffixAvailable @4 :Bool;
   reason @5 :Text;
   target @6 :Data;             # the vector at which the follower has caught up
+  differenceBytes @7 :UInt64;
+  differenceAvailable @8 :Bool;
 }
 
 # Then tree frames, then snapshotEnd.

@@ -35,6 +35,7 @@ struct SessionOptions {
   uint32_t resyncs_per_minute = 3;  // overwrites beyond the first catch-up; more is no way to keep in step
   size_t group_batches = 256;       // applied at once, at most
   size_t group_bytes = 8 << 20;
+  uint64_t difference_from_bytes = 256 << 10;  // what costs more by suffix or snapshot is compared
   std::string name;  // what we are called as a follower, for people; at most 64 bytes
   Token token;       // both ends must know; null: none
   Random* random = &system_random();
@@ -135,6 +136,10 @@ class LeaderSession {
   void begin_tree(const Moment& moment, std::vector<Mark> marks);
   void count_tree_bytes(size_t framed_bytes) { channel_.count_sent(framed_bytes); }
   void end_tree(BlobId root, uint64_t bytes);
+  // Or, after the batches up to the tree that it begins with: a difference, and then batches.
+  void begin_difference(const Moment& moment, std::vector<Mark> marks);
+  void send_piece(const journal::Batch& batch) { channel_.send(batch); }
+  void end_difference(uint64_t batches) { channel_.send(DifferenceEnd{.batches = batches}); }
   // Asks that what was sent so far be put on the peer's disk; synced() says when it is.
   void ask_sync() { channel_.send(Sync{}); }
   // The position after exactly the batches sent.
@@ -203,6 +208,15 @@ struct InstallTree {
   uint64_t lamport = 0;
   std::vector<Mark> marks;
 };
+struct BeginDifference {};  // batches follow that lead from the tree as it is then to another; as BeginTree
+struct AddToDifference {
+  journal::Batch batch;
+};
+struct InstallDifference {
+  journal::Position position;
+  uint64_t lamport = 0;
+  std::vector<Mark> marks;
+};
 struct CheckPosition {};  // answered by checked() with our own position
 struct SyncMember {};     // what is applied goes to the disk
 // The leader wants what it lacks: after done(), send_back() for each batch, and end_send_back().
@@ -210,7 +224,7 @@ struct SendBack {
   journal::Vector leader;
 };
 using Step = std::variant<AdoptVolume, ApplyGroup, BeginTree, AddToTree, InstallTree, CheckPosition, SendBack,
-                          SyncMember>;
+                          SyncMember, BeginDifference, AddToDifference, InstallDifference>;
 
 struct FollowerFacts {
   VolumeId volume;  // zero: adopts the leader's
@@ -261,7 +275,7 @@ class FollowerSession {
   const std::optional<Error>& last_resync() const { return last_resync_; }
 
  private:
-  enum class Expect { kHello, kCatchUp, kTreeBegin, kTree, kBatches };
+  enum class Expect { kHello, kCatchUp, kTreeBegin, kTree, kBatches, kDifference };
 
   void greet();
   void handle(Incoming message);
@@ -269,6 +283,7 @@ class FollowerSession {
   void handle_hello(const Hello& hello);
   void handle_catch_up(const CatchUp& catch_up);
   void handle_batch(journal::Batch batch);
+  void handle_difference(const Control& control);
   void handle_checkpoint(const Checkpoint& checkpoint);
   void unexpected(std::string_view what);
   void resync(const Error& why);
@@ -282,13 +297,13 @@ class FollowerSession {
   bool greeted_ = false, caught_up_ = false, hopeless_ = false;
   bool sending_back_ = false;
   bool discarding_ = false;     // a resync was asked for: what still comes of the old stream means nothing
-  bool awaiting_tree_ = false;  // a snapshot was announced and is not installed
+  bool awaiting_tree_ = false;  // a snapshot or a difference was announced and is not installed
   std::deque<Step> steps_;
   size_t under_way_ = std::variant_npos;  // index() of the step taken last, until it is answered
   size_t group_bytes_ = 0;                // of the last step, if it is an ApplyGroup
   std::deque<journal::Position> to_check_;
   std::optional<SnapshotBegin> tree_;
-  uint64_t tree_bytes_ = 0;
+  uint64_t tree_bytes_ = 0, pieces_ = 0;
   std::optional<CatchUpDecision> decision_;
   journal::Vector target_, received_, applied_, leader_vector_;
   VolumeId leader_volume_;

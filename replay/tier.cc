@@ -2,18 +2,29 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/bytes.h"
 
 namespace reprise::replay {
 namespace {
 
 CatchUpDecision decide(const CatchUpFacts& facts, Tier tier, std::string reason) {
-  CatchUpDecision out{
-      .tier = tier, .suffix_bytes = facts.suffix_bytes, .snapshot_bytes = facts.snapshot_bytes};
+  CatchUpDecision out{.tier = tier,
+                      .suffix_bytes = facts.suffix_bytes,
+                      .difference_bytes = facts.difference_bytes,
+                      .snapshot_bytes = facts.snapshot_bytes};
   if (tier == Tier::kSuffix) out.estimated_bytes = *facts.suffix_bytes;
+  if (tier == Tier::kDifference) out.estimated_bytes = *facts.difference_bytes;
   if (tier == Tier::kSnapshot) out.estimated_bytes = facts.snapshot_bytes;
   out.reason = std::move(reason);
   return out;
+}
+
+// Half of the others: the suffix keeps the history, and of a difference a byte takes longer than of a
+// snapshot.
+uint64_t most_of_difference(const CatchUpFacts& facts) {
+  return std::min(facts.suffix_bytes.value_or(facts.snapshot_bytes), facts.snapshot_bytes) / 2;
 }
 
 }  // namespace
@@ -48,6 +59,13 @@ CatchUpDecision choose_tier(const CatchUpFacts& facts) {
   if (facts.peer_is_empty && !facts.peer_is_new)
     return decide(facts, Tier::kSnapshot,
                   snapshot + ": the peer's tree has no position in this volume's history");
+  if (facts.difference_bytes && *facts.difference_bytes <= most_of_difference(facts))
+    return decide(
+        facts, Tier::kDifference,
+        fmt::format("difference of about {}, the journal suffix {}, a snapshot would be about {}",
+                    format_bytes(*facts.difference_bytes),
+                    facts.suffix_bytes ? "would be " + format_bytes(*facts.suffix_bytes) : "is not all there",
+                    format_bytes(facts.snapshot_bytes)));
   if (!facts.suffix_bytes) return decide(facts, Tier::kSnapshot, snapshot + ": " + facts.suffix_missing);
 
   std::string suffix = "journal suffix of " + format_bytes(*facts.suffix_bytes);
@@ -56,6 +74,13 @@ CatchUpDecision choose_tier(const CatchUpFacts& facts) {
         facts, Tier::kSuffix,
         fmt::format("{}, a snapshot would be about {}", suffix, format_bytes(facts.snapshot_bytes)));
   return decide(facts, Tier::kSnapshot, fmt::format("{}, the {} is longer", snapshot, suffix));
+}
+
+std::optional<uint64_t> difference_limit(const CatchUpFacts& facts, uint64_t worth_looking) {
+  bool elsewhere = facts.asked_for_snapshot || facts.peer_is_ahead || facts.equal || facts.peer_is_empty;
+  uint64_t others = std::min(facts.suffix_bytes.value_or(facts.snapshot_bytes), facts.snapshot_bytes);
+  if (elsewhere || others < worth_looking) return std::nullopt;
+  return most_of_difference(facts);
 }
 
 }  // namespace reprise::replay

@@ -12,7 +12,7 @@ namespace reprise::replay {
 enum class Tier : uint8_t {
   kNothing = 0,       // the peer has everything
   kSuffix = 1,        // the journal from the peer's position on
-  kDifference = 2,    // reserved: the compacted difference of two trees
+  kDifference = 2,    // what differs between a tree the peer has, or comes to by a suffix, and ours
   kMissingBlobs = 3,  // reserved: the blobs the peer lacks
   kSnapshot = 4,      // the whole tree
 };
@@ -33,18 +33,27 @@ struct CatchUpFacts {
   // why.
   std::optional<uint64_t> suffix_bytes;
   std::string suffix_missing;
+  // Bytes to a tree that was kept, and about those of the difference from it to ours; nothing if none was
+  // kept, or it would be more than the others.
+  std::optional<uint64_t> difference_bytes;
   uint64_t snapshot_bytes = 0;  // estimated
 };
 
 struct CatchUpDecision {
   Tier tier = Tier::kNothing;
   uint64_t estimated_bytes = 0;  // of the tier chosen
-  std::optional<uint64_t> suffix_bytes;
+  std::optional<uint64_t> suffix_bytes, difference_bytes;
   uint64_t snapshot_bytes = 0;
   std::string reason;  // for a person: "journal suffix of 12 kB, a snapshot would be 60.1 MB"
 };
 
-// The sufficient tier that ships fewer bytes; at a tie the suffix, which keeps history.
+// The sufficient tier that ships fewest bytes; at a tie the suffix, which keeps history, and a difference
+// only if it is no more than half of the others.
 CatchUpDecision choose_tier(const CatchUpFacts& facts);
+
+// May a difference be looked for: is the peer somewhere in our history, behind us, and would it be worth
+// while? What that must not exceed, in bytes.
+// Less than `worth_looking` is there before two trees have been compared.
+std::optional<uint64_t> difference_limit(const CatchUpFacts& facts, uint64_t worth_looking);
 
 }  // namespace reprise::replay

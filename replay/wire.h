@@ -61,6 +61,11 @@ struct SnapshotEnd {
   BlobId root;
   uint64_t bytes = 0;
 };
+// What leads from the tree after the batches sent so far to that of `position`.
+struct DifferenceBegin : SnapshotBegin {};
+struct DifferenceEnd {
+  uint64_t batches = 0;
+};
 struct Checkpoint {
   journal::Position position;
 };
@@ -100,8 +105,9 @@ struct Sync {};
 struct Synced {
   journal::Vector vector;
 };
-using Control = std::variant<Hello, Refuse, CatchUp, SnapshotBegin, SnapshotEnd, Checkpoint, Ack, Heartbeat,
-                             Resync, Bye, Fetch, Fetched, Challenge, Proof, Sync, Synced>;
+using Control =
+    std::variant<Hello, Refuse, CatchUp, SnapshotBegin, SnapshotEnd, Checkpoint, Ack, Heartbeat, Resync, Bye,
+                 Fetch, Fetched, Challenge, Proof, Sync, Synced, DifferenceBegin, DifferenceEnd>;
 
 // A piece of a tree's byte stream.
 struct TreeData {

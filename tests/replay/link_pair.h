@@ -15,9 +15,9 @@ namespace reprise::replay {
 class LinkPair {
  public:
   LinkPair(MemoryMember& leader, MemoryMember& follower, const SessionOptions& options = {},
-           std::optional<SessionOptions> follower_options = std::nullopt)
+           std::optional<SessionOptions> follower_options = std::nullopt, KeptTrees* kept = nullptr)
       : budget_(options.resyncs_per_minute),
-        leader_link_(leader, clock_, options),
+        leader_link_(leader, clock_, options, kept),
         follower_link_(*FollowerLink::begin(follower, clock_, follower_options.value_or(options), budget_,
                                             uint64_t{1} << 30)) {}
 
@@ -39,6 +39,12 @@ class LinkPair {
       return {};
     });
     return did && *did == LeaderLink::Activity::kSent;
+  }
+  // The connection is lost, and the leader notices.
+  void lose() {
+    leader_link_.close(Error(Code::kUnreachable, "the connection is lost"));
+    step_leader();
+    to_follower_.clear();
   }
   bool deliver_to_follower(std::mt19937& random, size_t piece_max) {
     Bytes bytes = std::exchange(to_follower_, {});

@@ -36,6 +36,38 @@ TEST(Tier, ATrimmedJournalLeavesTheSnapshot) {
   EXPECT_NE(decision.reason.find("log index 3 has been trimmed"), std::string::npos) << decision.reason;
 }
 
+TEST(Tier, TheDifferenceWhereItIsLessThanBoth) {
+  CatchUpFacts facts = behind(1000, 2000);
+  facts.difference_bytes = 500;
+  CatchUpDecision decision = choose_tier(facts);
+  EXPECT_EQ(decision.tier, Tier::kDifference);
+  EXPECT_EQ(decision.estimated_bytes, 500u);
+  EXPECT_EQ(
+      decision.reason,
+      "difference of about 500 B, the journal suffix would be 1.00 kB, a snapshot would be about 2.00 kB");
+  facts.difference_bytes = 501;
+  EXPECT_EQ(choose_tier(facts).tier, Tier::kSuffix);
+  facts = behind(std::nullopt, 2000);
+  facts.difference_bytes = 1000;
+  EXPECT_EQ(choose_tier(facts).tier, Tier::kDifference);
+  facts.difference_bytes = 1001;
+  EXPECT_EQ(choose_tier(facts).tier, Tier::kSnapshot);
+}
+
+TEST(Tier, ADifferenceIsLookedForWhereItCouldServe) {
+  EXPECT_EQ(difference_limit(behind(1'000'000, 2'000'000), 200'000), 500'000u);
+  EXPECT_EQ(difference_limit(behind(std::nullopt, 2'000'000), 200'000), 1'000'000u);
+  EXPECT_EQ(difference_limit(behind(100'000, 2'000'000), 200'000), std::nullopt) << "it is there before";
+  for (auto spoil : {+[](CatchUpFacts& facts) { facts.peer_is_ahead = "it has more"; },
+                     +[](CatchUpFacts& facts) { facts.asked_for_snapshot = "its tree diverged"; },
+                     +[](CatchUpFacts& facts) { facts.equal = true; },
+                     +[](CatchUpFacts& facts) { facts.peer_is_empty = true; }}) {
+    CatchUpFacts facts = behind(1'000'000, 2'000'000);
+    spoil(facts);
+    EXPECT_EQ(difference_limit(facts, 200'000), std::nullopt);
+  }
+}
+
 TEST(Tier, NothingWhenEqual) {
   CatchUpFacts facts = behind(0, 100);
   facts.equal = true;

@@ -38,12 +38,14 @@ Status Machine::start(bool as_follower) {
     return std::unexpected(instance.error());
   }
   instance_ = std::move(*instance);
+  kept_trees_ = std::make_unique<replay::KeptTrees>();
   guest_ = std::make_unique<fs::Guest>(instance_->filesystem(), fs::GuestOptions{.label = name});
   return {};
 }
 
 void Machine::stop_dead(bool power_too, std::mt19937_64& chance) {
   if (!disk_->program().dead()) disk_->program().die_after(0);
+  kept_trees_.reset();
   guest_.reset();
   instance_.reset();
   store_.reset();

@@ -9,6 +9,7 @@
 
 #include "fs/guest.h"
 #include "instance/instance.h"
+#include "replay/difference.h"
 #include "replay/session.h"
 #include "tests/sim/machine_disk.h"
 
@@ -61,6 +62,7 @@ class Machine {
   instance::Instance& instance() { return *instance_; }
   fs::Guest& guest() { return *guest_; }
   MachineDisk& disk() { return *disk_; }
+  replay::KeptTrees& kept_trees() { return *kept_trees_; }
   bool died() const { return disk_->program().dead(); }
 
   // An error is the error that opening has given.
@@ -87,6 +89,7 @@ class Machine {
   std::shared_ptr<store::Store> store_;
   std::unique_ptr<instance::Instance> instance_;
   std::unique_ptr<fs::Guest> guest_;
+  std::unique_ptr<replay::KeptTrees> kept_trees_;
   journal::Vector durable_;
   uint64_t starts_ = 0;
   size_t kept_ = 0;

@@ -61,7 +61,7 @@ struct Connection {
   std::unique_ptr<replay::FollowerLink> follower;
   Pipe down, up;                                // to the follower; to the leader
   uint64_t down_stuck_ns = 0, up_stuck_ns = 0;  // since when nothing could be sent; 0: it can
-  uint64_t overwrites = 0;
+  uint64_t overwrites = 0, differences = 0;
   uint64_t number = 0;
 };
 

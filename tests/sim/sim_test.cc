@@ -35,8 +35,8 @@ TEST_P(Seeds, AllComeIntoStepWhateverBefallsThem) {
     for (const auto& [what, n] : outcome.events) events[what] += n;
   }
   // What the simulation is for has happened.
-  for (const char* what :
-       {"power fails", "killed", "overwritten", "promoted", "disk full", "closed", "bytes damaged"})
+  for (const char* what : {"power fails", "killed", "overwritten", "promoted", "disk full", "closed",
+                           "bytes damaged", "brought by a difference"})
     EXPECT_GT(events[what], 0U) << what;
   EXPECT_GT(calls, seeds * 500);
   RecordProperty("calls", std::to_string(calls));

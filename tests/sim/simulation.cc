@@ -30,6 +30,7 @@ std::string in_words(const journal::Vector& vector) {
 Simulation::Simulation(const Plan& plan) : plan_(plan), chance_(plan.seed) {
   session_random_ = std::make_unique<SeededRandom>(chance_());
   session_.random = session_random_.get();
+  session_.difference_from_bytes = 1000;  // trees are small here
   VolumeId volume{.hi = 1, .lo = plan.seed + 1};
   size_t machines = 2 + pick(4);
   for (size_t i = 0; i < machines; ++i) {
@@ -413,8 +414,8 @@ void Simulation::connect(Post& post) {
   connection->leader_machine = *post.follows;
   connection->leader_start = whom.machine->starts();
   connection->follower_machine = machine.number;
-  connection->leader =
-      std::make_unique<replay::LeaderLink>(whom.machine->instance(), whom.machine->clock, session_);
+  connection->leader = std::make_unique<replay::LeaderLink>(whom.machine->instance(), whom.machine->clock,
+                                                            session_, &whom.machine->kept_trees());
   auto link = replay::FollowerLink::begin(machine.instance(), machine.clock, session_, *post.budget,
                                           uint64_t{1} << 28);
   if (!link) return note("cannot greet", machine.number);
@@ -538,6 +539,12 @@ void Simulation::pump_follower(Connection& connection) {
     look_at(machine);
   } else {
     check(machine.instance().vector().covers(before), machine.name + " went back without being overwritten");
+  }
+  if (link.differences() != connection.differences) {
+    connection.differences = link.differences();
+    note("brought by a difference", machine.number);
+    machine.note_overwritten();
+    look_at(machine);
   }
   if (const auto& resync = link.session().last_resync()) {
     bool differs = resync->code() == Code::kDivergence || resync->code() == Code::kCorrupt;
