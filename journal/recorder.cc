@@ -52,9 +52,8 @@ struct Recorder::State {
   Claim claim;  // guarded by `claiming`
   std::atomic<bool> claimed;
 
+  std::atomic<bool> begun = false;  // the stream has its first batch; set by the recording thread
   // Of the recording thread.
-  OriginId previous;     // whose batch was the last before the stream began
-  bool begun = false;    // the stream has its first batch
   bool in_call = false;  // between the first record of a call and its end
   uint64_t prefix = 0;   // of the inode ids handed out; 0 before the first
   uint64_t used = 0;     // ids handed out of it
@@ -72,6 +71,7 @@ struct Recorder::State {
   std::vector<Closed> leaving;  // of who holds `appending`
 
   mutable std::mutex mutex;  // all below
+  OriginId previous;         // whose batch was the last before the stream began
   std::vector<Closed> closed;
   std::vector<BatchBuilder> idle;
   std::atomic<size_t> closed_bytes{0};  // changed with the mutex held
@@ -125,8 +125,8 @@ void Recorder::State::close_open(BatchKind kind) {
   labelled = false;
   Closed batch{.builder = std::move(open), .header = {}, .label = std::exchange(label, {})};
   batch.header = {.kind = kind, .origin = origin, .time = clock.realtime()};
-  if (kind == BatchKind::kOriginStart) batch.header.previous_origin = previous;
   std::lock_guard lock(mutex);
+  if (kind == BatchKind::kOriginStart) batch.header.previous_origin = previous;
   batch.header.lsn = ++lsn;
   batch.header.lamport = ++lamport;
   if (!unsaid.empty()) batch.header.dependencies = std::exchange(unsaid, {}).entries();
@@ -287,8 +287,8 @@ uint64_t Recorder::lamport() const {
 
 void Recorder::observe(const BatchHeader& header) {
   CHECK(header.origin != state_->origin);
-  if (!state_->begun) state_->previous = header.origin;
   std::lock_guard lock(state_->mutex);
+  if (!state_->begun) state_->previous = header.origin;
   state_->lamport = std::max(state_->lamport, header.lamport);
   state_->applied.set(header.origin, header.lsn);
   state_->unsaid.set(header.origin, header.lsn);
