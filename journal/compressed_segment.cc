@@ -242,19 +242,25 @@ Result<std::optional<Correction>> CompressedSegment::correct_block(uint64_t offs
 // Zstd frames tell where they end and how much is in them.
 Status CompressedSegment::find_blocks() {
   const uint64_t size = TRY(file_->size());
+  const size_t longest = ZSTD_compressBound(kBlockBytes);
   uint64_t content = kBlockBytes;
   uint64_t offset = plain_bytes_ = plain_header_.size();
+  ByteView window;  // of stored_, from `offset` on: several blocks, as they may be small
   // As many as the file might have an index of: crafted ones take less room than what is noted of them.
   while (content == kBlockBytes && blocks_.size() < size / kEntryBytes) {
-    stored_.resize(std::min<uint64_t>(ZSTD_compressBound(kBlockBytes), size - std::min(size, offset)));
-    stored_.resize(TRY(file_->pread(stored_, offset)));
-    size_t bytes = ZSTD_findFrameCompressedSize(stored_.data(), stored_.size());
-    content = ZSTD_getFrameContentSize(stored_.data(), stored_.size());
-    if (ZSTD_isError(bytes) || content == 0 || content > kBlockBytes) break;
+    if (window.size() < std::min<uint64_t>(longest, size - offset)) {
+      stored_.resize(std::min<uint64_t>(4 * longest, size - offset));
+      stored_.resize(TRY(file_->pread(stored_, offset)));
+      window = stored_;
+    }
+    size_t bytes = ZSTD_findFrameCompressedSize(window.data(), window.size());
+    content = ZSTD_getFrameContentSize(window.data(), window.size());
+    if (ZSTD_isError(bytes) || bytes > longest || content == 0 || content > kBlockBytes) break;
     blocks_.push_back({.offset = offset,
                        .bytes = static_cast<uint32_t>(bytes),
-                       .checksum = hash64(ByteView(stored_).first(bytes)),
+                       .checksum = hash64(window.first(bytes)),
                        .point = {}});
+    window = window.subspan(bytes);
     offset += bytes;
     plain_bytes_ += content;
   }
