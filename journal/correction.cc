@@ -18,14 +18,22 @@ Result<Bytes> read_some(const File& file, uint64_t offset, size_t bytes) {
   return read;
 }
 
+// Has it a header with a matching checksum? Asked a million times, of bytes of which it does not matter what
+// is wrong with them.
+bool has_header(ByteView all) {
+  if (all.size() < kSegmentFixedBytes + 8) return false;
+  const auto length = load_value<uint32_t>(all.data() + 12);
+  return length >= kSegmentFixedBytes + 8 && length <= all.size() &&
+         segment_header_checksum(all.first(length)) == hash64(all.first(length - 8));
+}
+
 // Of a segment whose header, or whose index, cannot be read.
 Result<std::optional<Correction>> correct_start(const File& file, const JournalIdentity& identity,
                                                 uint64_t sequence, const CorrectionEffort& effort) {
   Bytes bytes = TRY(read_some(file, 0, kHeaderTried));
   auto header_in = [&](ByteView all) -> std::optional<SegmentHeader> {
-    auto length = segment_header_bytes(all.first(std::min<size_t>(all.size(), 16)));
-    if (!length || *length > all.size()) return std::nullopt;
-    auto header = decode_segment_header(all.first(*length));
+    if (!has_header(all)) return std::nullopt;
+    auto header = decode_segment_header(all.first(load_value<uint32_t>(all.data() + 12)));
     return header ? std::optional(*header) : std::nullopt;
   };
   if (auto header = header_in(bytes)) return CompressedSegment::correct_index(file, *header, effort);
