@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 
@@ -125,6 +126,14 @@ PeerProcess::CaughtUp PeerProcess::catch_up() {
 void PeerProcess::disconnect() {
   char done;
   ask('d', &done, 1);
+}
+
+void PeerProcess::stall() {
+  CHECK(::kill(pid_, SIGSTOP) == 0);
+}
+
+void PeerProcess::wake() {
+  CHECK(::kill(pid_, SIGCONT) == 0);
 }
 
 Digest128 PeerProcess::digest() {

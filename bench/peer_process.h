@@ -30,6 +30,9 @@ class PeerProcess {
   CaughtUp catch_up();
   // Its own journal is dropped, too, so that what it was sent does not add up.
   void disconnect();
+  // It does nothing until it is woken: its connection stays, and is not read.
+  void stall();
+  void wake();
   // Of its tree, recomputed from the bytes.
   Digest128 digest();
 

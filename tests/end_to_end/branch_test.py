@@ -98,16 +98,16 @@ class Branches(EndToEnd):
 
     def test_children_of_one_live_parent_at_once(self):
         guest = self.guest(self.store)
-        guest.sh("for i in $(seq 20); do mkdir $i; done")
-        names = [f"c.{i + 1}" for i in range(20)]
-        self.reprise("fork", self.store, "c", "--count", "20")
+        guest.sh("for i in $(seq 50); do mkdir $i; done")
+        names = [f"c.{i + 1}" for i in range(50)]
+        self.reprise("fork", self.store, "c", "--count", "50")
         children = [subprocess.Popen([self.program, "run", "--store", f"{self.store}:{name}", "--", "sh", "-ec",
                                       f"echo {name} > {name[2:]}/file"]) for name in names]
         guest.sh("for i in $(seq 100); do echo $i > own$i; done")
-        self.assertEqual([child.wait(120) for child in children], [0] * 20)
+        self.assertEqual([child.wait(120) for child in children], [0] * 50)
         self.join_all(*names)
         self.assertEqual(guest.sh("cat */file | sort | md5sum; ls | wc -l"),
-                         self.succeed("sh", "-c", "for i in $(seq 20); do echo c.$i; done | sort | md5sum; echo 120"))
+                         self.succeed("sh", "-c", "for i in $(seq 50); do echo c.$i; done | sort | md5sum; echo 150"))
         self.assertEqual(guest.end(), 0, guest.errors())
         self.assertEqual(self.branches(), ["main"])
 
