@@ -233,7 +233,9 @@ std::vector<replay::Control> controls() {
           replay::Challenge{},
           replay::Proof{},
           replay::Sync{},
-          replay::Synced{.vector = position.vector}};
+          replay::Synced{.vector = position.vector},
+          replay::DifferenceBegin{{.position = position, .lamport = 4, .marks = {{"m", "r0.x"}}}},
+          replay::DifferenceEnd{.batches = 3}};
 }
 
 std::vector<Bytes> wire_seeds() {
@@ -250,6 +252,38 @@ std::vector<Bytes> wire_seeds() {
   append_bytes(all, as_bytes("bytes"));
   seeds.push_back(std::move(all));
   return seeds;
+}
+
+// What a leader says to a new follower whom it sends what differs from the tree that every volume begins
+// with.
+Bytes difference_seed() {
+  replay::MemoryMember leader(kVolumeOfSeeds.volume);
+  leader.write_file("a", "bytes");
+  replay::Pinned pinned = *leader.pin();
+  const Position& position = pinned.moment.position;
+  Bytes frames{static_cast<std::byte>(128 | 15 | 32)};
+  auto say = [&](const replay::Control& control) { append_bytes(frames, *replay::encode_control(control)); };
+  say(replay::Hello{.volume = kVolumeOfSeeds.volume,
+                    .branch = "main",
+                    .role = replay::Role::kLeader,
+                    .position = position});
+  say(replay::CatchUp{
+      .decision = {.tier = replay::Tier::kDifference, .difference_bytes = 100, .reason = "why"},
+      .target = position.vector});
+  say(replay::DifferenceBegin{{.position = position, .lamport = pinned.moment.lamport, .marks = {}}});
+  auto batches =
+      replay::send_difference(fs::Head::create(Timestamp{}), pinned.view, [&](const Batch& batch) -> Status {
+        append_bytes(frames, join(replay::batch_frame_header(batch), batch));
+        return {};
+      });
+  say(replay::DifferenceEnd{.batches = batches.value()});
+  say(replay::Checkpoint{.position = position});
+
+  replay::MemoryMember follower(VolumeId{}, 2);
+  replay::LinkPair pair(leader, follower);
+  pair.follower_link().receive(ByteView(frames).subspan(1));
+  CHECK(pair.follower_link().differences() == 1 && pair.session().checkpoints() == 1);
+  return frames;
 }
 
 // What a leader and a follower say to each other: a new one replays, one of another origin is overwritten;
@@ -276,6 +310,7 @@ std::vector<Bytes> session_seeds() {
     seeds.push_back({static_cast<std::byte>(128 | 64 | 15 | token)});
     append_bytes(seeds.back(), pair.said_to_leader());
   }
+  seeds.push_back(difference_seed());
   return seeds;
 }
 
