@@ -147,6 +147,17 @@ bool is_kept(const StoreFiles& after, const std::string& name, const Bytes& byte
   });
 }
 
+// What was opened has more than what was repaired: of a journal nothing less.
+void expect_journal_kept(const StoreFiles& once, const StoreFiles& after, const Done& done) {
+  for (const auto& [name, bytes] : once) {
+    if (!name.ends_with(".seg")) continue;
+    auto place = after.find(name);
+    const bool grew = place != after.end() && place->second.size() >= bytes.size() &&
+                      std::equal(bytes.begin(), bytes.end(), place->second.begin());
+    check(grew || is_kept(after, name, bytes), "opening takes nothing away", name + "\n" + describe(done));
+  }
+}
+
 // A catalogue that is not set aside goes on being written; a byte that is put right is named, not kept.
 void expect_kept(const StoreFiles& before, const StoreFiles& after, const Done& done) {
   std::string right;
@@ -209,7 +220,9 @@ void fuzz_store(ByteView input) {
   check(again->nothing() || !can_be_opened, "there is nothing to do a second time",
         describe(*done) + "then " + describe(*again));
   expect_the_same(once, read_files(path));
-  if (can_be_opened) expect_opens(path, whole);
+  if (!can_be_opened) return;
+  expect_opens(path, whole);
+  expect_journal_kept(once, read_files(path), *done);
 }
 
 std::vector<Bytes> store_seeds() {
