@@ -1,6 +1,7 @@
 #include "tests/sim/machine.h"
 
 #include "base/check.h"
+#include "instance/branches.h"
 
 namespace reprise::sim {
 namespace {
@@ -22,17 +23,36 @@ Machine::Machine(World& world, size_t index, VolumeId volume, uint64_t seed)
   if (random.next() % 2 == 0) retention_.journal_bytes = 60'000 + random.next() % 200'000;
 }
 
-Status Machine::start(bool as_follower) {
-  CHECK(!up());
-  ++starts_;
+instance::InstanceOptions Machine::options(bool as_follower) {
   instance::InstanceOptions options{
       .retention = retention_, .follower = as_follower, .holder = kHolder, .clock = clock, .random = random};
   options.journal.threads = false;
   options.journal.segment_bytes = 24 << 10;
   options.journal.backlog_bytes = 128 << 10;
   options.journal.recent_bytes = 4 << 10;
+  return options;
+}
+
+// Who has begun to join a branch, and is to follow now, keeps what has come over.
+Status Machine::leave_half_joined() {
+  for (const std::string& name : TRY(instance::unfinished_joins(*store_, "main")))
+    TRY(instance::discard_branch(*store_, name, kHolder, true));
+  return {};
+}
+
+Result<std::unique_ptr<instance::Instance>> Machine::open_branch(const std::string& name) {
+  instance::InstanceOptions of_branch = options(false);
+  of_branch.branch = name;
+  of_branch.retention = {};
+  return instance::Instance::open(store_, of_branch);
+}
+
+Status Machine::start(bool as_follower) {
+  CHECK(!up());
+  ++starts_;
   store_ = disk_->open_store();
-  auto instance = instance::Instance::open(store_, options);
+  if (as_follower) TRY(leave_half_joined());
+  auto instance = instance::Instance::open(store_, options(as_follower));
   if (!instance) {
     store_.reset();
     return std::unexpected(instance.error());
@@ -95,7 +115,7 @@ void Machine::note_overwritten() {
 size_t Machine::count_kept() {
   size_t kept = 0;
   auto branches = store_->branch_names();
-  for (const std::string& name : branches.value()) kept += name != "main";
+  for (const std::string& name : branches.value()) kept += name != "main" && !name.starts_with("try");
   auto records = store_->catalogue().snapshots();
   for (const store::SnapshotRecord& record : records.value())
     kept += record.label == "before it was overwritten";

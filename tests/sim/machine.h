@@ -62,6 +62,8 @@ class Machine {
   instance::Instance& instance() { return *instance_; }
   fs::Guest& guest() { return *guest_; }
   MachineDisk& disk() { return *disk_; }
+  store::Store& store() { return *store_; }
+  static store::LockHolder holder() { return {1, "a simulated program"}; }
   replay::KeptTrees& kept_trees() { return *kept_trees_; }
   bool died() const { return disk_->program().dead(); }
 
@@ -70,6 +72,8 @@ class Machine {
   // Every link to it must be gone.
   void stop_dead(bool power_too, std::mt19937_64& chance);
   Status close();
+  // A branch of the store of the instance that runs.
+  Result<std::unique_ptr<instance::Instance>> open_branch(const std::string& name);
   // Another store, with nothing in it.
   void forget_everything();
   Status promote();
@@ -94,6 +98,8 @@ class Machine {
   uint64_t starts_ = 0;
   size_t kept_ = 0;
   instance::Retention retention_;
+  instance::InstanceOptions options(bool as_follower);
+  Status leave_half_joined();
 };
 
 }  // namespace reprise::sim

@@ -36,7 +36,7 @@ TEST_P(Seeds, AllComeIntoStepWhateverBefallsThem) {
   }
   // What the simulation is for has happened.
   for (const char* what : {"power fails", "killed", "overwritten", "promoted", "disk full", "closed",
-                           "bytes damaged", "brought by a difference"})
+                           "bytes damaged", "brought by a difference", "joined", "resolved", "discarded"})
     EXPECT_GT(events[what], 0U) << what;
   EXPECT_GT(calls, seeds * 500);
   RecordProperty("calls", std::to_string(calls));

@@ -7,6 +7,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "instance/branches.h"
 
 namespace reprise::sim {
 namespace {
@@ -291,7 +292,7 @@ void Simulation::work() {
   Post& post = posts_[leader_];
   if (!runs(post) || world_.now_ns < post.writes_from_ns) return;
   Machine& machine = *post.machine;
-  for (uint64_t n = 1 + pick(8); n > 0; --n) one_call(machine);
+  for (uint64_t n = 1 + pick(8); n > 0; --n) one_call(machine.guest());
   uint64_t what = pick(100);
   if (what < 12) {
     bool synced = machine.sync().has_value();
@@ -308,6 +309,9 @@ void Simulation::work() {
     static_cast<void>(machine.instance().trim());
   } else if (what < 21) {
     static_cast<void>(machine.instance().collect(0.3));
+  } else if (what >= 97) {
+    try_on_a_branch(machine);
+    if (machine.died()) return after_action(leader_);
   } else if (what < 25 && !connections_.empty()) {
     Connection& connection = *connections_[pick(connections_.size())];
     if (connection.leader != nullptr && connection.leader_machine == leader_)
@@ -317,8 +321,46 @@ void Simulation::work() {
   after_action(leader_);
 }
 
-void Simulation::one_call(Machine& machine) {
-  fs::Guest& guest = machine.guest();
+void Simulation::try_on_a_branch(Machine& machine) {
+  const std::string name = fmt::format("try{}", ++tries_);
+  if (!machine.instance().fork(name) || machine.died()) return;
+  Digest128 tree;
+  {
+    auto branch = machine.open_branch(name);
+    if (!branch)
+      return check(
+          machine.died() || branch.error().code() == Code::kNoSpace || posts_[machine.number].disk_failed,
+          name + " cannot be opened: " + branch.error().message());
+    {
+      fs::Guest guest((*branch)->filesystem(), {.label = name});
+      for (uint64_t n = pick(6); n > 0; --n) one_call(guest);
+    }
+    for (uint64_t n = pick(2) * pick(8); n > 0; --n) one_call(machine.guest());
+    auto moment = (*branch)->settle();
+    if (!moment || !(*branch)->close() || machine.died()) return;
+    tree = moment->position.digest;
+  }
+  if (pick(4) != 0) return join(machine, name, tree);
+  note("discarded", machine.number);
+  static_cast<void>(instance::discard_branch(machine.store(), name, machine.holder()));
+}
+
+void Simulation::join(Machine& machine, const std::string& branch, const Digest128& its_tree) {
+  std::optional<replay::Winner> winner;
+  if (pick(3) == 0) winner = pick(2) == 0 ? replay::Winner::kOurs : replay::Winner::kTheirs;
+  auto joined = machine.instance().join(branch, winner);
+  if (machine.died()) return;
+  bool stays = !joined || !joined->conflicts.empty();
+  note(!joined ? "not joined" : joined->resolved ? "resolved" : stays ? "refused" : "joined", machine.number);
+  if (joined && !stays && !joined->moved) {
+    auto pinned = machine.instance().pin();
+    check(!pinned || machine.died() || pinned->view.digest() == its_tree,
+          branch + " was joined, and the tree is another than it was there");
+  }
+  if (stays) static_cast<void>(instance::discard_branch(machine.store(), branch, machine.holder()));
+}
+
+void Simulation::one_call(fs::Guest& guest) {
   auto name = [&] {
     std::string path(1, static_cast<char>('a' + pick(8)));
     while (pick(3) == 0) path += fmt::format("/{}", static_cast<char>('a' + pick(8)));

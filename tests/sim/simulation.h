@@ -65,7 +65,10 @@ class Simulation {
 
   // Guests and operators.
   void work();
-  void one_call(Machine& machine);
+  void one_call(fs::Guest& guest);
+  // A branch is forked, worked on beside the leader's own guests, and joined or discarded.
+  void try_on_a_branch(Machine& machine);
+  void join(Machine& machine, const std::string& branch, const Digest128& its_tree);
   void housekeeping(Post& post);
   void crash(size_t index, bool power);
   void close_cleanly(size_t index);
@@ -107,6 +110,7 @@ class Simulation {
   std::unique_ptr<SeededRandom> session_random_;
   std::vector<Post> posts_;
   size_t leader_ = 0;
+  uint64_t tries_ = 0;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::map<std::pair<size_t, size_t>, Path> paths_;
   std::map<Bytes, Digest128> states_;  // the tree at each vector that was seen
