@@ -24,19 +24,48 @@ std::string name_of(const journal::BatchHeader& header) {
 struct Failure {
   size_t operation;  // from 1
   std::string_view kind;
-  fs::Errno code;
+  fs::Errno code{};
+  OriginId claimed_by{};  // a prefix that is another's, instead of an errno
 };
 
-std::optional<Failure> apply_operations(fs::Head& head, const journal::Batch& batch) {
+// `claims` may be null, for what was applied before.
+std::optional<Failure> apply_operations(fs::Head& head, const journal::Batch& batch, Claims* claims) {
   std::optional<Failure> failure;
+  std::vector<uint64_t> claimed;
   size_t number = 0;
+  const journal::BatchHeader& header = batch.header();
+  if (claims && header.kind == journal::BatchKind::kOriginStart) claims->begin_stream(header);
   batch.for_each([&](const fs::Operation& operation) {
     if (failure) return;
     ++number;
+    if (const auto* claim = std::get_if<fs::ClaimPrefix>(&operation); claim && claims) {
+      if (auto other = claims->refused(claim->prefix, header)) {
+        failure = Failure{.operation = number, .kind = fs::operation_name(operation), .claimed_by = *other};
+        return;
+      }
+      if (claimed.size() < Claims::kRememberedMax) claimed.push_back(claim->prefix);
+    }
     if (fs::Outcome<void> done = head.apply(operation); !done)
       failure = Failure{number, fs::operation_name(operation), done.error()};
   });
-  return failure;
+  if (failure) return failure;
+  for (uint64_t prefix : claimed) claims->note(prefix, header.origin);
+  return std::nullopt;
+}
+
+Error error_of(const journal::Batch& batch, const Failure& failure) {
+  std::string where = fmt::format("{}: operation {} of {} ({})", name_of(batch.header()), failure.operation,
+                                  batch.operation_count(), failure.kind);
+  if (failure.claimed_by) {
+    return Error(
+        Code::kCorrupt,
+        fmt::format("{} claims inode ids that origin {} has claimed, of which this one does not know: "
+                    "expected writers one after the other, found two at once",
+                    where, failure.claimed_by.to_short_string()));
+  }
+  // Of the tree something could not be loaded; that is no difference between trees.
+  return Error(failure.code == fs::Errno{EIO} ? Code::kIo : Code::kDivergence,
+               fmt::format("{} cannot be applied to this tree: {}", where, fs::errno_text(failure.code)));
 }
 
 }  // namespace
@@ -83,15 +112,11 @@ Status Replayer::apply(fs::Head& head, std::span<const journal::Batch> group) {
       ++skipped_;
       continue;
     }
-    if (std::optional<Failure> failure = apply_operations(head, batch)) {
+    if (std::optional<Failure> failure = apply_operations(head, batch, &claims_)) {
       head = fs::Head(before);
       // What was applied once to this very tree can be applied again.
-      for (const journal::Batch* earlier : done) CHECK(!apply_operations(head, *earlier));
-      // Of the tree something could not be loaded; that is no difference between trees.
-      return fail(failure->code == fs::Errno{EIO} ? Code::kIo : Code::kDivergence,
-                  fmt::format("{}: operation {} of {} ({}) cannot be applied to this tree: {}",
-                              name_of(batch.header()), failure->operation, batch.operation_count(),
-                              failure->kind, fs::errno_text(failure->code)));
+      for (const journal::Batch* earlier : done) CHECK(!apply_operations(head, *earlier, nullptr));
+      return std::unexpected<Error>(error_of(batch, *failure));
     }
     note(batch);
     done.push_back(&batch);

@@ -17,6 +17,7 @@
 #include "journal/batch.h"
 #include "journal/journal.h"
 #include "journal/position.h"
+#include "replay/claims.h"
 
 namespace reprise::replay {
 
@@ -45,8 +46,9 @@ class Replayer {
 
   // Applies the batches of `group` that the tree lacks, in order. On an error the tree is as it was after the
   // batches before the one that failed, and applied() says so. kDivergence names origin, LSN, operation and
-  // errno: this tree is not the one the batch was made on. Before the call head.take_unlinked() must have
-  // been drained; afterwards it has the group's.
+  // errno: this tree is not the one the batch was made on; kCorrupt one that claims a prefix of inode ids
+  // that another has, of whom its origin did not know. Before the call head.take_unlinked() must have been
+  // drained; afterwards it has the group's.
   Status apply(fs::Head& head, std::span<const journal::Batch> group);
 
   // Reads from the cursor and applies until the batch with log index `until` is done, or there are no more:
@@ -69,6 +71,7 @@ class Replayer {
   void note(const journal::Batch& batch);
 
   journal::Vector applied_;
+  Claims claims_;
   uint64_t lamport_;
   uint64_t batches_ = 0, skipped_ = 0, operations_ = 0;
 };

@@ -190,6 +190,16 @@ TEST_F(LyingLeader, BatchesThatDoNotFollow) {
   }
 }
 
+TEST_F(LyingLeader, APrefixThatAnotherWriterHas) {
+  greet_and_decide(Tier::kSuffix);
+  say(next({fs::ClaimPrefix{9}}));
+  was_ = *follower.settle();
+  batches_ = follower.journal().last();
+  ASSERT_FALSE(link_->session().last_resync());
+  say(batch({.hi = 66, .lo = 6}, 1, 10, {fs::ClaimPrefix{9}, made("b", uint64_t{9} << 24)}));
+  expect_resync("claims inode ids that origin");
+}
+
 TEST_F(LyingLeader, OneBatchOverAndOverIsTakenOnce) {
   greet_and_decide(Tier::kSuffix);
   auto first = before_.journal().read(1)->next();

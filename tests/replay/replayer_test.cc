@@ -124,6 +124,66 @@ TEST(Replayer, AnOperationThatFailsUndoesItsBatchAlone) {
   EXPECT_EQ(bench.head.check_invariants(), "");
 }
 
+// The first batch of a stream that begins after `previous`, and claims a prefix.
+journal::Batch claim(uint64_t prefix, OriginId origin, OriginId previous = {},
+                     std::vector<journal::Vector::Entry> dependencies = {}) {
+  journal::BatchBuilder builder;
+  builder.add(fs::ClaimPrefix{prefix});
+  return builder.finish({.kind = journal::BatchKind::kOriginStart,
+                         .origin = origin,
+                         .lsn = 1,
+                         .lamport = 1,
+                         .dependencies = std::move(dependencies),
+                         .previous_origin = previous});
+}
+
+constexpr OriginId kThird{.hi = 3, .lo = 3};
+
+TEST(Replayer, RefusesAPrefixThatIsClaimedByTwoWhoDoNotKnowEachOther) {
+  Bench bench;
+  ASSERT_TRUE(bench.apply({claim(5, kOrigin), claim(6, kOther, kOrigin, {{kOrigin, 1}})}));
+  // A third that began as the second did, beside it.
+  Status done = bench.apply({claim(6, kThird, kOrigin, {{kOrigin, 1}})});
+  EXPECT_EQ(code_of(done), Code::kCorrupt);
+  EXPECT_NE(done.error().message().find(kOther.to_short_string()), std::string::npos)
+      << done.error().message();
+  EXPECT_NE(done.error().message().find("batch 1 of origin " + kThird.to_short_string()), std::string::npos);
+  EXPECT_EQ(bench.replayer.applied().get(kThird), 0u);
+  // Another prefix it may have; and what was refused stays so.
+  EXPECT_EQ(code_of(bench.apply({claim(5, kThird)})), Code::kCorrupt);
+  EXPECT_TRUE(bench.apply({claim(7, kThird, kOrigin, {{kOrigin, 1}})}));
+  EXPECT_EQ(code_of(bench.apply({batch_of({fs::ClaimPrefix{6}}, 2, kThird)})), Code::kCorrupt);
+}
+
+TEST(Replayer, WhoKnewOfAClaimMayRepeatIt) {
+  Bench bench;
+  ASSERT_TRUE(bench.apply({claim(5, kOrigin), batch_of({fs::ClaimPrefix{5}}, 2)}));
+  ASSERT_TRUE(bench.apply({claim(6, kOther, kOrigin, {{kOrigin, 2}})}));
+  // Of one who knew one who knew of it.
+  EXPECT_TRUE(bench.apply({claim(5, kThird, kOther, {{kOther, 1}})}));
+  // Who begins behind a snapshot lists all there was.
+  EXPECT_TRUE(bench.apply({claim(6, {.hi = 4, .lo = 4}, {}, {{kOrigin, 2}, {kOther, 1}})}));
+}
+
+TEST(Replayer, AClaimOfABatchThatFailedIsNone) {
+  Bench bench;
+  EXPECT_EQ(code_of(bench.apply({batch_of({fs::ClaimPrefix{5}, file("a", 2), file("a", 3)}, 1)})),
+            Code::kDivergence);
+  EXPECT_TRUE(bench.apply({claim(5, kOther)}));
+}
+
+TEST(Claims, AreBoundedAndACircleOfStreamsEnds) {
+  Claims claims;
+  claims.begin_stream({.origin = kOrigin, .previous_origin = kOther});
+  claims.begin_stream({.origin = kOther, .previous_origin = kOrigin});
+  claims.note(1, kThird);
+  EXPECT_EQ(claims.refused(1, {.origin = kOrigin}), kThird);
+  for (uint64_t prefix = 2; prefix <= Claims::kRememberedMax; ++prefix) claims.note(prefix, kThird);
+  claims.note(Claims::kRememberedMax + 1, kThird);
+  EXPECT_TRUE(claims.refused(Claims::kRememberedMax, {.origin = kOrigin}));
+  EXPECT_FALSE(claims.refused(Claims::kRememberedMax + 1, {.origin = kOrigin}));
+}
+
 TEST(Replayer, RefusesALamportJump) {
   Bench bench;
   EXPECT_EQ(code_of(bench.apply({batch_of({file("a", 2)}, 1, kOrigin, {}, Replayer::kLamportJumpMax + 1)})),
