@@ -5,6 +5,12 @@
 
 namespace reprise::replay {
 
+namespace {
+
+constexpr uint64_t kProgressBytes = 64 << 10;
+
+}  // namespace
+
 bool ResyncBudget::take(uint64_t now_ms) {
   constexpr uint64_t kMinuteMs = 60'000;
   while (!taken_ms_.empty() && taken_ms_.front() + kMinuteMs <= now_ms) taken_ms_.pop_front();
@@ -60,7 +66,12 @@ std::optional<Incoming> Channel::take(ByteView& bytes) {
     size_t before = bytes.size();
     Result<std::optional<Incoming>> message = reader_.take(bytes);
     received_bytes_ += before - bytes.size();
-    last_received_ms_ = now_ms_;
+    unfinished_bytes_ += before - bytes.size();
+    // Not for any byte: behind a header whose size is wrong, heartbeats would pass for what it announced.
+    if (!message || *message || unfinished_bytes_ >= kProgressBytes) {
+      last_received_ms_ = now_ms_;
+      unfinished_bytes_ = 0;
+    }
     if (!message)
       close_malformed(message.error());
     else if (*message)

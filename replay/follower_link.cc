@@ -34,8 +34,9 @@ FollowerLink::FollowerLink(Member& member, Clock& clock, const SessionOptions& o
 
 void FollowerLink::receive(ByteView bytes) {
   session_.receive(bytes, now_ms());
-  while (std::optional<Step> step = session_.next_step()) perform(std::move(*step));
-  session_.rested(now_ms());
+  bool worked = false;
+  while (std::optional<Step> step = session_.next_step()) perform(std::move(*step)), worked = true;
+  if (worked) session_.rested(now_ms());
 }
 
 void FollowerLink::perform(Step step) {

@@ -30,7 +30,7 @@ struct SessionOptions {
   uint16_t min_version = kProtocolVersion, max_version = kProtocolVersion;  // of the protocol, that we speak
   uint64_t handshake_timeout_ms = 10'000;
   uint64_t heartbeat_interval_ms = 1'000;
-  uint64_t silence_limit_ms = 120'000;   // a peer that says nothing for so long is gone
+  uint64_t silence_limit_ms = 120'000;   // a peer that says nothing whole, nor 64 KiB, for so long is gone
   uint64_t checkpoint_interval_ms = 50;  // at most one comparison of digests in this time
   uint32_t resyncs_per_minute = 3;  // overwrites beyond the first catch-up; more is no way to keep in step
   size_t group_batches = 256;       // applied at once, at most
@@ -89,6 +89,7 @@ class Channel {
   std::optional<Error> closed_;
   uint64_t started_ms_, now_ms_, last_sent_ms_, last_received_ms_;
   uint64_t received_bytes_ = 0, sent_bytes_ = 0;
+  uint64_t unfinished_bytes_ = 0;  // since somebody was last heard
 };
 
 // --- leader

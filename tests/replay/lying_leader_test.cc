@@ -226,6 +226,29 @@ TEST_F(LyingLeader, PositionsThatAreNotSo) {
   }
 }
 
+// Every later message counts as a part of it.
+TEST_F(LyingLeader, AFrameThatNeverEnds) {
+  greet_and_decide(Tier::kNothing);
+  Bytes heartbeat = *encode_control(Heartbeat{.vector = was_.position.vector});
+  Bytes announced(kFrameHeaderBytes);
+  std::copy_n(heartbeat.begin(), kFrameHeaderBytes, announced.begin());
+  announced[4] = std::byte{2};  // a batch
+  store_value(announced.data() + 8, uint32_t{16 << 20});
+  store_value(announced.data() + 12, uint32_t{8});
+  link_->receive(announced);
+  for (int second = 0; second < 119; ++second) {
+    clock_.advance_ms(1000);
+    link_->receive(heartbeat);
+    link_->tick();
+  }
+  EXPECT_FALSE(link_->session().closed());
+  clock_.advance_ms(2000);
+  link_->receive(heartbeat);
+  link_->tick();
+  expect_closed("silent");
+  EXPECT_FALSE(link_->session().hopeless());
+}
+
 TEST_F(LyingLeader, WhoNeverAgreesIsLeftInTheEnd) {
   say(greeting());
   journal::Position other = was_.position;
