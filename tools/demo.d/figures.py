@@ -99,7 +99,7 @@ def hottest(path):
 
 def table(operations, journal_bytes, journal_ms, whole_bytes, whole_ms):
     print(f"  {'':<34}{'operations':>12}{'bytes':>12}{'time':>12}")
-    print(f"  {'by replay, what B had missed':<34}{int(operations):>12,}{size(int(journal_bytes)):>12}"
+    print(f"  {'by what B had missed':<34}{int(operations):>12,}{size(int(journal_bytes)):>12}"
           f"{float(journal_ms):>9.1f} ms")
     print(f"  {'by full overwrite':<34}{'':>12}{size(int(whole_bytes)):>12}{float(whole_ms):>9.1f} ms")
     return 0
