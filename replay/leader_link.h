@@ -43,7 +43,7 @@ struct PeerStatus {
   std::string reason;
   uint64_t snapshot_bytes = 0;               // estimated, when that was decided
   std::optional<uint64_t> suffix_bytes;      // likewise, if the journal had it
-  std::optional<uint64_t> difference_bytes;  // likewise, if it was looked for and is less than both
+  std::optional<uint64_t> difference_bytes;  // likewise, if it was looked for and is at most half of both
   uint64_t sent_bytes = 0, received_bytes = 0;
   uint64_t checkpoints = 0;  // digests sent, for it to compare
   uint64_t overwrites = 0;   // snapshots sent

@@ -34,7 +34,7 @@ struct CatchUpFacts {
   std::optional<uint64_t> suffix_bytes;
   std::string suffix_missing;
   // Bytes to a tree that was kept, and about those of the difference from it to ours; nothing if none was
-  // kept, or it would be more than the others.
+  // kept, or it would be more than half of the others.
   std::optional<uint64_t> difference_bytes;
   uint64_t snapshot_bytes = 0;  // estimated
 };

@@ -128,23 +128,30 @@ Status KernelCache::drop_and_apply(const fs::View& next, const std::function<Sta
 
 // While something is dropped, requests must be answered, as the kernel may wait for their answers. What is
 // read then may be cached, and is dropped again; of a listing one of its names first, as everywhere. With
-// programs that read large files all over, all the time, there is no end to that; they get what they get.
+// programs that read large files all over, all the time, there is no end to that; they get what they get. So
+// they do where something cannot be dropped: the change is applied all the same, as its journal has it by
+// then, and the drop that follows it says what is wrong.
 Status KernelCache::drop_and_apply(const std::function<Status()>& drop, const NameIn& name_in,
                                    const std::function<Status()>& apply) {
   in_flight_.drain();
   (void)marks_.take_read();  // what was on its way before is waited for
-  TRY(drop());
-  for (int round = 0; round < kRounds; ++round) {
+  Status dropped = drop();
+  for (int round = 0; dropped && round < kRounds; ++round) {
     Closed closed(in_flight_);
     std::vector<TouchedInode> read = marks_.take_read();
     if (read.empty()) return apply();
     closed.open();
-    for (const TouchedInode& inode : read) {
-      if (auto name = name_in(inode.inode)) TRY(drop_name(inode.inode, *name));
-      TRY(drop_inode(inode));
-    }
+    dropped = drop_again(read, name_in);
   }
   return apply();
+}
+
+Status KernelCache::drop_again(std::span<const TouchedInode> read, const NameIn& name_in) {
+  for (const TouchedInode& inode : read) {
+    if (auto name = name_in(inode.inode)) TRY(drop_name(inode.inode, *name));
+    TRY(drop_inode(inode));
+  }
+  return {};
 }
 
 Status KernelCache::drop_attributes(InodeId inode) {

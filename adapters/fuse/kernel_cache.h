@@ -21,6 +21,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,7 @@ class KernelCache final : public instance::CoherenceHook {
 
   Status drop_and_apply(const std::function<Status()>& drop, const NameIn& name_in,
                         const std::function<Status()>& apply);
+  Status drop_again(std::span<const TouchedInode> read, const NameIn& name_in);
   Status drop_and_apply(const fs::View& next, const std::function<Status()>& apply);
   std::vector<Sized> sizes_of_what_differs(const fs::View& before, const fs::View& after);
   std::vector<Sized> sizes_of(const Touched& touched);

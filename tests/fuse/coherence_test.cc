@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "adapters/fuse/in_flight.h"
+#include "adapters/fuse/kernel_cache.h"
 #include "adapters/fuse/lookup_table.h"
 #include "adapters/fuse/touched.h"
 #include "tests/fuse/mounted.h"
@@ -459,6 +460,44 @@ TEST(InFlight, DrainWaitsForThoseWhoEnteredBeforeAndForNobodyElse) {
   in_flight.slot(0).leave();
   in_flight.slot(0).leave();  // twice is once
   in_flight.drain();
+}
+
+// Its journal may have it already. The session has not shaken hands, so the kernel cannot be told anything.
+TEST(KernelCache, AChangeIsMadeEvenWhereWhatItTouchesCannotBeDropped) {
+  auto ids = fs::local_inode_ids();
+  fs::Filesystem filesystem(fs::Head::create(kTime), system_clock(), *ids);
+  LookupTable lookups(filesystem);
+  Marks marks;
+  InFlight in_flight(1, system_clock());
+  KernelCache cache(filesystem, lookups, marks, in_flight, system_clock());
+  char name[] = "test";
+  char* argv[] = {name, nullptr};
+  fuse_args args = FUSE_ARGS_INIT(1, argv);
+  const fuse_lowlevel_ops none = {};
+  std::unique_ptr<fuse_session, decltype(&fuse_session_destroy)> session(
+      fuse_session_new(&args, &none, sizeof none, nullptr), fuse_session_destroy);
+  fuse_opt_free_args(&args);
+  ASSERT_NE(session, nullptr);
+  cache.connect(session.get());
+
+  std::vector<fs::Operation> operations{
+      fs::Create{.parent = kRootInode, .name = "n", .inode = {7}, .mode = S_IFREG | 0644, .time = kTime}};
+  bool applied = false;
+  Status told = cache.apply_remotely(operations, [&]() -> Status {
+    applied = true;
+    return {};
+  });
+  EXPECT_TRUE(applied);
+  ASSERT_FALSE(told);
+  EXPECT_NE(told.error().message().find("dropping the name"), std::string::npos) << told.error().message();
+
+  fs::Head next(filesystem.view());
+  ASSERT_TRUE(next.apply(operations[0]));
+  fs::View tree = next.view();
+  told = cache.replace_all([&]() -> Result<fs::View> { return filesystem.install(tree); }, &tree);
+  EXPECT_FALSE(told);
+  EXPECT_TRUE(filesystem.view().lookup(kRootInode, "n")) << "the tree of before stayed";
+  cache.disconnect();
 }
 
 TEST(InFlight, ClosedNobodyIsAnswered) {

@@ -7,7 +7,6 @@
 
 #include "base/hash.h"
 #include "base/log.h"
-#include "instance/branches.h"
 
 namespace reprise::sim {
 namespace {
@@ -286,160 +285,6 @@ void Simulation::leave_and_join() {
   posts_[who].machine->forget_everything();
 }
 
-// --- guests and operators
-
-void Simulation::work() {
-  Post& post = posts_[leader_];
-  if (!runs(post) || world_.now_ns < post.writes_from_ns) return;
-  Machine& machine = *post.machine;
-  for (uint64_t n = 1 + pick(8); n > 0; --n) one_call(machine.guest());
-  uint64_t what = pick(100);
-  if (what < 12) {
-    bool synced = machine.sync().has_value();
-    note(synced ? "synced" : "not synced", leader_);
-  } else if (what < 15) {
-    // Never twice the same: one that was moved and lost with a tail is gone, where others have its former
-    // place.
-    auto mark = machine.instance().mark(fmt::format("m{}", ++marks_), "");
-    if (mark && !machine.died()) machine.note_durable(machine.instance().vector());
-  } else if (what < 18) {
-    auto snapshot = machine.instance().snapshot(pick(2) == 0 ? "" : "kept");
-    if (snapshot && !machine.died()) machine.note_durable(machine.instance().vector());
-  } else if (what < 20) {
-    static_cast<void>(machine.instance().trim());
-  } else if (what < 21) {
-    static_cast<void>(machine.instance().collect(0.3));
-  } else if (what >= 97) {
-    try_on_a_branch(machine);
-    if (machine.died()) return after_action(leader_);
-  } else if (what < 25 && !connections_.empty()) {
-    Connection& connection = *connections_[pick(connections_.size())];
-    if (connection.leader != nullptr && connection.leader_machine == leader_)
-      connection.leader->want_synced(machine.instance().vector());
-  }
-  if (likely(25)) look_at(machine);
-  after_action(leader_);
-}
-
-void Simulation::try_on_a_branch(Machine& machine) {
-  const std::string name = fmt::format("try{}", ++tries_);
-  if (!machine.instance().fork(name) || machine.died()) return;
-  Digest128 tree;
-  {
-    auto branch = machine.open_branch(name);
-    if (!branch)
-      return check(
-          machine.died() || branch.error().code() == Code::kNoSpace || posts_[machine.number].disk_failed,
-          name + " cannot be opened: " + branch.error().message());
-    {
-      fs::Guest guest((*branch)->filesystem(), {.label = name});
-      for (uint64_t n = pick(6); n > 0; --n) one_call(guest);
-    }
-    for (uint64_t n = pick(2) * pick(8); n > 0; --n) one_call(machine.guest());
-    auto moment = (*branch)->settle();
-    if (!moment || !(*branch)->close() || machine.died()) return;
-    tree = moment->position.digest;
-  }
-  if (pick(4) != 0) return join(machine, name, tree);
-  note("discarded", machine.number);
-  static_cast<void>(instance::discard_branch(machine.store(), name, machine.holder()));
-}
-
-void Simulation::join(Machine& machine, const std::string& branch, const Digest128& its_tree) {
-  std::optional<replay::Winner> winner;
-  if (pick(3) == 0) winner = pick(2) == 0 ? replay::Winner::kOurs : replay::Winner::kTheirs;
-  auto joined = machine.instance().join(branch, winner);
-  if (machine.died()) return;
-  bool stays = !joined || !joined->conflicts.empty();
-  note(!joined ? "not joined" : joined->resolved ? "resolved" : stays ? "refused" : "joined", machine.number);
-  if (joined && !stays && !joined->moved) {
-    auto pinned = machine.instance().pin();
-    check(!pinned || machine.died() || pinned->view.digest() == its_tree,
-          branch + " was joined, and the tree is another than it was there");
-  }
-  if (stays) static_cast<void>(instance::discard_branch(machine.store(), branch, machine.holder()));
-}
-
-void Simulation::one_call(fs::Guest& guest) {
-  auto name = [&] {
-    std::string path(1, static_cast<char>('a' + pick(8)));
-    while (pick(3) == 0) path += fmt::format("/{}", static_cast<char>('a' + pick(8)));
-    return path;
-  };
-  auto bytes = [&] {
-    size_t size = pick(20) == 0 ? pick(40'000) : pick(300);
-    return std::string(size, static_cast<char>('A' + pick(26)));
-  };
-  if (pick(10) == 0) guest.set_label(fmt::format("request {}", pick(5)));
-  bool done = false;
-  std::string path = name();
-  switch (pick(14)) {
-    case 0:
-    case 1:
-    case 2:
-      done = guest.write_file(path, bytes()).has_value();
-      break;
-    case 3:
-    case 4:
-      done = guest.mkdir(path).has_value();
-      break;
-    case 5:
-      done = guest.rename(path, name()).has_value();
-      break;
-    case 6:
-      done = guest.unlink(path).has_value();
-      break;
-    case 7:
-      done = guest.link(path, name()).has_value();
-      break;
-    case 8:
-      done = guest.truncate(path, static_cast<int64_t>(pick(30'000))).has_value();
-      break;
-    case 9:
-      done = guest.symlink(name(), path).has_value();
-      break;
-    case 10:
-      done = guest.chmod(path, static_cast<uint32_t>(pick(07777))).has_value();
-      break;
-    case 11:
-      done = guest.set_xattr(path, "user.a", as_bytes(bytes().substr(0, 200))).has_value();
-      break;
-    case 12:
-      done = guest.rmdir(path).has_value();
-      break;
-    default: {
-      auto fd = guest.open(path, O_RDWR);
-      if (!fd) break;
-      done = guest.pwrite(*fd, as_bytes(bytes()), static_cast<int64_t>(pick(20'000))).has_value();
-      if (pick(4) == 0)
-        static_cast<void>(guest.fallocate(*fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 5000));
-      static_cast<void>(guest.close(*fd));
-    }
-  }
-  outcome_.calls += done;
-}
-
-void Simulation::housekeeping(Post& post) {
-  if (!runs(post)) return;
-  Machine& machine = *post.machine;
-  if (likely(40)) machine.instance().journal().work();
-  if (likely(3)) {
-    std::vector<journal::Vector> peers;
-    for (auto& connection : connections_)
-      if (connection->leader != nullptr && connection->leader_machine == machine.number)
-        peers.push_back(connection->leader->status().acked);
-    static_cast<void>(machine.instance().tend(peers));
-  }
-  after_action(machine.number);
-  if (!machine.up()) return;
-  auto failure = machine.instance().failure();
-  if (failure && failure->code() != Code::kNoSpace && likely(5)) crash(machine.number, post.disk_failed);
-}
-
-void Simulation::after_action(size_t index) {
-  if (posts_[index].machine->up() && posts_[index].machine->died()) crash(index, likely(50));
-}
-
 // --- the network
 
 void Simulation::connect(Post& post) {
@@ -675,13 +520,10 @@ void Simulation::check(bool holds, const std::string& what) {
   outcome_.failure = fmt::format("seed {}: {}\n{}", plan_.seed, what, story);
 }
 
-template <class... Values>
-void Simulation::note(const std::string& what, Values... values) {
-  std::string line = fmt::format("{:>10} {}", world_.now_ns / 1000, what);
-  ((line += fmt::format(" {}", values)), ...);
-  outcome_.trace = hash64(as_bytes(line), outcome_.trace);
+void Simulation::note_line(const std::string& what, const std::string& line) {
+  recent_.push_back(fmt::format("{:>10} {}", world_.now_ns / 1000, line));
+  outcome_.trace = hash64(as_bytes(recent_.back()), outcome_.trace);
   ++outcome_.events[what.substr(0, what.find(':'))];
-  recent_.push_back(std::move(line));
   if (recent_.size() > kRecentMax) recent_.erase(recent_.begin());
 }
 

@@ -11,6 +11,8 @@
 //   - when all is well again everybody comes to the leader's position within a stated time.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <map>
 #include <memory>
 #include <optional>
@@ -94,7 +96,12 @@ class Simulation {
   bool all_in_step();
   void check(bool holds, const std::string& what);
   template <class... Values>
-  void note(const std::string& what, Values... values);
+  void note(const std::string& what, Values... values) {
+    std::string line = what;
+    ((line += fmt::format(" {}", values)), ...);
+    note_line(what, line);
+  }
+  void note_line(const std::string& what, const std::string& line);
   std::string state();
 
   bool likely(uint64_t percent) { return chance_() % 100 < percent; }
