@@ -302,6 +302,15 @@ class LmdbCatalogue final : public Catalogue {
   Status put(Table table, ByteView key, const Bytes& value) {
     return lmdb_->write([&](Lmdb::Transaction& txn) { return txn.put(table, key, value); });
   }
+  // Is it the key of this record, and no other's?
+  static bool fits(ByteView key, const SnapshotRecord& record) {
+    return std::ranges::equal(key, number_key(record.id));
+  }
+  static bool fits(ByteView key, const MarkRecord& record) {
+    return as_text(key) == mark_key(record.branch, record.name);
+  }
+  static bool fits(ByteView key, const BranchRecord& record) { return as_text(key) == record.name; }
+  static bool fits(ByteView, const BlobPlace&) { return true; }  // which says nothing of the blob
   template <class Record>
   Result<std::optional<Record>> one(Table table, ByteView key, std::string_view what) {
     std::optional<Record> found;
@@ -310,7 +319,7 @@ class LmdbCatalogue final : public Catalogue {
       auto value = TRY(txn.get(table, key));
       if (!value) return {};
       found = decode<Record>(*value);
-      return found ? Status{} : damaged(what);
+      return found && fits(key, *found) ? Status{} : damaged(what);
     };
     TRY(lmdb_->read(look));
     return found;
@@ -320,9 +329,9 @@ class LmdbCatalogue final : public Catalogue {
     std::vector<Record> found;
     TRY(lmdb_->read([&](Lmdb::Transaction& txn) {
       found.clear();
-      return txn.for_each(table, [&](ByteView, ByteView value) -> Status {
+      return txn.for_each(table, [&](ByteView key, ByteView value) -> Status {
         auto record = decode<Record>(value);
-        if (!record) return damaged(what);
+        if (!record || !fits(key, *record)) return damaged(what);
         found.push_back(std::move(*record));
         return {};
       });

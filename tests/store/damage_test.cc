@@ -143,6 +143,42 @@ TEST_F(DamageTest, ACatalogueCutAnywhereIsRefusedAndNamed) {
   EXPECT_GT(refused, lengths.size() * 3 / 4);
 }
 
+// An entry that stands for its neighbour as well, or is found by what it is not: that would be a record or a
+// blob less, of which nobody would know. Where it is accepted nevertheless, the page was in use no more.
+TEST_F(DamageTest, AnEntryThatIsFoundByAnothersKeyIsNoticed) {
+  constexpr size_t kPage = 4096, kPointers = 16;
+  size_t refused = 0, tried = 0;
+  for (size_t page = 2 * kPage; page + kPage <= whole_.size(); page += kPage) {
+    auto at = [&](size_t offset) { return load_value<uint16_t>(as_bytes(whole_).data() + page + offset); };
+    const bool leaf = at(10) == 2;
+    const size_t entries = leaf && at(12) > kPointers && at(12) < kPage ? (at(12) - kPointers) / 2 : 0;
+    for (size_t entry = 0; entry < entries; ++entry) {
+      const size_t pointer = page + kPointers + 2 * entry, key = page + at(kPointers + 2 * entry) + 8;
+      for (bool neighbour : {true, false}) {
+        if (neighbour && entry + 1 == entries) continue;
+        std::string bad = whole_;
+        if (neighbour) {
+          bad.replace(pointer, 2, whole_, pointer + 2, 2);
+        } else {
+          bad[key] = static_cast<char>(bad[key] ^ 1);
+        }
+        write_catalogue(bad);
+        ++tried;
+        Status used = use(Access::kRead, path_);
+        refused += !used;
+        if (!used) continue;
+        auto store = Store::open(path_, Access::kRead);
+        ASSERT_TRUE(store);
+        EXPECT_EQ((*store)->catalogue().snapshots()->size(), 19u);
+        EXPECT_EQ((*store)->catalogue().mark("main", "mark")->value().log_index, 5u);
+        for (uint64_t seed = 0; neighbour && seed < 300; ++seed)
+          ASSERT_TRUE((*store)->blobs().get(hash128(random_blob(200, seed)))) << page << " " << entry;
+      }
+    }
+  }
+  EXPECT_GT(refused, tried / 4);
+}
+
 TEST_F(DamageTest, AMissingOrEmptyCatalogueIsNotBegunAnew) {
   for (bool missing : {true, false}) {
     write_catalogue("");
