@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <unordered_set>
 
 #include "instance/history.h"
@@ -69,34 +70,54 @@ Status repair_small_files(const std::string& path, StoreRepaired& done) {
   return {};
 }
 
-// The marks that the branch's journal has, put into the catalogue; their names.
-Result<std::vector<std::string>> restore_marks(store::Store& store, const std::string& branch) {
-  std::vector<std::string> names;
+// From where the branch's states are known: before its journal's first batch, else at the oldest snapshot.
+Result<State> oldest_known_state(store::Store& store, const std::string& branch, LogIndex first) {
+  if (first <= 1) return State{.head = fs::Head::create(Timestamp{})};
+  auto before = state_at(store, branch, first - 1);
+  if (before) return before;
+  std::optional<LogIndex> oldest;
+  for (const journal::RepairBase& base : TRY(readable_bases(store, branch)))
+    if (base.index >= first && (!oldest || base.index < *oldest)) oldest = base.index;
+  if (!oldest) return before;
+  return state_at(store, branch, *oldest);
+}
+
+// The mark that a batch sets, but for the position; its name is empty if it sets none.
+store::MarkRecord mark_in(const journal::Logged& logged, const std::string& branch) {
+  store::MarkRecord mark{.branch = branch, .log_index = logged.index};
+  logged.batch.for_each([&](const fs::Operation& operation) {
+    auto* barrier = std::get_if<fs::Barrier>(&operation);
+    if (barrier == nullptr) return;
+    mark.name = barrier->name;
+    mark.time = barrier->time;
+  });
+  if (!store::Store::check_name("mark", mark.name)) mark.name.clear();
+  return mark;
+}
+
+// The marks that the branch's journal has, put into the catalogue.
+Status restore_marks(store::Store& store, const std::string& branch, MarksRestored& done) {
   LogIndex first = TRY(History::open(store, branch)).cursor().first();
-  State state{.head = fs::Head::create(Timestamp{})};
-  if (first > 1) state = TRY(state_at(store, branch, first - 1));
+  State state = TRY(oldest_known_state(store, branch, first));
   replay::Replayer replayer(state.position.vector, state.lamport);
   History history = TRY(History::open(store, branch));
   while (auto logged = TRY(history.cursor().next())) {
-    TRY(replayer.apply(state.head, {&logged->batch, 1}));
-    std::string name;
-    Timestamp time;
-    logged->batch.for_each([&](const fs::Operation& operation) {
-      auto* barrier = std::get_if<fs::Barrier>(&operation);
-      if (barrier == nullptr) return;
-      name = barrier->name;
-      time = barrier->time;
-    });
-    if (!store::Store::check_name("mark", name)) continue;
+    store::MarkRecord mark = mark_in(*logged, branch);
+    if (logged->index < state.log_index) {
+      if (!mark.name.empty()) done.lost.push_back(mark.name);
+      continue;
+    }
+    if (logged->index > state.log_index) TRY(replayer.apply(state.head, {&logged->batch, 1}));
+    if (mark.name.empty()) continue;
     state.head.settle();
     const journal::BatchHeader& header = logged->batch.header();
     journal::Position position{replayer.applied(), state.head.digest()};
-    store::MarkRecord mark{name, branch, logged->index,
-                           position.by_last_batch(header.origin, header.lsn).to_token(), time};
+    mark.token = position.by_last_batch(header.origin, header.lsn).to_token();
     TRY(store.catalogue().put_mark(mark));
-    if (std::ranges::find(names, mark.name) == names.end()) names.push_back(mark.name);
+    std::erase(done.lost, mark.name);
+    if (std::ranges::find(done.marks, mark.name) == done.marks.end()) done.marks.push_back(mark.name);
   }
-  return names;
+  return {};
 }
 
 }  // namespace
@@ -146,12 +167,11 @@ Result<MarksRestored> restore_lost_marks(store::Store& store) {
   auto directory = TRY(open_host_directory(store.path()));
   if (!TRY(directory->exists(store::kMarksWanted))) return done;
   for (const store::BranchRecord& branch : TRY(store.catalogue().branches())) {
-    auto marks = restore_marks(store, branch.name);
-    if (marks) {
-      done.marks.insert(done.marks.end(), marks->begin(), marks->end());
-    } else {
-      done.unread.push_back(marks.error().message());
-    }
+    MarksRestored of_branch;
+    Status restored = restore_marks(store, branch.name, of_branch);
+    std::ranges::move(of_branch.marks, std::back_inserter(done.marks));
+    std::ranges::move(of_branch.lost, std::back_inserter(done.lost));
+    if (!restored) done.unread.push_back(restored.error().message());
   }
   if (done.unread.empty()) {
     TRY(directory->unlink(store::kMarksWanted));

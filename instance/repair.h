@@ -28,6 +28,7 @@ struct StoreRepaired {
 
 struct MarksRestored {
   std::vector<std::string> marks;   // found in the journals
+  std::vector<std::string> lost;    // named there, at batches of which the state is not known any more
   std::vector<std::string> unread;  // journals in which marks could not be looked for, and why
 };
 

@@ -49,7 +49,9 @@ class Survey {
     while (true) {
       auto frame = reader.next();
       if (!frame && frame.error().code() != Code::kCorrupt) return std::unexpected(frame.error());
-      if (!frame || (*frame && sealed_)) {
+      // What lies behind the end of a segment is not of the log, which goes on in the next one.
+      if (sealed_ && !(frame && !*frame)) return {};
+      if (!frame) {
         end_run();
         if (!TRY(go_on_behind_damage(reader))) return {};
         continue;

@@ -121,6 +121,7 @@ class Repair final : public StoreRepair {
     for (const SnapshotRecord& record : TRY(catalogue_->snapshots())) {
       if (std::ranges::find(snapshots, record.id) != snapshots.end()) {
         kept.push_back(record.id);
+        if (catalogue_problem_) TRY(note_known_to_be_durable(record));
       } else {
         TRY(catalogue_->remove_snapshot(record.id));
       }
@@ -145,6 +146,16 @@ class Repair final : public StoreRepair {
   }
 
  private:
+  // A journal that ends before a snapshot is what an interrupted overwrite leaves, and the next opening
+  // removes it. Where nobody knows any more whether it went on, it is refused, and set aside by a repair of
+  // its branch. A fork on which nothing was done has none.
+  Status note_known_to_be_durable(const SnapshotRecord& snapshot) {
+    const std::string journal = fmt::format("branches/{}/journal", snapshot.branch);
+    if (!TRY(store_->exists(journal)) || TRY(TRY(store_->open_directory(journal))->list()).empty()) return {};
+    return catalogue_->update_branch(snapshot.branch, [&](BranchRecord& branch) {
+      branch.durable_hint = std::max(branch.durable_hint, snapshot.log_index);
+    });
+  }
   // What is left of the old catalogue; else why it is of no use, and the copies instead.
   Status read_old(Catalogue::BlobPlaces& known) {
     auto opened = open_old();

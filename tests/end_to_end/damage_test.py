@@ -462,6 +462,55 @@ class Damage(EndToEnd):
         self.assertEqual(self.reprise("ls", f"{store}@early"), "early\n")
         self.reprise("verify", store)
 
+    def test_marks_are_found_where_the_state_is_known_and_the_others_named(self):
+        store = self.work / "K"
+        self.run_inside(store, "echo a > a")
+        self.reprise("snapshot", "create", store, "--label", "first", "--trim")
+        for name in ("b", "c"):
+            self.run_inside(store, f"echo {name} > {name}")
+            self.reprise("mark", store, name)
+            if name == "c":
+                self.reprise("snapshot", "create", store, "--label", "second")
+        self.run_inside(store, "echo d > d")
+        self.reprise("mark", store, "d")
+        second, = (record["id"] for record in map(json.loads, self.reprise("snapshot", "list", "--json", store).splitlines())
+                   if record["label"] == "second")
+        (store / "catalogue.lmdb").unlink()
+        for copy in (store / "snapshots").glob("*.snapshot"):  # all before the second
+            if int(copy.stem) < second:
+                copy.unlink()
+        said = self.reprise("repair", store)
+        self.assertIn("lost: the mark b: its batch is there", said)
+        for name in ("c", "d"):
+            self.assertIn(f"found in the journal: the mark {name}\n", said)
+        self.assertEqual(self.reprise("ls", f"{store}@c"), "a\nb\nc\n")
+        self.assertIn("nothing to repair", self.reprise("repair", store))
+        self.reprise("verify", store)
+        self.assertEqual(self.run_inside(store, "ls"), "a\nb\nc\nd\n")
+
+    def test_with_a_lost_catalogue_no_branch_loses_its_journal(self):
+        store = self.work / "B"
+        self.run_inside(store, "echo a > a")
+        self.reprise("fork", store, "two")
+        self.reprise("fork", store, "untouched")
+        self.run_inside(f"{store}:two", "for i in 1 2 3; do echo $i > $i; sync $i; done")
+        segment, = (store / "branches/two/journal").glob("*.seg")
+        first, *others = (frame for frame in frames_of(segment) if frame.kind == BATCH)
+        self.assertGreater(len(others), 1)
+        segment.write_bytes(segment.read_bytes()[:first.end])
+        (store / "catalogue.lmdb").unlink()
+        left = segment.read_bytes()
+        self.reprise("repair", store)
+        self.assertEqual(self.run_inside(f"{store}:untouched", "ls"), "a\n")
+        for _ in range(2):
+            self.refused("run", "--store", f"{store}:two", "--", "true", status=125)
+            self.assertEqual(segment.read_bytes(), left)
+        said = self.reprise("repair", f"{store}:two")
+        self.assertIn("kept aside: ", said)
+        kept = [path.read_bytes() for path in segment.parent.iterdir() if path != segment]
+        self.assertIn(left, kept)
+        self.assertEqual(self.run_inside(f"{store}:two", "ls"), "1\n2\n3\na\n")
+
     def test_a_table_that_the_catalogue_has_lost_is_no_empty_one(self):
         store = self.work / "T"
         self.run_inside(store, "echo a > a")

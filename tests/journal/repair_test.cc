@@ -586,6 +586,22 @@ TEST(Repair, KeepsWhatASnapshotReachesWithinOneSegment) {
   expect_sound(disk, *repair, bases);
 }
 
+// A segment in another's place as well, and bytes behind its own end: the log goes on behind it all the same.
+TEST(Repair, WhatLiesBehindTheEndOfASegmentEndsNoRun) {
+  auto disk = several_segments();
+  const std::string first = disk->files.begin()->first, second = std::next(disk->files.begin())->first;
+  FakeDirectory directory(disk);
+  const LogIndex begins =
+      SegmentReader::open(*directory.open(second, OpenMode::kRead)).value()->header().first_index;
+  disk->files.at(first)->bytes = disk->files.at(second)->bytes;
+  disk->files.at(second)->bytes.resize(disk->files.at(second)->bytes.size() + 80);
+  auto bases = bases_at({begins - 1});
+  auto repair = repair_on(disk, bases);
+  ASSERT_TRUE(repair) << repair.error().message();
+  EXPECT_EQ(repair->last, kBatches);
+  expect_sound(disk, *repair, bases);
+}
+
 TEST(Repair, SaysUpToWhereThereHadBeenBatches) {
   auto good = several_segments();
   auto owners = owners_of(good);

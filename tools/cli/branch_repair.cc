@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/disk.h"
 #include "instance/history.h"
 #include "instance/marks.h"
 #include "instance/repair.h"
 #include "journal/recovery.h"
-#include "store/repair.h"
 #include "tools/cli/branch_check.h"
 
 namespace reprise::cli {
@@ -20,12 +18,6 @@ Status accept_loss(store::Store& store, const std::string& branch, const Repaire
     record.durable_hint = std::min(record.durable_hint, repaired.journal.last);
     if (repaired.begins != 0) record.journal_begins = repaired.begins;
   });
-}
-
-// In this repair, or in one before that did not come to its end.
-Result<bool> catalogue_was_lost(const store::Store& store) {
-  auto folder = TRY(open_host_directory(store.path()));
-  return folder->exists(store::kMarksWanted);
 }
 
 // Segments that were missing at the beginning, or that were taken out there.
@@ -54,17 +46,13 @@ Result<Repaired> repair_branch(store::Store& store, const std::string& branch, D
   repaired.durable = record ? record->durable_hint : 0;
   auto bases = TRY(instance::readable_bases(store, branch));
   for (const journal::RepairBase& base : bases) repaired.reaches = std::max(repaired.reaches, base.index);
-  // A journal that ends before a snapshot is what an interrupted overwrite leaves, and the next opening
-  // removes it. Where nobody knows any more whether it went on, it is set aside.
-  const LogIndex hint =
-      TRY(catalogue_was_lost(store)) ? std::max(repaired.durable, repaired.reaches) : repaired.durable;
   journal::JournalIdentity identity{store.volume(), branch};
   {
     Progress progress("journal");
     Progress search("looking for a wrong byte");
     effort.progress = shown_on(search);
-    repaired.journal = TRY(journal::repair_journal(directory, identity, hint, bases, system_random(),
-                                                   shown_on(progress), std::move(effort)));
+    repaired.journal = TRY(journal::repair_journal(directory, identity, repaired.durable, bases,
+                                                   system_random(), shown_on(progress), std::move(effort)));
   }
   const journal::JournalRepair& journal = repaired.journal;
   journal::JournalFiles left = TRY(journal::journal_files(directory, identity));

@@ -102,6 +102,8 @@ void print_repaired(const std::string& store, const instance::StoreRepaired& don
 
 void print_marks(const instance::MarksRestored& marks) {
   for (const std::string& name : marks.marks) fmt::print("found in the journal: the mark {}\n", name);
+  for (const std::string& name : marks.lost)
+    fmt::print("lost: the mark {}: its batch is there, but not what the state at it was\n", name);
   for (const std::string& why : marks.unread) fmt::print("marks were not looked for: {}\n", why);
 }
 
@@ -142,11 +144,12 @@ Result<int> repair(const Options& options) {
   if (options.json) {
     nlohmann::json json = as_json(repaired);
     json["found_marks"] = marks.marks;
+    for (const std::string& name : marks.lost) json["lost_marks"].push_back(name);
     json["unread"] = marks.unread;
     if (store_repaired) json["store"] = repaired_json(*store_repaired);
     fmt::print("{}\n", json.dump());
   } else {
-    const bool any_marks = !marks.marks.empty() || !marks.unread.empty();
+    const bool any_marks = !marks.marks.empty() || !marks.lost.empty() || !marks.unread.empty();
     print_marks(marks);
     if (!repaired.nothing() || !(store_repaired || any_marks)) print(repaired, directory->path());
   }
