@@ -371,8 +371,9 @@ class Instance final : public replay::Member {
 
   mutable std::mutex state_;
   std::condition_variable state_changed_;
-  std::optional<Error> join_failure_;  // in the middle of a join; set once, with keeping_ held as well
-  journal::Vector vector_;             // of a follower
+  std::atomic<bool> join_to_finish_ = false;  // all is recorded, and was not on the disk when it ended
+  std::optional<Error> join_failure_;         // in the middle of a join; set once, with keeping_ held as well
+  journal::Vector vector_;                    // of a follower
   // Of a writer, set by open(): whose tails may be taken back.
   std::vector<OriginId> former_origins_;  // kAnyOrigin: of everybody's (promote)
   std::optional<Error> over_limit_;

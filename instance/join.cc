@@ -145,11 +145,29 @@ Status Joining::skip_what_is_there() {
 Result<Joined> Joining::run() {
   TRY(open_branch());
   TRY(skip_what_is_there());
+  // With all of it recorded guests could go on, although it was not on the disk: more may be behind it.
+  if (!all_there_ && !TRY(record_all())) return joined_;
+  Status ended = end();
+  if (!ended) parent_.join_to_finish_ = true;
+  TRY(std::move(ended));
+  return joined_;
+}
+
+Status Joining::end() {
+  TRY(parent_.journal_->sync(parent_.journal_->last()));
+  journal_.reset();
+  TRY(remove_branch(store_, branch_.name));
+  parent_.state_changed_.notify_all();
+  return {};
+}
+
+Result<bool> Joining::record_all() {
   // Also what gives the parent's stream its origin, if it has not begun.
   if (auto let_in = parent_.recorder_->reserve(0); !let_in) {
     if (auto known = parent_.failure()) return std::unexpected(*known);
-    return fail(Code::kReadOnly, fmt::format("{}: cannot join {}: {}", name_of(store_), branch_.name,
-                                             fs::errno_text(let_in.error())));
+    Code code = let_in.error() == fs::Errno{ENOSPC} ? Code::kNoSpace : Code::kReadOnly;
+    return fail(code, fmt::format("{}: cannot join {}: {}", name_of(store_), branch_.name,
+                                  fs::errno_text(let_in.error())));
   }
   // Later, with all locks held, nobody could make room.
   if (journal_->last() > fork_.log_index)
@@ -175,16 +193,10 @@ Result<Joined> Joining::run() {
       status = std::unexpected(old.error());
     }
     if (needs_both_) continue;
-    if (joined_.moved && only_if_unmoved_) return joined_;
-    if (!joined_.conflicts.empty()) return joined_;
+    if ((joined_.moved && only_if_unmoved_) || !joined_.conflicts.empty()) return false;
     TRY(std::move(status));
-    break;
+    return true;
   }
-  TRY(parent_.journal_->sync(parent_.journal_->last()));
-  journal_.reset();
-  TRY(remove_branch(store_, branch_.name));
-  parent_.state_changed_.notify_all();
-  return joined_;
 }
 
 Result<fs::View> Joining::put_in_place() {
@@ -216,8 +228,6 @@ Status Joining::apply(fs::Head& head, std::vector<InodeId>& unlinked) {
   TRY(apply_batches(head, unlinked, now));
   if (merges) TRY(check_result(before, head));
   if (!joined_.conflicts.empty()) return fail(Code::kCancelled, "both have set the same mark");
-  // With all of it recorded guests could go on, although it was not on the disk: more may be behind it.
-  if (all_there_) return {};
   if (!joined_.moved && digest_ && head.digest() != *digest_) {
     return fail(
         Code::kDivergence,

@@ -25,6 +25,10 @@ class Joining {
   fs::View theirs() const { return theirs_->view(); }
 
  private:
+  // False if nothing was done: the parent had gone on and must not, or both have changed the same.
+  Result<bool> record_all();
+  // What was recorded is put on the disk, and the branch is not needed any more.
+  Status end();
   Status open_branch();
   Status open_in_memory(const MemoryBranch& branch);
   Status load_both();

@@ -58,10 +58,13 @@ Result<uint64_t> Instance::allowed_until() {
   if (!retention.bounds() || !size_is_kept_) return kUnbounded;
   if (recorder_ != nullptr) TRY(recorder_->flush());
   uint64_t room = kUnbounded - taken;
-  if (retention.journal_bytes != 0) room = std::min(room, room_in_journal(TRY(journal_->files())));
+  const journal::JournalFiles files = TRY(journal_->files());
+  if (retention.journal_bytes != 0) room = std::min(room, room_in_journal(files));
   if (retention.store_bytes != 0) room = std::min(room, TRY(room_in_store(store_bound_)));
-  // Once: others went on while room was made, and have used it up. Twice, and there is none to be had.
-  if (std::exchange(had_no_room_, room == 0) && room == 0) return kUnbounded;
+  // Once: others went on while room was made, and have used it up. Twice, and there is none to be had; but
+  // what is on its way to the disk can only go once it is there.
+  const bool none = room == 0 && files.waiting == 0;
+  if (std::exchange(had_no_room_, none) && none) return kUnbounded;
   return taken + room;
 }
 

@@ -40,6 +40,9 @@ Status Instance::tend_alone(std::span<const journal::Vector> peers) {
   if (journal_ == nullptr || in_memory()) return {};
   auto failure = this->failure();
   if (failure && failure->code() != Code::kNoSpace) return {};
+  if (!failure && join_to_finish_.exchange(false)) {
+    if (Status finished = finish_joins(); !finished) return join_to_finish_ = true, finished;
+  }
   // What is gathered is counted with the journal.
   if (options_.retention.bounds() && recorder_ != nullptr && !failure) TRY(recorder_->flush());
   {
@@ -96,10 +99,11 @@ Status Instance::raise_hint_now_and_then() {
   return {};
 }
 
-// The catalogue says first how far it may go, so that a journal that has lost more of its beginning is told
-// from one that was trimmed.
+// What finishes a join that is under way is in the journal. The catalogue says first how far it may go, so
+// that a journal that has lost more of its beginning is told from one that was trimmed.
 Result<LogIndex> Instance::trim_before(LogIndex index) {
   if (!in_memory()) {
+    if (auto end = TRY(end_before_joins(*store_, options_.branch))) index = std::min(index, *end + 1);
     TRY(store_->catalogue().update_branch(options_.branch, [&](store::BranchRecord& branch) {
       branch.journal_begins = std::max(branch.journal_begins, index);
     }));

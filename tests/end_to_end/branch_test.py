@@ -235,7 +235,10 @@ class Branches(EndToEnd):
             shutil.rmtree(store)
             if killed.status == 0:
                 break
-        self.assertEqual(found, [old] * found.count(old) + [new] * found.count(new))
+        # First old, then new. How many calls come before the moment in between is not quite the same each time, since there
+        # are threads: so each run beside it may be either.
+        first_new, last_old = found.index(new), len(found) - 1 - found[::-1].index(old)
+        self.assertLess(last_old - first_new, 3, found)
         self.assertGreater(found.count(old), 10)
         self.assertGreater(found.count(new), 1)  # killed, and there all the same
 
