@@ -9,16 +9,31 @@
 namespace reprise {
 namespace {
 
-constexpr std::string_view kUnixPrefix = "unix:", kTcpPrefix = "tcp:";
+constexpr std::string_view kUnixPrefix = "unix:", kTcpPrefix = "tcp:", kProcessPrefix = "process:";
 
 class HostNetwork final : public Network {
  public:
   Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint) override {
-    return endpoint.kind == Endpoint::Kind::kTcp ? listen_tcp(endpoint) : listen_unix(endpoint);
+    switch (endpoint.kind) {
+      case Endpoint::Kind::kTcp:
+        return listen_tcp(endpoint);
+      case Endpoint::Kind::kProcess:
+        return listen_in_process(endpoint);
+      case Endpoint::Kind::kUnix:
+        break;
+    }
+    return listen_unix(endpoint);
   }
   Result<std::unique_ptr<Stream>> connect(const Endpoint& endpoint, uint32_t timeout_ms) override {
-    return endpoint.kind == Endpoint::Kind::kTcp ? connect_tcp(endpoint, timeout_ms)
-                                                 : connect_unix(endpoint, timeout_ms);
+    switch (endpoint.kind) {
+      case Endpoint::Kind::kTcp:
+        return connect_tcp(endpoint, timeout_ms);
+      case Endpoint::Kind::kProcess:
+        return connect_in_process(endpoint);
+      case Endpoint::Kind::kUnix:
+        break;
+    }
+    return connect_unix(endpoint, timeout_ms);
   }
 };
 
@@ -49,9 +64,18 @@ Result<Endpoint> parse_tcp(std::string_view text, std::string_view rest) {
 
 Result<Endpoint> Endpoint::parse(std::string_view text) {
   if (text.starts_with(kTcpPrefix)) return parse_tcp(text, text.substr(kTcpPrefix.size()));
-  if (!text.starts_with(kUnixPrefix)) {
-    return fail(Code::kInvalidArgument,
-                fmt::format("endpoint \"{}\": expected unix:PATH or tcp:HOST:PORT", printable(text)));
+  const bool in_process = text.starts_with(kProcessPrefix);
+  if (!in_process && !text.starts_with(kUnixPrefix)) {
+    return fail(
+        Code::kInvalidArgument,
+        fmt::format(
+            "endpoint \"{}\": expected unix:PATH or tcp:HOST:PORT, or process:NAME within one process",
+            printable(text)));
+  }
+  if (in_process) {
+    Endpoint out{.kind = Kind::kProcess, .path = std::string(text.substr(kProcessPrefix.size()))};
+    if (!out.path.empty()) return out;
+    return fail(Code::kInvalidArgument, "endpoint \"process:\": expected a name after it");
   }
   Endpoint out{.kind = Kind::kUnix, .path = std::string(text.substr(kUnixPrefix.size()))};
   if (out.path.empty() || out.path.find('\0') != std::string::npos)
@@ -61,7 +85,8 @@ Result<Endpoint> Endpoint::parse(std::string_view text) {
 }
 
 std::string Endpoint::to_string() const {
-  if (kind == Kind::kUnix) return fmt::format("{}{}", kUnixPrefix, path);
+  if (kind != Kind::kTcp)
+    return fmt::format("{}{}", kind == Kind::kUnix ? kUnixPrefix : kProcessPrefix, path);
   bool bracketed = host.find(':') != std::string::npos;
   return bracketed ? fmt::format("{}[{}]:{}", kTcpPrefix, host, port)
                    : fmt::format("{}{}:{}", kTcpPrefix, host, port);

@@ -1,6 +1,7 @@
 // Streams between processes, behind an interface so that a simulator can put its own network here.
 //
-// An Endpoint is where somebody listens, as people write it: "unix:PATH", "tcp:HOST:PORT". A Stream is a
+// An Endpoint is where somebody listens, as people write it: "unix:PATH", "tcp:HOST:PORT", or within one
+// process "process:NAME". A Stream is a
 // connected, ordered, reliable pair of byte streams; what the bytes mean is for replay/ to say. Nothing here
 // retries: a caller that wants to try again does so.
 //
@@ -20,14 +21,14 @@
 namespace reprise {
 
 struct Endpoint {
-  enum class Kind { kUnix, kTcp };
+  enum class Kind { kUnix, kTcp, kProcess };
   Kind kind = Kind::kUnix;
-  std::string path = {};  // of a Unix socket
+  std::string path = {};  // of a Unix socket; in a process a name, of any bytes
   std::string host = {};  // of TCP: a name or an address
   uint16_t port = 0;      // of TCP; to listen, 0 is any that is free
 
-  // "unix:PATH", "tcp:HOST:PORT" or "tcp:[ADDRESS]:PORT"; kInvalidArgument says what is wrong with it,
-  // kUnsupported for a kind this build does not know.
+  // "unix:PATH", "process:NAME", "tcp:HOST:PORT" or "tcp:[ADDRESS]:PORT"; kInvalidArgument says what is wrong
+  // with it, kUnsupported for a kind this build does not know.
   static Result<Endpoint> parse(std::string_view text);
   std::string to_string() const;
   bool operator==(const Endpoint&) const = default;
@@ -46,7 +47,7 @@ class Stream {
   virtual void shut_down() = 0;
   // Who is at the other end, for messages.
   virtual const std::string& peer() const = 0;
-  // Do both ends lie on this machine for certain: a Unix socket, or loopback?
+  // Do both ends lie on this machine for certain: a Unix socket, this process, or loopback?
   virtual bool is_local() const = 0;
 };
 

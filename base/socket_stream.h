@@ -65,6 +65,8 @@ Result<Descriptor> make_wake(const std::string& name);
 
 Result<std::unique_ptr<Listener>> listen_unix(const Endpoint& endpoint);
 Result<std::unique_ptr<Stream>> connect_unix(const Endpoint& endpoint, uint32_t timeout_ms);
+Result<std::unique_ptr<Listener>> listen_in_process(const Endpoint& endpoint);
+Result<std::unique_ptr<Stream>> connect_in_process(const Endpoint& endpoint);
 Result<std::unique_ptr<Listener>> listen_tcp(const Endpoint& endpoint);
 Result<std::unique_ptr<Stream>> connect_tcp(const Endpoint& endpoint, uint32_t timeout_ms);
 

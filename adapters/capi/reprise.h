@@ -87,7 +87,8 @@ REPRISE_API void reprise_set_log(reprise_log_callback callback, void* context);
 typedef struct reprise_instance_options {
   size_t size;
   const char* branch;     /* null: "main". Others are made by reprise_fork */
-  const char* listen;     /* null, or where followers may connect: "unix:PATH" on the host, "tcp:HOST:PORT" */
+  const char* listen;     /* null, or where followers may connect: "unix:PATH" on the host, "tcp:HOST:PORT",
+                             or "process:NAME" for those of this process alone */
   const char* follow;     /* null, or whom to follow, read-only: likewise */
   const char* durability; /* null: "fsync". "none", "lazy", "fsync", "always": docs/architecture.md */
   const char* label;      /* null, or of marks and limits that are set by this instance; at most 255 bytes */

@@ -36,7 +36,10 @@ class AnySocket : public Socket, public testing::WithParamInterface<const char*>
     Socket::SetUp();
     std::string kind = GetParam();
     Endpoint endpoint = at("s");
-    if (kind != "unix") endpoint = {.kind = Endpoint::Kind::kTcp, .host = kind};
+    if (kind == "process")
+      endpoint.kind = Endpoint::Kind::kProcess;
+    else if (kind != "unix")
+      endpoint = {.kind = Endpoint::Kind::kTcp, .host = kind};
     auto listener = system_network().listen(endpoint);
     ASSERT_TRUE(listener) << listener.error().message();
     listener_ = std::move(*listener);
@@ -51,7 +54,8 @@ class AnySocket : public Socket, public testing::WithParamInterface<const char*>
   std::unique_ptr<Listener> listener_;
   Endpoint endpoint_;
 };
-INSTANTIATE_TEST_SUITE_P(Kinds, AnySocket, testing::Values("unix", "127.0.0.1", "::1", "localhost"),
+INSTANTIATE_TEST_SUITE_P(Kinds, AnySocket,
+                         testing::Values("unix", "127.0.0.1", "::1", "localhost", "process"),
                          [](const auto& kind) { return "Kind" + std::to_string(kind.index); });
 
 bool there(const Endpoint& endpoint) {
@@ -62,6 +66,8 @@ TEST(Endpoint, ReadsWhatPeopleWrite) {
   EXPECT_EQ(Endpoint::parse("unix:/tmp/s.sock")->path, "/tmp/s.sock");
   EXPECT_EQ(Endpoint::parse("unix:relative")->to_string(), "unix:relative");
   EXPECT_EQ(Endpoint::parse("unix:").error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(Endpoint::parse("process:a name")->to_string(), "process:a name");
+  EXPECT_EQ(Endpoint::parse("process:").error().code(), Code::kInvalidArgument);
   EXPECT_EQ(Endpoint::parse("").error().code(), Code::kInvalidArgument);
   EXPECT_EQ(Endpoint::parse("udp:localhost:1").error().code(), Code::kInvalidArgument);
   for (const char* good : {"tcp:localhost:1", "tcp:127.0.0.1:65535", "tcp:[::1]:80", "tcp:[fe80::1%eth0]:80"})

@@ -49,6 +49,17 @@ size_t threads() {
   return count;
 }
 
+TEST_F(Capi, TwoInstancesInStepWithoutAFileOrASocketThatOthersSee) {
+  InstanceOptions leading, following;
+  leading.listen = following.follow = "process:site";
+  Instance a(leading);
+  Instance b(following);
+  Guest(a).write_file("/hello", "hi");
+  b.wait_for(a.position(), 10s);
+  EXPECT_EQ(Guest(b).read_file("/hello"), "hi");
+  EXPECT_EQ(error_of([&] { Instance again(leading); }), EBUSY);
+}
+
 TEST_F(Capi, TwoInstancesInStepAForkJoinedAndAnotherDiscarded) {
   InstanceOptions leading, following;
   leading.listen = following.follow = "unix:" + path("socket");
