@@ -41,6 +41,7 @@ std::unique_ptr<instance::Instance> new_instance() {
 [[noreturn]] void serve(const std::string& socket, int from, int to) {
   auto instance = new_instance();
   std::unique_ptr<replay::Follower> follower;
+  replay::FollowerOptions options;
   for (;;) {
     char command = 0;
     read_all(from, &command, 1);
@@ -53,7 +54,7 @@ std::unique_ptr<instance::Instance> new_instance() {
         break;
       case 'c': {
         follower = replay::Follower::start(system_network(), {Endpoint::Kind::kUnix, socket}, *instance,
-                                           system_clock());
+                                           system_clock(), options);
         must(follower->wait_caught_up(kPatience_ms));
         replay::FollowerStatus status = follower->status();
         const auto& decision = status.decision;
@@ -63,6 +64,11 @@ std::unique_ptr<instance::Instance> new_instance() {
         write_all(to, &caught_up, sizeof caught_up);
         break;
       }
+      case 'o':
+      case 'O':
+        options.offers_tree_here = command == 'O';
+        write_all(to, &done, 1);
+        break;
       case 'd':
         follower.reset();
         must(instance->journal().trim(instance->journal().last() + 1));
@@ -121,6 +127,11 @@ PeerProcess::CaughtUp PeerProcess::catch_up() {
   CaughtUp caught_up;
   ask('c', &caught_up, sizeof caught_up);
   return caught_up;
+}
+
+void PeerProcess::offer_tree(bool offers) {
+  char done;
+  ask(offers ? 'O' : 'o', &done, 1);
 }
 
 void PeerProcess::disconnect() {

@@ -30,6 +30,8 @@ class PeerProcess {
   CaughtUp catch_up();
   // Its own journal is dropped, too, so that what it was sent does not add up.
   void disconnect();
+  // Says from its next connection on which blobs it has already, or again does not.
+  void offer_tree(bool offers);
   // It does nothing until it is woken: its connection stays, and is not read.
   void stall();
   void wake();

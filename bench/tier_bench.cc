@@ -13,6 +13,10 @@
 //              new file, the removal of the one that was new a turn before; files at random, of all
 //   ten_files  the same, of ten
 //   names      no bytes: a new file, six chmods, a utimens, a rename, a removal; of all
+//
+// missing: the leader has no journal that leads to what the peers have, and no tree of theirs, and `changed`
+// in 1,000 of the files have changed. One peer says which blobs it has (which over a Unix socket it would
+// not), and is sent the others; another is sent the whole tree, in the same round.
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -111,9 +115,16 @@ class World {
     took.ms = static_cast<double>(system_clock().monotonic_ns() - begin_ns) / 1e6;
     return took;
   }
-  // All peers go away, having everything; what there was before is not kept for them.
-  void forget_history() {
-    member_->say(Priced::Say::kAsItIs);
+  // One file in so many is written to; of the history nothing is kept.
+  void change_one_in(int of) {
+    for (int file = 0; file < files_; file += of) write(path_of(file));
+    must(instance_->journal().trim(must(instance_->settle()).log_index + 1));
+  }
+  PeerProcess& peer(size_t which) { return *peers_[which]; }
+  // All peers go away, having everything; what there was before is not kept for them; nor is their tree, if
+  // the member says nothing of it.
+  void forget_history(Priced::Say say = Priced::Say::kAsItIs) {
+    member_->say(say);
     for (auto& peer : peers_) peer->disconnect();
     // The leader keeps the tree that they have as soon as it notices.
     while (std::ranges::any_of(leader_->peers(), &replay::PeerStatus::connected))
@@ -266,6 +277,39 @@ void tiers(benchmark::State& state, Change change) {
   state.counters["times_best"] = ms / std::min(suffix_ms, snapshot_ms);
 }
 
+void missing(benchmark::State& state) {
+  World& world = world_of(static_cast<int>(state.range(0)));
+  enum Peer : size_t { kOffering, kOverwritten, kThird };
+  std::array<std::vector<double>, 2> ms;
+  std::array<Took, 2> took;
+  world.peer(kOffering).offer_tree(true);
+  // Beyond the tree that the leader has kept of them.
+  world.change_one_in(1'000);
+  for (size_t peer : {kOffering, kOverwritten, kThird}) world.bring(peer, Priced::Say::kAsItIs);
+  for (auto unused : state) {
+    (void)unused;
+    world.forget_history(Priced::Say::kSuffix);  // which pins no tree
+    world.change_one_in(1'000 / static_cast<int>(state.range(1)));
+    for (size_t i = 0, round = ms[0].size(); i < 2; i++) {
+      size_t peer = (i + round) % 2;
+      took[peer] = world.bring(peer, Priced::Say::kAsItIs);
+      ms[peer].push_back(took[peer].ms);
+    }
+    world.bring(kThird, Priced::Say::kAsItIs);
+    state.SetIterationTime(took[kOffering].ms / 1e3);
+    if (took[kOffering].by.tier != replay::Tier::kMissingBlobs ||
+        took[kOverwritten].by.tier != replay::Tier::kSnapshot)
+      state.SkipWithError("caught up another way than was to be measured");
+    if (!world.peers_equal()) state.SkipWithError("a peer's tree differs");
+  }
+  world.peer(kOffering).offer_tree(false);
+  world.forget_history();
+  state.counters["missing_ms"] = median(ms[kOffering]);
+  state.counters["snapshot_ms"] = median(ms[kOverwritten]);
+  state.counters["missing_kB"] = static_cast<double>(took[kOffering].by.received_bytes) / 1e3;
+  state.counters["snapshot_kB"] = static_cast<double>(took[kOverwritten].by.received_bytes) / 1e3;
+}
+
 void arguments(benchmark::internal::Benchmark* row) {
   row->ArgNames({"files", "lag"})->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(5);
   for (int64_t files : {1'000, 10'000, 100'000}) {
@@ -277,6 +321,12 @@ void arguments(benchmark::internal::Benchmark* row) {
 BENCHMARK_CAPTURE(tiers, all_files, Change::kAllFiles)->Apply(arguments);
 BENCHMARK_CAPTURE(tiers, ten_files, Change::kTenFiles)->Apply(arguments);
 BENCHMARK_CAPTURE(tiers, names, Change::kNames)->Apply(arguments);
+BENCHMARK(missing)
+    ->ArgNames({"files", "changed"})
+    ->ArgsProduct({{1'000, 10'000, 100'000}, {1, 10, 100, 500}})
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond)
+    ->Iterations(5);
 
 }  // namespace
 }  // namespace reprise::bench

@@ -46,9 +46,12 @@ void Channel::send(const journal::Batch& batch) {
   last_sent_ms_ = now_ms_;
 }
 
-void Channel::count_sent(size_t bytes) {
-  sent_bytes_ += bytes;
+std::array<std::byte, kFrameHeaderBytes> Channel::frame_tree(size_t payload_bytes) {
+  auto header = tree_frame_header(payload_bytes);
+  number_frame(header, sent_frames_++);
+  sent_bytes_ += header.size() + payload_bytes;
   last_sent_ms_ = now_ms_;
+  return header;
 }
 
 void Channel::close(Error why, const std::optional<Control>& last) {
@@ -100,6 +103,7 @@ bool Channel::heartbeat_due() const {
 }
 
 std::vector<Outgoing> Channel::take_output() {
+  for (Outgoing& out : output_) number_frame(out.bytes, sent_frames_++);
   return std::exchange(output_, {});
 }
 

@@ -82,6 +82,8 @@ void put(schema::Control::Builder out, const Hello& hello) {
   to.setLamport(hello.lamport);
   to.setIsNew(hello.is_new);
   to.setName(hello.name.c_str());
+  to.setHolds(hello.holds);
+  to.setOffersTree(hello.offers_tree);
 }
 void put(schema::Control::Builder out, const Refuse& refuse) {
   put(out.initRefuse(), refuse.code, refuse.reason);
@@ -122,6 +124,13 @@ void put(schema::Control::Builder out, const DifferenceBegin& begin) {
 }
 void put(schema::Control::Builder out, const DifferenceEnd& end) {
   out.setDifferenceEnd(end.batches);
+}
+void put(schema::Control::Builder out, const Held& held) {
+  auto to = out.initHeld();
+  auto blobs = to.initBlobs(static_cast<unsigned>(held.blobs.size() * sizeof(uint64_t)));
+  for (size_t i = 0; i < held.blobs.size(); i++)
+    store_value(reinterpret_cast<std::byte*>(blobs.begin()) + i * sizeof(uint64_t), held.blobs[i]);
+  to.setLast(held.last);
 }
 void put(schema::Control::Builder out, const SnapshotEnd& end) {
   auto to = out.initSnapshotEnd();
@@ -198,7 +207,20 @@ Result<Control> hello_of(schema::Hello::Reader in) {
                .position = std::move(position),
                .lamport = in.getLamport(),
                .is_new = in.getIsNew(),
-               .name = std::move(name)};
+               .name = std::move(name),
+               .holds = in.getHolds(),
+               .offers_tree = in.getOffersTree()};
+}
+Result<Control> held_of(schema::Held::Reader in) {
+  capnp::Data::Reader blobs = in.getBlobs();
+  if (blobs.size() % sizeof(uint64_t) != 0)
+    return fail(Code::kCorrupt, fmt::format("a list of blobs of {} bytes", blobs.size()));
+  Held held{.last = in.getLast()};
+  held.blobs.resize(blobs.size() / sizeof(uint64_t));
+  for (size_t i = 0; i < held.blobs.size(); i++)
+    held.blobs[i] =
+        load_value<uint64_t>(reinterpret_cast<const std::byte*>(blobs.begin()) + i * sizeof(uint64_t));
+  return held;
 }
 Result<Control> catch_up_of(schema::CatchUp::Reader in) {
   std::string reason = TRY(text_of(in.getReason(), kTextLimit));
@@ -208,7 +230,7 @@ Result<Control> catch_up_of(schema::CatchUp::Reader in) {
                            .reason = std::move(reason)};
   if (in.getSuffixAvailable()) decision.suffix_bytes = in.getSuffixBytes();
   if (in.getDifferenceAvailable()) decision.difference_bytes = in.getDifferenceBytes();
-  if (decision.tier > Tier::kSnapshot || decision.tier == Tier::kMissingBlobs)
+  if (decision.tier > Tier::kSnapshot)
     return fail(Code::kUnsupported,
                 fmt::format("catch-up of kind {}, which this version does not know", in.getTier()));
   journal::Vector target = TRY(vector_of(in.getTarget()));
@@ -255,6 +277,8 @@ Result<Control> control_of(schema::Control::Reader in) {
       return DifferenceBegin{TRY(snapshot_begin_of(in.getDifferenceBegin()))};
     case Kind::DIFFERENCE_END:
       return DifferenceEnd{.batches = in.getDifferenceEnd()};
+    case Kind::HELD:
+      return held_of(in.getHeld());
     case Kind::SNAPSHOT_END:
       return SnapshotEnd{.root = id_of<BlobId>(in.getSnapshotEnd().getRoot()),
                          .bytes = in.getSnapshotEnd().getBytes()};

@@ -122,8 +122,10 @@ bool Follower::follow(Stream& stream) {
   }
   bool again = true;
   catch_up_began_ns_ = clock_.monotonic_ns();
+  SessionOptions session = options_.session;
+  session.offers_tree &= options_.offers_tree_here || !stream.is_local();
   Result<std::unique_ptr<FollowerLink>> link =
-      FollowerLink::begin(member_, clock_, options_.session, budget_, options_.tree_limit_bytes);
+      FollowerLink::begin(member_, clock_, session, budget_, unfinished_, options_.tree_limit_bytes);
   if (!link) {
     note_failure(link.error());
     again = false;  // the member cannot even say where it is

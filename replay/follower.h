@@ -32,6 +32,9 @@ struct FollowerOptions {
   uint32_t retry_first_ms = 10;  // doubled at each failure
   uint32_t retry_max_ms = 1'000;
   uint64_t tree_limit_bytes = uint64_t{64} << 30;  // a larger snapshot is refused
+  // Session::offers_tree is for leaders on other machines: on one, all is sent in less time than it takes to
+  // find out what need not be.
+  bool offers_tree_here = false;
 };
 
 enum class FollowerState {
@@ -101,6 +104,7 @@ class Follower {
   FollowerOptions options_;
   // Of the thread.
   ResyncBudget budget_;
+  UnfinishedTree unfinished_;
   bool was_live_ = false;           // the last connection had caught up
   uint64_t catch_up_began_ns_ = 0;  // 0: none is under way
 

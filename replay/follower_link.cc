@@ -15,21 +15,29 @@ constexpr size_t kWriteBytes = 256 << 10;
 
 Result<std::unique_ptr<FollowerLink>> FollowerLink::begin(Member& member, Clock& clock,
                                                           const SessionOptions& options, ResyncBudget& budget,
+                                                          UnfinishedTree& unfinished,
                                                           uint64_t tree_limit_bytes) {
   Moment moment = TRY(member.settle());
   FollowerFacts facts{.volume = member.volume(),
                       .branch = member.branch(),
                       .moment = std::move(moment),
                       .is_new = member.is_new()};
+  if (unfinished.tree) facts.holds = unfinished.tree->bytes();
+  const uint64_t own = member.estimated_snapshot_bytes();
+  if (options.offers_tree && !facts.is_new && own >= options.offer_from_bytes)
+    facts.holds = std::max(facts.holds, own);
   return std::unique_ptr<FollowerLink>(
-      new FollowerLink(member, clock, options, facts, budget, tree_limit_bytes));
+      new FollowerLink(member, clock, options, facts, budget, unfinished, tree_limit_bytes));
 }
 
 FollowerLink::FollowerLink(Member& member, Clock& clock, const SessionOptions& options,
-                           const FollowerFacts& facts, ResyncBudget& budget, uint64_t tree_limit_bytes)
+                           const FollowerFacts& facts, ResyncBudget& budget, UnfinishedTree& unfinished,
+                           uint64_t tree_limit_bytes)
     : member_(member),
       clock_(clock),
       tree_limit_bytes_(tree_limit_bytes),
+      offers_tree_(options.offers_tree && !facts.is_new),
+      unfinished_(unfinished),
       session_(options, facts, budget, clock.monotonic_ns() / 1'000'000) {}
 
 void FollowerLink::receive(ByteView bytes) {
@@ -48,13 +56,16 @@ void FollowerLink::perform(Step step) {
   } else if (auto* group = std::get_if<ApplyGroup>(&step)) {
     done = member_.apply(group->batches);
     if (done) batches_ += group->batches.size();
+    unfinished_.tree.reset();  // no tree is needed any more
   } else if (std::holds_alternative<SyncMember>(step)) {
     done = member_.sync();
-  } else if (std::holds_alternative<BeginTree>(step)) {
-    tree_.emplace(snapshot::LoadLimits{.memory_bytes = tree_limit_bytes_});
+  } else if (std::holds_alternative<OfferBlobs>(step)) {
+    offer_blobs();
+  } else if (auto* begin = std::get_if<BeginTree>(&step)) {
+    onto_offered_ = begin->onto_offered;
+    if (!onto_offered_) begin_tree();
   } else if (auto* add = std::get_if<AddToTree>(&step)) {
-    CHECK(tree_);
-    done = tree_->add(add->bytes);
+    done = add_to_tree(add->bytes);
   } else if (auto* whole = std::get_if<InstallTree>(&step)) {
     done = install(*whole);
   } else if (std::holds_alternative<BeginDifference>(step)) {
@@ -106,6 +117,31 @@ std::vector<Outgoing> FollowerLink::take_output() {
   return session_.take_output();
 }
 
+void FollowerLink::begin_tree() {
+  unfinished_.tree.emplace(snapshot::LoadLimits{.memory_bytes = tree_limit_bytes_});
+  unfinished_.has_own = false;
+}
+
+// What has come of a tree before, and what the member has. Where that is too much, nothing: all is sent then.
+void FollowerLink::offer_blobs() {
+  if (!unfinished_.tree) begin_tree();
+  if (offers_tree_ && !unfinished_.has_own) {
+    Result<Pinned> ours = member_.pin();
+    unfinished_.has_own = ours && unfinished_.tree->add_all_of(ours->view);
+    if (!unfinished_.has_own) begin_tree();
+  }
+  session_.offer(unfinished_.tree->has(kHeldMax));
+}
+
+Status FollowerLink::add_to_tree(ByteView piece) {
+  CHECK(unfinished_.tree);
+  Status added = unfinished_.tree->add(piece);
+  if (added || !onto_offered_ || added.error().code() != Code::kNoSpace) return added;
+  // It may be what was there before that is too much.
+  unfinished_.tree.reset();
+  return fail(Code::kGap, "with what was here before, " + added.error().message());
+}
+
 Status FollowerLink::begin_difference() {
   Pinned ours = TRY(member_.pin());
   difference_.emplace(ours.view, tree_limit_bytes_);
@@ -127,9 +163,9 @@ Status FollowerLink::install(const InstallDifference& step) {
 }
 
 Status FollowerLink::install(const InstallTree& step) {
-  CHECK(tree_);
-  Result<fs::View> tree = tree_->finish(step.root);
-  tree_.reset();
+  CHECK(unfinished_.tree);
+  Result<fs::View> tree = unfinished_.tree->finish(step.root);
+  unfinished_.tree.reset();
   if (!tree) {
     // A piece that is missing is as wrong as one that is damaged.
     Code code = tree.error().code() == Code::kNotFound ? Code::kCorrupt : tree.error().code();

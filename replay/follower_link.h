@@ -15,12 +15,20 @@
 
 namespace reprise::replay {
 
+// A tree of which some has come: kept from one session to the next, so that a transfer that broke off is gone
+// on with.
+struct UnfinishedTree {
+  std::optional<snapshot::TreeReceiver> tree;
+  bool has_own = false;  // what the member has is in it too
+};
+
 class FollowerLink {
  public:
-  // Says where the member is; the greeting is in take_output(). member, clock and budget outlive it.
+  // Says where the member is; the greeting is in take_output(). member, clock, budget and `unfinished`, which
+  // those that follow each other share, outlive it.
   static Result<std::unique_ptr<FollowerLink>> begin(Member& member, Clock& clock,
                                                      const SessionOptions& options, ResyncBudget& budget,
-                                                     uint64_t tree_limit_bytes);
+                                                     UnfinishedTree& unfinished, uint64_t tree_limit_bytes);
 
   // Takes bytes and does what they ask for: applies, installs, compares.
   void receive(ByteView bytes);
@@ -37,12 +45,15 @@ class FollowerLink {
 
  private:
   FollowerLink(Member& member, Clock& clock, const SessionOptions& options, const FollowerFacts& facts,
-               ResyncBudget& budget, uint64_t tree_limit_bytes);
+               ResyncBudget& budget, UnfinishedTree& unfinished, uint64_t tree_limit_bytes);
   uint64_t now_ms() { return clock_.monotonic_ns() / 1'000'000; }
   void perform(Step step);
   void check_position();
   void begin_send_back(const journal::Vector& leader);
   void go_on_sending_back();
+  void begin_tree();
+  void offer_blobs();
+  Status add_to_tree(ByteView piece);
   Status begin_difference();
   Status install(const InstallTree& step);
   Status install(const InstallDifference& step);
@@ -50,8 +61,10 @@ class FollowerLink {
   Member& member_;
   Clock& clock_;
   uint64_t tree_limit_bytes_;
+  const bool offers_tree_;
+  UnfinishedTree& unfinished_;
   FollowerSession session_;
-  std::optional<snapshot::TreeReceiver> tree_;
+  bool onto_offered_ = false;
   std::optional<DifferenceReceiver> difference_;
   std::unique_ptr<journal::Cursor> send_back_;  // what the leader lacks, from here
   LogIndex send_back_end_ = 0;                  // to here

@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <utility>
+
+#include "base/bytes.h"
 #include "base/check.h"
 #include "replay/session.h"
 
@@ -45,7 +48,9 @@ void FollowerSession::greet() {
                       .position = facts_.moment.position,
                       .lamport = facts_.moment.lamport,
                       .is_new = facts_.is_new,
-                      .name = options.name});
+                      .name = options.name,
+                      .holds = facts_.holds,
+                      .offers_tree = options.offers_tree});
 }
 
 // Before it has passed, nothing that the other end says is believed but that it goes.
@@ -123,15 +128,9 @@ void FollowerSession::handle(Incoming message) {
     tree_ = *begin;
     tree_bytes_ = 0;
     expect_ = Expect::kTree;
-    steps_.push_back(BeginTree{});
+    steps_.push_back(BeginTree{.onto_offered = decision_->tier == Tier::kMissingBlobs});
   } else if (auto* end = std::get_if<SnapshotEnd>(&control)) {
-    if (expect_ != Expect::kTree || end->bytes != tree_bytes_) return unexpected("the end of a snapshot");
-    received_ = tree_->position.vector;
-    steps_.push_back(InstallTree{.root = end->root,
-                                 .position = tree_->position,
-                                 .lamport = tree_->lamport,
-                                 .marks = std::move(tree_->marks)});
-    expect_ = Expect::kBatches;
+    end_tree(*end);
   } else if (std::holds_alternative<DifferenceBegin>(control) ||
              std::holds_alternative<DifferenceEnd>(control)) {
     handle_difference(control);
@@ -170,13 +169,37 @@ void FollowerSession::handle_catch_up(const CatchUp& catch_up) {
   target_ = catch_up.target;
   caught_up_ = false;
   discarding_ = false;
-  catch_up_bytes_ = catch_up_operations_ = 0;
+  catch_up_bytes_ = catch_up_operations_ = meanwhile_bytes_ = 0;
   tree_.reset();
+  meanwhile_.clear();
   const Tier tier = catch_up.decision.tier;
-  awaiting_tree_ = tier == Tier::kSnapshot || tier == Tier::kDifference;
-  expect_ = tier == Tier::kSnapshot ? Expect::kTreeBegin : Expect::kBatches;
+  const bool tree_comes = tier == Tier::kSnapshot || tier == Tier::kMissingBlobs;
+  awaiting_tree_ = tree_comes || tier == Tier::kDifference;
+  expect_ = tree_comes ? Expect::kTreeBegin : Expect::kBatches;
+  if (tier == Tier::kMissingBlobs) steps_.push_back(OfferBlobs{});
   leader_vector_.merge(target_);
   note_caught_up();
+}
+
+void FollowerSession::end_tree(const SnapshotEnd& end) {
+  if (expect_ != Expect::kTree || end.bytes != tree_bytes_) return unexpected("the end of a snapshot");
+  received_ = tree_->position.vector;
+  steps_.push_back(InstallTree{.root = end.root,
+                               .position = tree_->position,
+                               .lamport = tree_->lamport,
+                               .marks = std::move(tree_->marks)});
+  expect_ = Expect::kBatches;
+  for (journal::Batch& batch : std::exchange(meanwhile_, {})) handle_batch(std::move(batch));
+}
+
+// What the leader has done since it began to send a tree.
+void FollowerSession::keep_for_later(journal::Batch batch) {
+  if (meanwhile_bytes_ >= 2 * kMeanwhileBytes)
+    return channel_.close_malformed(
+        Error(Code::kCorrupt, fmt::format("more than {} of batches came before the end of a tree",
+                                          format_bytes(2 * kMeanwhileBytes))));
+  meanwhile_bytes_ += batch.encoded_bytes();
+  meanwhile_.push_back(std::move(batch));
 }
 
 void FollowerSession::handle_difference(const Control& control) {
@@ -197,6 +220,7 @@ void FollowerSession::handle_difference(const Control& control) {
 
 void FollowerSession::handle_batch(journal::Batch batch) {
   if (discarding_) return;
+  if (expect_ == Expect::kTree) return keep_for_later(std::move(batch));
   if (expect_ == Expect::kDifference) {
     ++pieces_;
     catch_up_bytes_ += batch.encoded_bytes() + kFrameHeaderBytes;
@@ -272,6 +296,19 @@ void FollowerSession::checked(const journal::Position& ours) {
 void FollowerSession::end_send_back(std::string missing) {
   sending_back_ = false;
   channel_.send(Fetched{.missing = std::move(missing)});
+}
+
+void FollowerSession::offer(std::span<const BlobId> blobs) {
+  CHECK(blobs.size() <= kHeldMax);
+  Held held;
+  do {
+    auto some = blobs.first(std::min(blobs.size(), kHeldPerMessage));
+    blobs = blobs.subspan(some.size());
+    held.blobs.clear();
+    for (const BlobId& blob : some) held.blobs.push_back(blob.lo);
+    held.last = blobs.empty();
+    channel_.send(held);
+  } while (!held.last);
 }
 
 void FollowerSession::failed(const Error& error) {

@@ -92,15 +92,19 @@ std::optional<Error> LeaderLink::closed() const {
 
 Result<LeaderLink::Activity> LeaderLink::step(const Write& write) {
   std::optional<CatchUpRequest> request;
+  std::optional<std::vector<uint64_t>> held;
   bool heartbeat;
   {
     std::lock_guard lock(mutex_);
     session_.tick(now_ms());
     request = session_.take_request();
+    if (!request) held = session_.take_held();
     heartbeat = session_.heartbeat_due();
   }
   if (request) {
     if (Status done = catch_up(*request, write); !done) close(done.error());
+  } else if (held) {
+    if (Status done = send_snapshot(write, &*held); !done) close(done.error());
   } else if (heartbeat) {
     journal::Vector ours = member_.vector();
     std::lock_guard lock(mutex_);
@@ -145,6 +149,10 @@ Status LeaderLink::catch_up(const CatchUpRequest& request, const Write& write) {
                      .peer_is_ahead = ahead(peer, ours.position.vector),
                      .asked_for_snapshot = request.resync,
                      .snapshot_bytes = member_.estimated_snapshot_bytes()};
+  // Later it has a tree that we sent it.
+  if (!request.first && request.peer.offers_tree && facts.snapshot_bytes >= options_.offer_from_bytes)
+    facts.peer_holds = facts.snapshot_bytes;
+  if (request.first) facts.peer_holds = request.peer.holds;
   if (facts.peer_is_ahead && request.first && !request.fetched && member_.would_take_back(peer)) {
     std::lock_guard lock(mutex_);
     branch_ = request.peer.branch;
@@ -168,7 +176,8 @@ Status LeaderLink::catch_up(const CatchUpRequest& request, const Write& write) {
     session_.begin_catch_up(decision, ours);
   }
   if (decision.tier == Tier::kDifference) return send_difference(*kept, write);
-  if (decision.tier == Tier::kSnapshot) return send_snapshot(write);
+  if (decision.tier == Tier::kSnapshot) return send_snapshot(write, nullptr);
+  if (decision.tier == Tier::kMissingBlobs) return {};  // once it has said which it has
   read_from(decision.tier == Tier::kSuffix ? *from : ours.log_index + 1);
   return {};
 }
@@ -195,7 +204,9 @@ Result<std::vector<Mark>> LeaderLink::marks_before(const journal::Position& posi
   return passed;
 }
 
-Status LeaderLink::send_snapshot(const Write& write) {
+Status LeaderLink::send_snapshot(const Write& write, const std::vector<uint64_t>* held) {
+  std::function<bool(BlobId)> has;
+  if (held != nullptr) has = [held](BlobId id) { return std::ranges::binary_search(*held, id.lo); };
   Pinned pinned = TRY(member_.pin());
   std::vector<Mark> marks = TRY(marks_before(pinned.moment.position));
   {
@@ -205,25 +216,40 @@ Status LeaderLink::send_snapshot(const Write& write) {
   }
   bool sent = false;
   TRY(flush(write, &sent));
-  uint64_t bytes = 0;
-  snapshot::Captured captured =
-      TRY(snapshot::send_tree(pinned.view, snapshot::kPieceBytes, [&](ByteView piece) -> Status {
-        auto header = tree_frame_header(piece.size());
+  read_from(pinned.moment.log_index + 1);
+  uint64_t bytes = 0, meanwhile_bytes = 0;
+  snapshot::Captured captured = TRY(snapshot::send_tree(
+      pinned.view, snapshot::kPieceBytes,
+      [&](ByteView piece) -> Status {
         bytes += piece.size();
+        std::array<std::byte, kFrameHeaderBytes> header;
         {
           std::lock_guard lock(mutex_);
           if (session_.closed()) return std::unexpected(*session_.closed());
-          session_.count_tree_bytes(header.size() + piece.size());
+          header = session_.frame_tree(piece.size());
         }
         std::array<ByteView, 2> pieces{ByteView(header), piece};
-        return write(pieces);
-      }));
-  {
-    std::lock_guard lock(mutex_);
-    session_.end_tree(captured.root, bytes);
-  }
-  read_from(pinned.moment.log_index + 1);
+        TRY(write(pieces));
+        return send_meanwhile(write, meanwhile_bytes);
+      },
+      has));
+  std::lock_guard lock(mutex_);
+  session_.end_tree(captured.root, bytes);
   return {};
+}
+
+// What is done while a tree is sent: so the journal need not keep it until the end.
+Status LeaderLink::send_meanwhile(const Write& write, uint64_t& bytes) {
+  if (bytes >= kMeanwhileBytes) return {};
+  auto sent_bytes = [&] {
+    std::lock_guard lock(mutex_);
+    return session_.sent_bytes();
+  };
+  const uint64_t before = sent_bytes();
+  send_batches();
+  bytes += sent_bytes() - before;
+  bool sent = false;
+  return flush(write, &sent);
 }
 
 // From which of the trees that were kept the peer is brought here with fewest bytes.

@@ -103,7 +103,9 @@ class LeaderLink {
   Status catch_up(const CatchUpRequest& request, const Write& write);
   void take_back(const FetchedPart& part);
   Result<std::vector<Mark>> marks_before(const journal::Position& position);
-  Status send_snapshot(const Write& write);
+  // `held`: sorted, what need not be sent; null: nothing.
+  Status send_snapshot(const Write& write, const std::vector<uint64_t>* held);
+  Status send_meanwhile(const Write& write, uint64_t& bytes);
   struct FromKept {
     Pinned base, ours;
     LogIndex from = 0;  // batches from here lead to the base

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -61,6 +62,8 @@ void LeaderSession::handle(Incoming message) {
     handle_ack(synced->vector, synced_);
   } else if (std::holds_alternative<Heartbeat>(*control)) {
     // That it came is all it says.
+  } else if (auto* held = std::get_if<Held>(control)) {
+    handle_held(*held);
   } else if (auto* fetched = std::get_if<Fetched>(control); fetched != nullptr && fetching()) {
     fetched_.complete = true;
     fetched_.missing = fetched->missing;
@@ -70,6 +73,23 @@ void LeaderSession::handle(Incoming message) {
   } else {
     channel_.close_malformed(Error(Code::kCorrupt, "a follower sent what only a leader may send"));
   }
+}
+
+// What comes when it is not asked for answers a catch-up that was given up meanwhile.
+void LeaderSession::handle_held(const Held& held) {
+  if (!awaiting_held_ || held_complete_) return;
+  if (held_.size() + held.blobs.size() > kHeldMax)
+    return channel_.close_malformed(
+        Error(Code::kCorrupt, fmt::format("the peer names more than {} blobs", kHeldMax)));
+  held_.insert(held_.end(), held.blobs.begin(), held.blobs.end());
+  held_complete_ = held.last;
+}
+
+std::optional<std::vector<uint64_t>> LeaderSession::take_held() {
+  if (!held_complete_ || channel_.closed()) return std::nullopt;
+  awaiting_held_ = held_complete_ = false;
+  std::ranges::sort(held_);
+  return std::exchange(held_, {});
 }
 
 void LeaderSession::handle_ack(const journal::Vector& vector, journal::Vector& noted) {
@@ -171,6 +191,9 @@ void LeaderSession::begin_catch_up(const CatchUpDecision& decision, const Moment
   greet(ours);
   decision_ = decision;
   decided_ = true;
+  awaiting_held_ = decision.tier == Tier::kMissingBlobs;
+  held_complete_ = false;
+  held_.clear();
   channel_.send(CatchUp{.decision = decision, .target = ours.position.vector});
 }
 

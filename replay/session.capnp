@@ -36,6 +36,7 @@ struct Control {
     synced @15 :Data;          # it is: a vector
     differenceBegin @16 :SnapshotBegin;  # from the tree after the batches sent so far; then batches that nobody journals
     differenceEnd @17 :UInt64; # how many they were
+    held @18 :Held;            # a follower says which blobs it need not be sent
   }
 }
 
@@ -50,6 +51,8 @@ struct Hello {
   lamport @6 :UInt64;
   isNew @7 :Bool;              # nothing was ever applied to the tree
   name @8 :Text;               # what a follower is called, for people
+  holds @9 :UInt64;            # bytes of blobs that a follower need not be sent again with a tree
+  offersTree @10 :Bool;        # its whole tree is always among these
 
   enum Role {
     follower @0;
@@ -99,6 +102,12 @@ struct SnapshotBegin {
 struct Mark {
   name @0 :Text;
   token @1 :Text;              # journal::Position::to_token
+}
+
+# Answers a CatchUp by missing blobs: several, the last says so.
+struct Held {
+  blobs @0 :Data;              # of each id the lower half, u64
+  last @1 :Bool;
 }
 
 struct SnapshotEnd {

@@ -11,8 +11,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -26,6 +28,10 @@
 
 namespace reprise::replay {
 
+// Batches that are sent between the pieces of a tree, for after it: a leader sends no more once they are of
+// so many bytes, so they are somewhat more at most. A follower keeps them in memory, and takes twice as many.
+inline constexpr uint64_t kMeanwhileBytes = 16 << 20;
+
 struct SessionOptions {
   uint16_t min_version = kProtocolVersion, max_version = kProtocolVersion;  // of the protocol, that we speak
   uint64_t handshake_timeout_ms = 10'000;
@@ -36,6 +42,10 @@ struct SessionOptions {
   size_t group_batches = 256;       // applied at once, at most
   size_t group_bytes = 8 << 20;
   uint64_t difference_from_bytes = 256 << 10;  // what costs more by suffix or snapshot is compared
+  // A follower that is overwritten says which blobs its tree has, if that is of so many bytes: it costs both
+  // ends about as much work as the tree, and pays where bytes are dear.
+  uint64_t offer_from_bytes = 1 << 20;
+  bool offers_tree = true;
   std::string name;  // what we are called as a follower, for people; at most 64 bytes
   Token token;       // both ends must know; null: none
   Random* random = &system_random();
@@ -72,14 +82,16 @@ class Channel {
   // Silence counts from now: we were busy and did not listen.
   void listen_again(uint64_t now_ms);
 
+  // In the order in which they must be written.
   std::vector<Outgoing> take_output();
   const std::optional<Error>& closed() const { return closed_; }
   uint64_t now_ms() const { return now_ms_; }
   void set_now(uint64_t now_ms) { now_ms_ = std::max(now_ms_, now_ms); }
   uint64_t received_bytes() const { return received_bytes_; }
   uint64_t sent_bytes() const { return sent_bytes_; }
-  // Bytes that go to the peer without passing through take_output (a tree's).
-  void count_sent(size_t bytes);
+  // The header of a piece of a tree, which goes to the peer without passing through take_output: next, when
+  // what that gave is written.
+  std::array<std::byte, kFrameHeaderBytes> frame_tree(size_t payload_bytes);
   const SessionOptions& options() const { return options_; }
 
  private:
@@ -88,7 +100,7 @@ class Channel {
   std::vector<Outgoing> output_;
   std::optional<Error> closed_;
   uint64_t started_ms_, now_ms_, last_sent_ms_, last_received_ms_;
-  uint64_t received_bytes_ = 0, sent_bytes_ = 0;
+  uint64_t received_bytes_ = 0, sent_bytes_ = 0, sent_frames_ = 0;
   uint64_t unfinished_bytes_ = 0;  // since somebody was last heard
 };
 
@@ -129,13 +141,16 @@ class LeaderSession {
   void begin_fetch(const Moment& ours);
   std::optional<FetchedPart> take_fetched();
   void end_fetch(bool complete);
+  // After a catch-up by missing blobs has begun: once, the blobs that the peer has, sorted.
+  std::optional<std::vector<uint64_t>> take_held();
   bool fetching() const { return fetch_ != Fetching::kNo; }
   // A catch-up was decided.
   bool decided() const { return decided_; }
   // Then, as decided: batches, or a tree and then batches.
   void send_batch(const journal::Batch& batch);
   void begin_tree(const Moment& moment, std::vector<Mark> marks);
-  void count_tree_bytes(size_t framed_bytes) { channel_.count_sent(framed_bytes); }
+  // See Channel.
+  auto frame_tree(size_t payload_bytes) { return channel_.frame_tree(payload_bytes); }
   void end_tree(BlobId root, uint64_t bytes);
   // Or, after the batches up to the tree that it begins with: a difference, and then batches.
   void begin_difference(const Moment& moment, std::vector<Mark> marks);
@@ -169,6 +184,7 @@ class LeaderSession {
   void handle(Incoming message);
   void authenticate(const Incoming& message);
   void handle_hello(const Hello& hello);
+  void handle_held(const Held& held);
   void greet(const Moment& ours);
   void ask_again();
 
@@ -177,6 +193,8 @@ class LeaderSession {
   VolumeId volume_;
   std::string branch_;
   Fetching fetch_ = Fetching::kNo;
+  bool awaiting_held_ = false, held_complete_ = false;
+  std::vector<uint64_t> held_;
   FetchedPart fetched_;
   bool greeted_ = false;
   bool answered_ = false, decided_ = false;
@@ -199,7 +217,10 @@ struct AdoptVolume {
 struct ApplyGroup {
   std::vector<journal::Batch> batches;
 };
-struct BeginTree {};  // a tree's bytes follow; drop those of an unfinished one
+struct OfferBlobs {};         // answered by offer(), then done(): a tree without these blobs follows
+struct BeginTree {            // a tree's bytes follow; drop those of an unfinished one
+  bool onto_offered = false;  // but not of what was offered
+};
 struct AddToTree {
   Bytes bytes;
 };
@@ -225,13 +246,14 @@ struct SendBack {
   journal::Vector leader;
 };
 using Step = std::variant<AdoptVolume, ApplyGroup, BeginTree, AddToTree, InstallTree, CheckPosition, SendBack,
-                          SyncMember, BeginDifference, AddToDifference, InstallDifference>;
+                          SyncMember, BeginDifference, AddToDifference, InstallDifference, OfferBlobs>;
 
 struct FollowerFacts {
   VolumeId volume;  // zero: adopts the leader's
   std::string branch;
   Moment moment;
   bool is_new = false;
+  uint64_t holds = 0;  // bytes of blobs that could be offered
 };
 
 class FollowerSession {
@@ -254,6 +276,8 @@ class FollowerSession {
   // The batches that SendBack asks for, and their end: with why they are not all, if they are not.
   void send_back(const journal::Batch& batch) { channel_.send(batch); }
   void end_send_back(std::string missing);
+  // The blobs that need not be sent: at most kHeldMax.
+  void offer(std::span<const BlobId> blobs);
   // The step did not work. kGap, kCorrupt and kDivergence ask the leader for a snapshot; others end the
   // session.
   void failed(const Error& error);
@@ -284,6 +308,8 @@ class FollowerSession {
   void handle_hello(const Hello& hello);
   void handle_catch_up(const CatchUp& catch_up);
   void handle_batch(journal::Batch batch);
+  void keep_for_later(journal::Batch batch);
+  void end_tree(const SnapshotEnd& end);
   void handle_difference(const Control& control);
   void handle_checkpoint(const Checkpoint& checkpoint);
   void unexpected(std::string_view what);
@@ -305,6 +331,8 @@ class FollowerSession {
   std::deque<journal::Position> to_check_;
   std::optional<SnapshotBegin> tree_;
   uint64_t tree_bytes_ = 0, pieces_ = 0;
+  std::vector<journal::Batch> meanwhile_;  // that came between the pieces of a tree
+  uint64_t meanwhile_bytes_ = 0;
   std::optional<CatchUpDecision> decision_;
   journal::Vector target_, received_, applied_, leader_vector_;
   VolumeId leader_volume_;

@@ -17,8 +17,19 @@ CatchUpDecision decide(const CatchUpFacts& facts, Tier tier, std::string reason)
   if (tier == Tier::kSuffix) out.estimated_bytes = *facts.suffix_bytes;
   if (tier == Tier::kDifference) out.estimated_bytes = *facts.difference_bytes;
   if (tier == Tier::kSnapshot) out.estimated_bytes = facts.snapshot_bytes;
+  if (tier == Tier::kMissingBlobs)
+    out.estimated_bytes = facts.snapshot_bytes - std::min(facts.snapshot_bytes, facts.peer_holds);
   out.reason = std::move(reason);
   return out;
+}
+
+// The whole tree, or what the peer lacks of it.
+CatchUpDecision decide_tree(const CatchUpFacts& facts, const std::string& why) {
+  std::string snapshot = "snapshot of about " + format_bytes(facts.snapshot_bytes);
+  if (facts.peer_holds == 0) return decide(facts, Tier::kSnapshot, fmt::format("{}: {}", snapshot, why));
+  return decide(facts, Tier::kMissingBlobs,
+                fmt::format("what is missing of a {}, where the peer has {} to begin with: {}", snapshot,
+                            format_bytes(facts.peer_holds), why));
 }
 
 // Half of the others: the suffix keeps the history, and of a difference a byte takes longer than of a
@@ -50,15 +61,14 @@ CatchUpDecision choose_tier(const CatchUpFacts& facts) {
   // First what leaves no choice: no suffix can mend these.
   if (facts.asked_for_snapshot)
     return decide(facts, Tier::kSnapshot, snapshot + ": " + *facts.asked_for_snapshot);
-  if (facts.peer_is_ahead) return decide(facts, Tier::kSnapshot, snapshot + ": " + *facts.peer_is_ahead);
+  if (facts.peer_is_ahead) return decide_tree(facts, *facts.peer_is_ahead);
   if (facts.equal && facts.digests_differ)
     return decide(facts, Tier::kSnapshot,
                   snapshot + ": divergence, the vectors are equal and the digests differ");
   if (facts.equal && (!facts.peer_is_empty || facts.peer_is_new))
     return decide(facts, Tier::kNothing, "the peer has everything");
   if (facts.peer_is_empty && !facts.peer_is_new)
-    return decide(facts, Tier::kSnapshot,
-                  snapshot + ": the peer's tree has no position in this volume's history");
+    return decide_tree(facts, "the peer's tree has no position in this volume's history");
   if (facts.difference_bytes && *facts.difference_bytes <= most_of_difference(facts))
     return decide(
         facts, Tier::kDifference,
@@ -66,14 +76,14 @@ CatchUpDecision choose_tier(const CatchUpFacts& facts) {
                     format_bytes(*facts.difference_bytes),
                     facts.suffix_bytes ? "would be " + format_bytes(*facts.suffix_bytes) : "is not all there",
                     format_bytes(facts.snapshot_bytes)));
-  if (!facts.suffix_bytes) return decide(facts, Tier::kSnapshot, snapshot + ": " + facts.suffix_missing);
+  if (!facts.suffix_bytes) return decide_tree(facts, facts.suffix_missing);
 
   std::string suffix = "journal suffix of " + format_bytes(*facts.suffix_bytes);
   if (*facts.suffix_bytes <= facts.snapshot_bytes)
     return decide(
         facts, Tier::kSuffix,
         fmt::format("{}, a snapshot would be about {}", suffix, format_bytes(facts.snapshot_bytes)));
-  return decide(facts, Tier::kSnapshot, fmt::format("{}, the {} is longer", snapshot, suffix));
+  return decide_tree(facts, fmt::format("the {} is longer", suffix));
 }
 
 std::optional<uint64_t> difference_limit(const CatchUpFacts& facts, uint64_t worth_looking) {

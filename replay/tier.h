@@ -13,7 +13,7 @@ enum class Tier : uint8_t {
   kNothing = 0,       // the peer has everything
   kSuffix = 1,        // the journal from the peer's position on
   kDifference = 2,    // what differs between a tree the peer has, or comes to by a suffix, and ours
-  kMissingBlobs = 3,  // reserved: the blobs the peer lacks
+  kMissingBlobs = 3,  // the whole tree, but for blobs that the peer has already
   kSnapshot = 4,      // the whole tree
 };
 // "nothing", "journal suffix", …
@@ -37,6 +37,7 @@ struct CatchUpFacts {
   // kept, or it would be more than half of the others.
   std::optional<uint64_t> difference_bytes;
   uint64_t snapshot_bytes = 0;  // estimated
+  uint64_t peer_holds = 0;      // bytes of blobs that the peer can name and need not be sent; 0: none
 };
 
 struct CatchUpDecision {

@@ -11,8 +11,11 @@ namespace reprise::replay {
 namespace {
 
 // Frame header, little-endian:
-//   0 magic:u32  4 kind:u8  5 zero:3  8 payload bytes:u32  12 message bytes:u32 (batch)  16 checksum:u64
+//   0 magic:u32  4 kind:u8  5 frames before:u24  8 payload bytes:u32  12 message bytes:u32 (batch)  16
+//   checksum:u64
 constexpr uint32_t kFrameMagic = 0x31535052;  // "RPS1"
+constexpr size_t kNumberAt = 5, kNumberBytes = 3;
+constexpr uint64_t kNumbers = 1 << (8 * kNumberBytes);
 constexpr uint8_t kControlKind = 1;
 constexpr uint8_t kBatchKind = 2;
 constexpr uint8_t kTreeKind = 3;
@@ -71,6 +74,11 @@ std::array<std::byte, kFrameHeaderBytes> control_frame_header(ByteView payload) 
   return frame_header(kControlKind, payload.size(), 0, hash64(payload));
 }
 
+void number_frame(std::span<std::byte> header, uint64_t frames_before) {
+  for (size_t i = 0; i < kNumberBytes; ++i)
+    header[kNumberAt + i] = static_cast<std::byte>(frames_before >> (8 * i));
+}
+
 Result<std::optional<Incoming>> FrameReader::take(ByteView& bytes) {
   if (header_have_ < kFrameHeaderBytes) {
     ByteView part = bytes.first(std::min(bytes.size(), kFrameHeaderBytes - header_have_));
@@ -94,14 +102,17 @@ Status FrameReader::read_header() {
     return malformed(
         fmt::format("expected a frame of this protocol (RPS1), found the bytes {}", to_hex(header_)));
   kind_ = in.value<uint8_t>();
-  ByteView zero = in.take(3);
+  uint64_t number = 0;
+  for (size_t i = 0; i < kNumberBytes; ++i) number |= uint64_t{in.value<uint8_t>()} << (8 * i);
   payload_bytes_ = in.value<uint32_t>();
   message_bytes_ = in.value<uint32_t>();
   checksum_ = in.value<uint64_t>();
   if (kind_ < kControlKind || kind_ > kTreeKind)
     return malformed(fmt::format("unknown kind of frame {}", kind_));
-  if (std::any_of(zero.begin(), zero.end(), [](std::byte b) { return b != std::byte{0}; }))
-    return malformed("reserved bytes of a frame are not zero");
+  if (uint64_t expected = frames_ % kNumbers; number != expected)
+    return malformed(fmt::format(
+        "frame {} came, expected {}: something was lost, doubled or moved on its way", number, expected));
+  ++frames_;
   if (size_t limit = std::min(limit_, payload_limit(kind_)); payload_bytes_ == 0 || payload_bytes_ > limit)
     return malformed(
         fmt::format("a frame of kind {} claims {} bytes, expected 1 to {}", kind_, payload_bytes_, limit));

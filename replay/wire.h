@@ -9,6 +9,7 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -41,6 +42,8 @@ struct Hello {
   uint64_t lamport = 0;
   bool is_new = false;
   std::string name = {};  // of a follower
+  uint64_t holds = 0;     // likewise: bytes of blobs that it has
+  bool offers_tree = false;
 };
 struct Refuse {
   Code code = Code::kDetached;
@@ -66,6 +69,13 @@ struct DifferenceBegin : SnapshotBegin {};
 struct DifferenceEnd {
   uint64_t batches = 0;
 };
+// Blobs that a follower need not be sent: of each the lower half of its id, which is as good as its hash.
+struct Held {
+  std::vector<uint64_t> blobs;
+  bool last = false;
+};
+inline constexpr size_t kHeldMax = 1 << 20;  // blobs that are named at one time
+inline constexpr size_t kHeldPerMessage = 1 << 16;
 struct Checkpoint {
   journal::Position position;
 };
@@ -107,7 +117,7 @@ struct Synced {
 };
 using Control =
     std::variant<Hello, Refuse, CatchUp, SnapshotBegin, SnapshotEnd, Checkpoint, Ack, Heartbeat, Resync, Bye,
-                 Fetch, Fetched, Challenge, Proof, Sync, Synced, DifferenceBegin, DifferenceEnd>;
+                 Fetch, Fetched, Challenge, Proof, Sync, Synced, DifferenceBegin, DifferenceEnd, Held>;
 
 // A piece of a tree's byte stream.
 struct TreeData {
@@ -133,8 +143,11 @@ Result<Control> decode_control(ByteView payload);
 std::array<std::byte, kFrameHeaderBytes> control_frame_header(ByteView payload);
 std::array<std::byte, kFrameHeaderBytes> batch_frame_header(const journal::Batch& batch);
 std::array<std::byte, kFrameHeaderBytes> tree_frame_header(size_t payload_bytes);
+// Each frame says how many went before it in its direction of the connection: one that was lost, came twice
+// or in another's place is noticed by the next. Headers are made as those of the first.
+void number_frame(std::span<std::byte> header, uint64_t frames_before);
 
-// Puts frames together from whatever pieces the bytes come in.
+// Puts the frames of a connection together, from its first byte on, from whatever pieces the bytes come in.
 class FrameReader {
  public:
   // Takes from the front of `bytes` up to the end of one frame, at most all; a value when that completed a
@@ -149,6 +162,7 @@ class FrameReader {
 
   std::array<std::byte, kFrameHeaderBytes> header_;
   size_t header_have_ = 0;
+  uint64_t frames_ = 0;
   uint8_t kind_ = 0;
   uint32_t payload_bytes_ = 0;
   uint32_t message_bytes_ = 0;

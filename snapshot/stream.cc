@@ -12,8 +12,9 @@ namespace {
 // Each blob after its length (u32), as many to a piece as go in whole.
 class PieceWriter final : public store::BlobSink {
  public:
-  PieceWriter(size_t piece_bytes, const std::function<Status(ByteView)>& write)
-      : piece_bytes_(piece_bytes), write_(write) {
+  PieceWriter(size_t piece_bytes, const std::function<Status(ByteView)>& write,
+              const std::function<bool(BlobId)>& has)
+      : piece_bytes_(piece_bytes), write_(write), has_(has) {
     piece_.reserve(piece_bytes);
   }
 
@@ -28,7 +29,7 @@ class PieceWriter final : public store::BlobSink {
     append_value(piece_, static_cast<uint32_t>(size));
     for (ByteView part : parts) append_bytes(piece_, part);
     BlobId id = hash128(ByteView(piece_).subspan(before + sizeof(uint32_t)));
-    if (!sent_.insert(id).second) piece_.resize(before);
+    if ((has_ && has_(id)) || !sent_.insert(id).second) piece_.resize(before);
     return id;
   }
 
@@ -42,6 +43,7 @@ class PieceWriter final : public store::BlobSink {
  private:
   const size_t piece_bytes_;
   const std::function<Status(ByteView)>& write_;
+  const std::function<bool(BlobId)>& has_;
   Bytes piece_;
   std::unordered_set<BlobId> sent_;
 };
@@ -49,12 +51,30 @@ class PieceWriter final : public store::BlobSink {
 }  // namespace
 
 Result<Captured> send_tree(const fs::Tree& tree, size_t piece_bytes,
-                           const std::function<Status(ByteView)>& write) {
+                           const std::function<Status(ByteView)>& write,
+                           const std::function<bool(BlobId)>& has) {
   CHECK(piece_bytes >= kPieceBytes);
-  PieceWriter writer(piece_bytes, write);
+  PieceWriter writer(piece_bytes, write, has);
   Captured captured = TRY(capture(tree, writer, Remember::kNo));
   TRY(writer.flush());
   return captured;
+}
+
+Status TreeReceiver::add_all_of(const fs::Tree& tree) {
+  class Adding final : public store::BlobSink {
+   public:
+    explicit Adding(TreeBuilder& builder) : builder_(builder) {}
+    Result<BlobId> put(ByteView bytes) override {
+      BlobId id = hash128(bytes);
+      TRY(builder_.add(id, bytes));
+      return id;
+    }
+
+   private:
+    TreeBuilder& builder_;
+  } adding(builder_);
+  TRY(capture(tree, adding, Remember::kNo));
+  return {};
 }
 
 Status TreeReceiver::add(ByteView piece) {

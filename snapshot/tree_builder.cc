@@ -149,6 +149,17 @@ Status TreeBuilder::add(BlobId id, ByteView blob) {
   return charge(size_of(*built->node));
 }
 
+std::vector<BlobId> TreeBuilder::ids(size_t max) const {
+  std::vector<BlobId> out;
+  out.reserve(std::min(max, built_.size() + volumes_.size()));
+  auto take = [&](const auto& blobs) {
+    for (auto at = blobs.begin(); at != blobs.end() && out.size() < max; ++at) out.push_back(at->first);
+  };
+  take(volumes_);
+  take(built_);
+  return out;
+}
+
 Result<fs::View> TreeBuilder::finish(BlobId root) {
   VolumeNode volume{.table = root, .limits = {}};
   if (auto found = volumes_.find(root); found != volumes_.end()) volume = found->second;

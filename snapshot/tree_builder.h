@@ -31,6 +31,9 @@ class TreeBuilder {
   // One blob, whose hash is `id` (the caller vouches for that). A second time it is ignored.
   Status add(BlobId id, ByteView blob);
   bool has(BlobId id) const { return built_.contains(id) || volumes_.contains(id); }
+  // Some of what has been added, in no order.
+  std::vector<BlobId> ids(size_t max) const;
+  uint64_t bytes() const { return charged_; }  // that it counts as
   // The tree under this blob. The builder is empty afterwards.
   Result<fs::View> finish(BlobId root);
   // The node of this blob, the caller's: of the inode table, or the content of an inode. The builder is empty

@@ -8,6 +8,7 @@ import time
 import unittest
 
 from harness import EndToEnd, free_port
+from proxy import Proxy
 
 # What guests use in every test here.
 PRELUDE = r"""
@@ -437,6 +438,25 @@ for reader in readers: reader.start()
         self.in_step(self.b, self.c)
         self.assertEqual(c.do("result = read('meanwhile')"), "yes")
         self.assert_in_step(self.a, self.b, self.c)
+
+    @unittest.skipIf(OVER_TCP, "the way that is cut is one of Unix sockets")
+    def test_a_snapshot_comes_over_a_way_that_is_cut_again_and_again(self):
+        a = self.leader()
+        a.do("for times in range(3):\n"
+             "    for i in range(300):\n"
+             "        write(f'f{i}', os.urandom(50_000).hex())")
+        way = Proxy(self.work / "way", f"{self.a}.sock")
+        self.addCleanup(way.end)
+        way.cut_after = 8_000_000
+        c = self.instance(self.c, "--follow", f"unix:{self.work}/way")
+        caught_up = self.catch_up(self.c)
+        self.assertEqual(caught_up["tier"], "missing blobs", caught_up)
+        self.assertGreater(way.cuts, 1)
+        self.assertLess(way.passed_bytes, 50_000_000)  # for a tree of 30
+        way.heal()
+        self.in_step(self.c)
+        self.assertEqual(a.do("result = read('f7')"), c.do("result = read('f7')"))
+        self.assert_in_step(self.a, self.c)
 
     def test_waiting_has_an_end(self):
         a, b = self.leader(), self.follower()

@@ -14,6 +14,7 @@
 #include "tests/fuzz/volume.h"
 #include "tests/journal/fake_world.h"
 #include "tests/journal/pack_segment.h"
+#include "tests/replay/frames.h"
 #include "tests/replay/link_pair.h"
 
 namespace reprise::fuzz {
@@ -235,21 +236,21 @@ std::vector<replay::Control> controls() {
           replay::Sync{},
           replay::Synced{.vector = position.vector},
           replay::DifferenceBegin{{.position = position, .lamport = 4, .marks = {{"m", "r0.x"}}}},
-          replay::DifferenceEnd{.batches = 3}};
+          replay::DifferenceEnd{.batches = 3},
+          replay::Held{.blobs = {1, 2}, .last = true}};
 }
 
 std::vector<Bytes> wire_seeds() {
   Bytes all{std::byte{0xff}};
   std::vector<Bytes> seeds;
+  replay::Frames frames;
   for (const replay::Control& control : controls()) {
-    Bytes frame = *replay::encode_control(control);
     seeds.push_back({std::byte{0x80}});
-    append_bytes(seeds.back(), frame);
-    append_bytes(all, frame);
+    append_bytes(seeds.back(), replay::Frames().of(control));
+    append_bytes(all, frames.of(control));
   }
-  for (const Batch& batch : batches()) append_bytes(all, join(replay::batch_frame_header(batch), batch));
-  append_bytes(all, replay::tree_frame_header(5));
-  append_bytes(all, as_bytes("bytes"));
+  for (const Batch& batch : batches()) append_bytes(all, frames.of(batch));
+  append_bytes(all, frames.of_tree(as_bytes("bytes")));
   seeds.push_back(std::move(all));
   return seeds;
 }
@@ -262,7 +263,8 @@ Bytes difference_seed() {
   replay::Pinned pinned = *leader.pin();
   const Position& position = pinned.moment.position;
   Bytes frames{static_cast<std::byte>(128 | 15 | 32)};
-  auto say = [&](const replay::Control& control) { append_bytes(frames, *replay::encode_control(control)); };
+  replay::Frames next;
+  auto say = [&](const replay::Control& control) { append_bytes(frames, next.of(control)); };
   say(replay::Hello{.volume = kVolumeOfSeeds.volume,
                     .branch = "main",
                     .role = replay::Role::kLeader,
@@ -273,7 +275,7 @@ Bytes difference_seed() {
   say(replay::DifferenceBegin{{.position = position, .lamport = pinned.moment.lamport, .marks = {}}});
   auto batches =
       replay::send_difference(fs::Head::create(Timestamp{}), pinned.view, [&](const Batch& batch) -> Status {
-        append_bytes(frames, join(replay::batch_frame_header(batch), batch));
+        append_bytes(frames, next.of(batch));
         return {};
       });
   say(replay::DifferenceEnd{.batches = batches.value()});
@@ -290,7 +292,12 @@ Bytes difference_seed() {
 // with a token and without.
 std::vector<Bytes> session_seeds() {
   std::vector<Bytes> seeds;
-  for (auto [is_new, token] : {std::pair(true, 0), {false, 0}, {true, 16}}) {
+  struct Case {
+    bool is_new = true, offers = false;
+    int token = 0;
+  };
+  for (auto [is_new, offers, token] :
+       {Case{}, {.is_new = false}, {.is_new = false, .offers = true}, {.token = 16}}) {
     replay::MemoryMember leader(kVolumeOfSeeds.volume);
     replay::MemoryMember follower(is_new ? VolumeId{} : kVolumeOfSeeds.volume, 2);
     leader.write_file("a", "bytes");
@@ -299,12 +306,14 @@ std::vector<Bytes> session_seeds() {
     replay::SessionOptions options, of_follower;
     options.random = &leaders;
     of_follower.random = &followers;
+    if (offers) of_follower.offer_from_bytes = 1;
     if (token != 0) options.token = of_follower.token = token_of_seeds();
     replay::LinkPair pair(leader, follower, options, of_follower);
     pair.record();
     pair.leader_link().want_synced(leader.vector());
     pair.run();
     CHECK(pair.session().caught_up() && follower.syncs() == 1);
+    CHECK(is_new || (pair.tier() == replay::Tier::kMissingBlobs) == offers);
     seeds.push_back({static_cast<std::byte>(128 | 15 | (is_new ? 32 : 0) | token)});
     append_bytes(seeds.back(), pair.said_to_follower());
     seeds.push_back({static_cast<std::byte>(128 | 64 | 15 | token)});

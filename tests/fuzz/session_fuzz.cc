@@ -51,7 +51,8 @@ void say_to_follower(ByteView frames, size_t piece, bool is_new, const SessionOp
   if (!is_new) member.write_file("own", "bytes");
   ManualClock clock;
   ResyncBudget budget(3);
-  auto link = FollowerLink::begin(member, clock, options, budget, kTreeBytes);
+  UnfinishedTree unfinished;
+  auto link = FollowerLink::begin(member, clock, options, budget, unfinished, kTreeBytes);
   CHECK(link);
   say_in_pieces(frames, piece, clock, [&](ByteView bytes) {
     (*link)->receive(bytes);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "frames.h"
 #include "link_pair.h"
 
 namespace reprise::replay {
@@ -129,12 +130,15 @@ TEST(Authentication, StrangersSendLittle) {
   EXPECT_NE(link.closed()->message().find("4096"), std::string::npos) << link.closed()->message();
   // Nor may one who has greeted send what only a leader sends.
   LeaderLink open(leader, clock, {});
-  open.receive(*encode_control(Hello{.branch = "main", .is_new = true}));
-  auto header = tree_frame_header(kTreeFrameLimit);
+  Frames frames;
+  open.receive(frames.of(Hello{.branch = "main", .is_new = true}));
+  Bytes header(kFrameHeaderBytes);
+  std::ranges::copy(tree_frame_header(kTreeFrameLimit), header.begin());
   store_value(header.data() + 4, uint8_t{2});  // a batch, as large as they come
   store_value(header.data() + 8, uint32_t{64 << 20});
-  open.receive(header);
-  EXPECT_TRUE(open.closed());
+  open.receive(frames.numbered(header));
+  ASSERT_TRUE(open.closed());
+  EXPECT_NE(open.closed()->message().find("67108864"), std::string::npos) << open.closed()->message();
 }
 
 TEST(Authentication, AStrangerWhoSaysNothingMoreIsCutOff) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <thread>
 
+#include "frames.h"
 #include "memory_member.h"
 #include "replay/follower.h"
 #include "replay/leader.h"
@@ -30,6 +31,7 @@ struct Transport {
   const char* name;
   const char* host;  // of TCP; null: a Unix socket
   bool token;
+  bool in_process = false;  // neither
 };
 
 class Follow : public testing::TestWithParam<Transport> {
@@ -43,6 +45,7 @@ class Follow : public testing::TestWithParam<Transport> {
       endpoint_ = {.kind = Endpoint::Kind::kTcp, .host = host};
       endpoint_.port = (*system_network().listen(endpoint_))->endpoint().port;  // one that is free
     }
+    if (GetParam().in_process) endpoint_.kind = Endpoint::Kind::kProcess;
     if (GetParam().token) token_ = std::make_shared<const std::string>("a secret of the tests");
     for (int i = 0; i < 50; ++i) leader_.write_file("old" + std::to_string(i), std::string(2000, 'o'));
   }
@@ -72,6 +75,7 @@ class Follow : public testing::TestWithParam<Transport> {
 
   // As a new follower would, to whom the leader is what it says.
   Status greet(Stream& stream) {
+    said_ = Frames();
     Authentication authentication(Role::kFollower, token_, system_random());
     FrameReader reader;
     Bytes buffer(100);
@@ -86,8 +90,8 @@ class Follow : public testing::TestWithParam<Transport> {
     }
     return say(stream, Hello{.branch = "main", .is_new = true});
   }
-  static Status say(Stream& stream, const Control& control) {
-    Bytes frame = TRY(encode_control(control));
+  Status say(Stream& stream, const Control& control) {
+    Bytes frame = said_.of(control);
     std::vector<ByteView> pieces{frame};
     return stream.write(pieces, 1000);
   }
@@ -95,13 +99,16 @@ class Follow : public testing::TestWithParam<Transport> {
   std::string folder_;
   Endpoint endpoint_;
   Token token_;
+  Frames said_;  // to the leader, by who is no follower
   MemoryMember leader_{kVolume};
 };
 INSTANTIATE_TEST_SUITE_P(Over, Follow,
                          testing::Values(Transport{"Unix", nullptr, false},
                                          Transport{"UnixToken", nullptr, true},
                                          Transport{"Tcp4", "127.0.0.1", false},
-                                         Transport{"Tcp6Token", "::1", true}),
+                                         Transport{"Tcp6Token", "::1", true},
+                                         Transport{"Process", nullptr, false, true},
+                                         Transport{"ProcessToken", nullptr, true, true}),
                          [](const auto& over) { return std::string(over.param.name); });
 
 TEST_P(Follow, KeepsInStepLive) {

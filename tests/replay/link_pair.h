@@ -15,11 +15,13 @@ namespace reprise::replay {
 class LinkPair {
  public:
   LinkPair(MemoryMember& leader, MemoryMember& follower, const SessionOptions& options = {},
-           std::optional<SessionOptions> follower_options = std::nullopt, KeptTrees* kept = nullptr)
+           std::optional<SessionOptions> follower_options = std::nullopt, KeptTrees* kept = nullptr,
+           UnfinishedTree* unfinished = nullptr, uint64_t tree_limit_bytes = uint64_t{1} << 30)
       : budget_(options.resyncs_per_minute),
         leader_link_(leader, clock_, options, kept),
         follower_link_(*FollowerLink::begin(follower, clock_, follower_options.value_or(options), budget_,
-                                            uint64_t{1} << 30)) {}
+                                            unfinished != nullptr ? *unfinished : unfinished_,
+                                            tree_limit_bytes)) {}
 
   // Lets both work until neither has anything to say. Pieces are 1 to piece_max bytes.
   void run(uint32_t seed = 1, size_t piece_max = 1 << 20) {
@@ -89,6 +91,7 @@ class LinkPair {
 
   ManualClock clock_;
   ResyncBudget budget_;
+  UnfinishedTree unfinished_;
   LeaderLink leader_link_;
   std::unique_ptr<FollowerLink> follower_link_;
   Bytes to_follower_;

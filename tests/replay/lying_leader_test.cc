@@ -5,6 +5,7 @@
 #include "replay/difference.h"
 #include "replay/follower_link.h"
 #include "snapshot/stream.h"
+#include "tests/replay/frames.h"
 #include "tests/replay/memory_member.h"
 
 namespace reprise::replay {
@@ -24,7 +25,8 @@ class LyingLeader : public testing::Test {
     begin();
   }
   void begin() {
-    link_ = FollowerLink::begin(follower, clock_, {}, budget_, kTreeLimitBytes).value();
+    link_ = FollowerLink::begin(follower, clock_, {}, budget_, unfinished_, kTreeLimitBytes).value();
+    frames_ = Frames();
     link_->take_output();
     was_ = *follower.settle();
     batches_ = follower.journal().last();
@@ -33,21 +35,9 @@ class LyingLeader : public testing::Test {
   Hello greeting() {
     return {.volume = kVolume, .branch = "main", .role = Role::kLeader, .position = was_.position};
   }
-  void say(const Control& control) { link_->receive(*encode_control(control)); }
-  void say(const journal::Batch& batch) {
-    Bytes frame;
-    auto header = batch_frame_header(batch);
-    append_bytes(frame, header);
-    append_bytes(frame, batch.message());
-    append_bytes(frame, batch.body());
-    link_->receive(frame);
-  }
-  void say_tree(ByteView piece) {
-    Bytes frame;
-    append_bytes(frame, tree_frame_header(piece.size()));
-    append_bytes(frame, piece);
-    link_->receive(frame);
-  }
+  void say(const Control& control) { link_->receive(frames_.of(control)); }
+  void say(const journal::Batch& batch) { link_->receive(frames_.of(batch)); }
+  void say_tree(ByteView piece) { link_->receive(frames_.of_tree(piece)); }
   void greet_and_decide(Tier tier) {
     say(greeting());
     say(CatchUp{.decision = {.tier = tier, .suffix_bytes = 1, .difference_bytes = 1, .reason = "why"},
@@ -96,6 +86,8 @@ class LyingLeader : public testing::Test {
   ManualClock clock_;
   ResyncBudget budget_{3};
   std::unique_ptr<FollowerLink> link_;
+  Frames frames_;
+  UnfinishedTree unfinished_;
   Moment was_;
   LogIndex batches_ = 0;
 };
@@ -151,7 +143,7 @@ TEST_F(LyingLeader, WhoIsNoLeaderOfThisVolume) {
 }
 
 TEST_F(LyingLeader, AWayToCatchUpThatNobodyKnows) {
-  for (auto tier : {Tier::kMissingBlobs, static_cast<Tier>(5), static_cast<Tier>(255)}) {
+  for (auto tier : {static_cast<Tier>(5), static_cast<Tier>(255)}) {
     begin();
     greet_and_decide(tier);
     expect_closed("which this version does not know");
@@ -229,13 +221,13 @@ TEST_F(LyingLeader, PositionsThatAreNotSo) {
 // Every later message counts as a part of it.
 TEST_F(LyingLeader, AFrameThatNeverEnds) {
   greet_and_decide(Tier::kNothing);
-  Bytes heartbeat = *encode_control(Heartbeat{.vector = was_.position.vector});
+  Bytes heartbeat = Frames().of(Heartbeat{.vector = was_.position.vector});
   Bytes announced(kFrameHeaderBytes);
   std::copy_n(heartbeat.begin(), kFrameHeaderBytes, announced.begin());
   announced[4] = std::byte{2};  // a batch
   store_value(announced.data() + 8, uint32_t{16 << 20});
   store_value(announced.data() + 12, uint32_t{8});
-  link_->receive(announced);
+  link_->receive(frames_.numbered(announced));
   for (int second = 0; second < 119; ++second) {
     clock_.advance_ms(1000);
     link_->receive(heartbeat);
@@ -274,21 +266,22 @@ TEST_F(LyingLeader, SnapshotsThatAreNotWhatTheySay) {
   SnapshotBegin says{.position = was_.position, .lamport = 3, .marks = {}};
   says.position.digest = head.digest();
 
-  // Another digest; another root; bytes missing, or changed.
-  for (int lie = 0; lie < 4; ++lie) {
+  // Another digest; another root; bytes missing, or changed; whether what the follower has is left out or
+  // not.
+  for (int lie = 0; lie < 8; ++lie) {
     SCOPED_TRACE(lie);
     budget_ = ResyncBudget(3);
     begin();
-    greet_and_decide(Tier::kSnapshot);
+    greet_and_decide(lie < 4 ? Tier::kSnapshot : Tier::kMissingBlobs);
     SnapshotBegin begins = says;
-    if (lie == 0) begins.position.digest.lo ^= 1;
+    if (lie % 4 == 0) begins.position.digest.lo ^= 1;
     say(begins);
     Bytes bytes = tree;
-    if (lie == 2) bytes.resize(bytes.size() / 2);
-    if (lie == 3) bytes[bytes.size() / 3] ^= std::byte{1};
+    if (lie % 4 == 2) bytes.resize(bytes.size() / 2);
+    if (lie % 4 == 3) bytes[bytes.size() / 3] ^= std::byte{1};
     say_tree(bytes);
     BlobId root = sent->root;
-    if (lie == 1) root.lo ^= 1;
+    if (lie % 4 == 1) root.lo ^= 1;
     say(SnapshotEnd{.root = root, .bytes = bytes.size()});
     expect_resync("");
     EXPECT_EQ(follower.installs(), 0u);

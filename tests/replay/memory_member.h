@@ -64,6 +64,11 @@ class MemoryMember final : public Member {
                .parent = kRootInode, .name = name, .inode = inode, .mode = S_IFREG | 0644, .time = {1, 2}},
            fs::Write{.inode = inode, .offset = 0, .data = as_bytes(bytes), .time = {3, 4}}});
   }
+  // Of a file in the root directory the beginning.
+  void rewrite_file(const std::string& name, const std::string& bytes) {
+    InodeId inode = head_.lookup(kRootInode, name)->inode;
+    write({fs::Write{.inode = inode, .offset = 0, .data = as_bytes(bytes), .time = {5, 6}}});
+  }
   // The first `batches` of another's history, of which the disk lost the rest; a new origin, to which the
   // other's may still be sent back.
   void begin_as_remains_of(MemoryMember& other, size_t batches) {

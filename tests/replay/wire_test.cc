@@ -5,6 +5,7 @@
 
 #include <random>
 
+#include "frames.h"
 #include "link_pair.h"
 
 namespace reprise::replay {
@@ -94,6 +95,27 @@ TEST(Wire, AHeaderAloneTakesNoMemoryAndTooMuchIsRefused) {
   Bytes control = *encode_control(Heartbeat{});
   store_value(control.data() + 8, static_cast<uint32_t>(kControlLimit + 8));
   EXPECT_FALSE(read(control));
+}
+
+// Control messages answer each other: one that is lost would be waited for while heartbeats come.
+TEST(Wire, AFrameThatIsLostDoubledOrMovedIsNoticed) {
+  Frames made;
+  std::vector<Bytes> said;
+  for (uint64_t lsn = 1; lsn <= 3; ++lsn) said.push_back(made.of(Heartbeat{position_of(lsn).vector}));
+  auto read_all = [&](std::vector<size_t> order) -> Status {
+    FrameReader reader;
+    for (size_t which : order) {
+      ByteView bytes(said[which]);
+      TRY(reader.take(bytes));
+    }
+    return {};
+  };
+  EXPECT_TRUE(read_all({0, 1, 2}));
+  for (const auto& order : {std::vector<size_t>{1}, {0, 2}, {0, 0}, {0, 1, 1}, {0, 2, 1}}) {
+    Status refused = read_all(order);
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().message().find("lost, doubled or moved"), std::string::npos);
+  }
 }
 
 TEST(Wire, RefusesAVectorThatDoesNotFitAMessage) {

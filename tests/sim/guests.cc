@@ -28,6 +28,9 @@ void Simulation::work() {
     static_cast<void>(machine.instance().trim());
   } else if (what < 21) {
     static_cast<void>(machine.instance().collect(0.3));
+  } else if (what == 96) {
+    reset_to_the_past(machine);
+    if (machine.died()) return after_action(leader_);
   } else if (what >= 97) {
     try_on_a_branch(machine);
     if (machine.died()) return after_action(leader_);
@@ -77,6 +80,27 @@ void Simulation::join(Machine& machine, const std::string& branch, const Digest1
           branch + " was joined, and the tree is another than it was there");
   }
   if (stays) static_cast<void>(instance::discard_branch(machine.store(), branch, machine.holder()));
+}
+
+// To a state that was seen since this machine was started: what is there then has the content it had.
+void Simulation::reset_to_the_past(Machine& machine) {
+  if (past_.starts != machine.starts() || past_.machine != machine.number)
+    past_ = {.machine = machine.number, .starts = machine.starts()};
+  if (!past_.contents.empty() && pick(2) == 0) {
+    auto [index, content] = past_.contents[pick(past_.contents.size())];
+    std::string keep = pick(4) == 0 ? fmt::format("kept{}", ++tries_) : "";
+    auto reset = machine.instance().reset("main", fmt::format("{}", index), keep);
+    if (machine.died()) return;
+    note(reset ? "reset" : "not reset", machine.number);
+    auto pinned = machine.instance().pin();
+    if (reset && pinned && !machine.died())
+      check(fs::content_digest(pinned->view) == content, fmt::format("reset to {} is something else", index));
+    if (reset && !keep.empty())
+      static_cast<void>(instance::discard_branch(machine.store(), keep, machine.holder()));
+  }
+  if (auto pinned = machine.instance().pin())
+    if (auto content = fs::content_digest(pinned->view); content && !machine.died())
+      past_.contents.emplace_back(pinned->moment.log_index, *content);
 }
 
 void Simulation::one_call(fs::Guest& guest) {

@@ -30,7 +30,7 @@ std::string in_words(const journal::Vector& vector) {
 Simulation::Simulation(const Plan& plan) : plan_(plan), chance_(plan.seed) {
   session_random_ = std::make_unique<SeededRandom>(chance_());
   session_.random = session_random_.get();
-  session_.difference_from_bytes = 1000;  // trees are small here
+  session_.difference_from_bytes = session_.offer_from_bytes = 1000;  // trees are small here
   VolumeId volume{.hi = 1, .lo = plan.seed + 1};
   size_t machines = 2 + pick(4);
   for (size_t i = 0; i < machines; ++i) {
@@ -210,6 +210,7 @@ void Simulation::start(Post& post) {
   check(started.has_value(),
         fmt::format("{} cannot be opened: {}", machine.name, started ? "" : started.error().message()));
   if (!started) return;
+  post.unfinished = std::make_unique<replay::UnfinishedTree>();
   note("started", machine.number, machine.instance().vector().entries().size());
   // Who died while it was overwritten is what it was overwritten with, and has kept what it was.
   bool kept = machine.count_kept() > 0;
@@ -263,6 +264,7 @@ void Simulation::drop_follower_end(Post& post) {
     connection->up.end();
   }
   post.budget = std::make_unique<replay::ResyncBudget>(session_.resyncs_per_minute);
+  post.unfinished = std::make_unique<replay::UnfinishedTree>();
 }
 
 void Simulation::follow_another() {
@@ -303,8 +305,10 @@ void Simulation::connect(Post& post) {
   connection->follower_machine = machine.number;
   connection->leader = std::make_unique<replay::LeaderLink>(whom.machine->instance(), whom.machine->clock,
                                                             session_, &whom.machine->kept_trees());
-  auto link = replay::FollowerLink::begin(machine.instance(), machine.clock, session_, *post.budget,
-                                          uint64_t{1} << 28);
+  replay::SessionOptions session = session_;
+  session.offers_tree = machine.number % 2 == 1;
+  auto link = replay::FollowerLink::begin(machine.instance(), machine.clock, session, *post.budget,
+                                          *post.unfinished, uint64_t{1} << 28);
   if (!link) return note("cannot greet", machine.number);
   connection->follower = std::move(*link);
   note("connected", connection->number, machine.number, *post.follows);
@@ -417,7 +421,8 @@ void Simulation::pump_follower(Connection& connection) {
   if (machine.died()) return;
   if (link.overwrites() != connection.overwrites) {
     connection.overwrites = link.overwrites();
-    note("overwritten", machine.number);
+    bool missing = link.session().decision()->tier == replay::Tier::kMissingBlobs;
+    note(missing ? "overwritten by missing blobs" : "overwritten", machine.number);
     bool alone = !machine.instance().vector().covers(before);
     marks_may_differ_ |= alone;
     check(!alone || machine.count_kept() > 0,

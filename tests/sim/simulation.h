@@ -54,6 +54,7 @@ class Simulation {
     uint64_t stands_still_until_ns = 0;  // as by SIGSTOP
     uint64_t retry_at_ns = 0, retry_ms = 10;
     std::unique_ptr<replay::ResyncBudget> budget;
+    std::unique_ptr<replay::UnfinishedTree> unfinished;  // of the program that runs
     bool detached = false;
     uint64_t writes_from_ns = 0;  // a leader waits for its followers after an unclean end
     bool disk_failed = false;     // it was told to fail
@@ -71,6 +72,7 @@ class Simulation {
   // A branch is forked, worked on beside the leader's own guests, and joined or discarded.
   void try_on_a_branch(Machine& machine);
   void join(Machine& machine, const std::string& branch, const Digest128& its_tree);
+  void reset_to_the_past(Machine& machine);
   void housekeeping(Post& post);
   void crash(size_t index, bool power);
   void close_cleanly(size_t index);
@@ -120,6 +122,12 @@ class Simulation {
   uint64_t tries_ = 0;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::map<std::pair<size_t, size_t>, Path> paths_;
+  // What the leader's tree had in it, after which batch.
+  struct Past {
+    size_t machine = 0;
+    uint64_t starts = 0;
+    std::vector<std::pair<LogIndex, Digest128>> contents;
+  } past_;
   std::map<Bytes, Digest128> states_;  // the tree at each vector that was seen
   bool damaged_ = false;               // bytes were, on their way, in this round
   bool marks_may_differ_ = false;      // for what has happened in this run
