@@ -3,7 +3,8 @@
 // hold.
 //
 // Of trees that were opened lazily (Tree::load_all) what differs is loaded; what cannot be counts as absent,
-// so whoever takes decisions by the answer loads all of both first. Nodes of one blob are the same.
+// so whoever takes decisions by the answer loads all of both first, or asks take_load_failure()
+// (fs/lazy_node.h) before and after. Nodes of one blob are the same.
 //
 // Inodes are the same when their ids are. What a change is called (moved, replaced) is the caller's business.
 // docs/filesystem.md says how it works. Threads: as the trees that are compared.

@@ -10,7 +10,8 @@
 // for `node`, which is set once, by whoever is first; it owns what it stands for, so that nothing a reader
 // has in hand goes away. Who owns the slot that points to one (fs/own.h) puts the node in its place instead.
 //
-// For fs/ itself, and for snapshot/, which makes them and loads what they stand for.
+// For fs/ itself, and for snapshot/, which makes them and loads what they stand for; take_load_failure() also
+// for who has asked functions that have no errors.
 #pragma once
 
 #include <memory>

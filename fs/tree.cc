@@ -145,7 +145,7 @@ Outcome<void> Tree::load_names() const {
 Outcome<void> Tree::load_contents(What what) const {
   take_load_failure();
   table::for_each(root_, [&](InodeId, const Inode& inode) {
-    bool wanted = inode.content != nullptr && (what == What::kAll || S_ISDIR(inode.mode));
+    bool wanted = inode.content != nullptr && (what == What::kAll || !S_ISREG(inode.mode));
     return !wanted || loaded(inode.content) != nullptr;
   });
   if (auto failure = take_load_failure()) return std::unexpected(*failure);

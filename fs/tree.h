@@ -71,7 +71,7 @@ class Tree {
   // that can be has then not been loaded, either. All else here loads what it needs, and answers EIO or finds
   // nothing where it cannot.
   Outcome<void> load_all() const;
-  Outcome<void> load_names() const;  // inodes and directories, no bytes of files
+  Outcome<void> load_names() const;  // inodes, directories and symlinks, no bytes of files
   Outcome<void> load_table() const;  // its inner nodes only
   // Where it loads from, for as long as there is something that does; of a tree of more than a page.
   std::weak_ptr<NodeSource> lazy_source() const;

@@ -7,6 +7,8 @@
 
 #include "base/check.h"
 #include "fs/diff.h"
+#include "fs/lazy_node.h"
+#include "instance/snapshots.h"
 
 namespace reprise::instance {
 namespace {
@@ -196,9 +198,13 @@ class Comparison {
 
 }  // namespace
 
-std::vector<PathDifference> compare(const fs::Tree& before, const fs::Tree& after,
-                                    const CompareOptions& options) {
-  return Comparison(before, after, options).run();
+Result<std::vector<PathDifference>> compare(const fs::Tree& before, const fs::Tree& after,
+                                            const CompareOptions& options) {
+  for (const fs::Tree* tree : {&before, &after}) TRY(load_names(*tree));
+  fs::take_load_failure();
+  std::vector<PathDifference> changes = Comparison(before, after, options).run();
+  if (fs::take_load_failure()) return cannot_be_loaded();
+  return changes;
 }
 
 }  // namespace reprise::instance

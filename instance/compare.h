@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "fs/tree.h"
 
 namespace reprise::instance {
@@ -31,7 +32,10 @@ struct CompareOptions {
 // By path. Two versions of one volume have inode ids in common, so that renames are seen, and owners and
 // times mean the same; otherwise types, permissions, targets and bytes are compared, as the content digest
 // has them. Everything below a directory that came or went is listed.
-std::vector<PathDifference> compare(const fs::Tree& before, const fs::Tree& after,
-                                    const CompareOptions& options);
+//
+// Of trees that were opened lazily the names are loaded, and the bytes of what may differ. kCorrupt where
+// that cannot be.
+Result<std::vector<PathDifference>> compare(const fs::Tree& before, const fs::Tree& after,
+                                            const CompareOptions& options);
 
 }  // namespace reprise::instance

@@ -162,11 +162,15 @@ Result<std::string> token_of(store::Store& store, std::string_view branch, const
   return state.position.by_last_batch(header.origin, header.lsn).to_token();
 }
 
-Result<State> state_at(store::Store& store, std::string_view branch, std::optional<LogIndex> until,
-                       const std::function<bool(const replay::ReplayProgress&)>& progress) {
+namespace {
+
+using ReplayWatch = std::function<bool(const replay::ReplayProgress&)>;
+
+Result<State> build_state(store::Store& store, std::string_view branch, std::optional<LogIndex> until,
+                          const ReplayWatch& progress, const LoadSnapshot& load) {
   // Of a join that was interrupted nobody sees a part.
   if (!until && !store.path().empty()) until = TRY(end_before_joins(store, branch));
-  Base base = TRY(load_base(store, branch, until));
+  Base base = TRY(load_base(store, branch, until, load));
   const std::optional<store::SnapshotRecord>& snapshot = base.snapshot;
   LogIndex begin = snapshot ? snapshot->log_index : 0;
   State state{.head = std::move(base.head)};
@@ -204,6 +208,24 @@ Result<State> state_at(store::Store& store, std::string_view branch, std::option
   state.head.settle();
   state.position = {replayer.applied(), state.head.digest()};
   state.lamport = replayer.lamport();
+  return state;
+}
+
+}  // namespace
+
+Result<State> state_at(store::Store& store, std::string_view branch, std::optional<LogIndex> until,
+                       const ReplayWatch& progress) {
+  return build_state(store, branch, until, progress, nullptr);
+}
+
+Result<State> open_state_at(const std::shared_ptr<store::Store>& store, std::string_view branch,
+                            std::optional<LogIndex> until, const ReplayWatch& progress) {
+  auto damage = std::make_shared<Damage>();
+  auto state = build_state(*store, branch, until, progress, [&](const store::SnapshotRecord& record) {
+    return open_snapshot(store, record, damage);
+  });
+  // What the journal goes on from cannot be loaded. Read whole, an older snapshot may do.
+  if (!state && !damage->list().empty()) return state_at(*store, branch, until, progress);
   return state;
 }
 

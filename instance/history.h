@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,6 +40,14 @@ Result<std::optional<LogIndex>> resolve_position(store::Store& store, std::strin
 // longer known.
 Result<State> state_at(store::Store& store, std::string_view branch, std::optional<LogIndex> until,
                        const std::function<bool(const replay::ReplayProgress&)>& progress = nullptr);
+
+// The same, of which no more is read than is touched (docs/lazy.md), for who looks at a part of it. What
+// cannot be had then, because it is damaged or was deleted meanwhile, is EIO, or is missed by what has no
+// errors (load_names() before it makes sure); state_at() may still have it, by way of an older snapshot. The
+// tree is good for as long as the store is open.
+Result<State> open_state_at(const std::shared_ptr<store::Store>& store, std::string_view branch,
+                            std::optional<LogIndex> until,
+                            const std::function<bool(const replay::ReplayProgress&)>& progress = nullptr);
 
 // How the state's position is shown: by its last batch, if the journal still has that.
 Result<std::string> token_of(store::Store& store, std::string_view branch, const State& state);

@@ -10,16 +10,6 @@
 #include "store/host_source.h"
 
 namespace reprise::instance {
-namespace {
-
-std::unexpected<Error> cannot_be_loaded() {
-  return fail(
-      Code::kCorrupt,
-      "a part of the tree cannot be loaded from the store; `reprise stat` says which, of a live instance, "
-      "and `reprise verify` of any");
-}
-
-}  // namespace
 
 Result<std::optional<store::SnapshotRecord>> newest_snapshot(store::Catalogue& catalogue,
                                                              std::string_view branch,
@@ -80,6 +70,13 @@ void Damage::add(const Error& error) {
 std::vector<std::string> Damage::list() const {
   std::lock_guard lock(mutex_);
   return found_;
+}
+
+std::unexpected<Error> cannot_be_loaded() {
+  return fail(
+      Code::kCorrupt,
+      "a part of the tree cannot be loaded from the store; `reprise stat` says which, of a live instance, "
+      "and `reprise verify` of any");
 }
 
 Status load_all(const fs::Tree& tree) {

@@ -52,7 +52,8 @@ class Damage {
 };
 // Loads what has not been loaded of a tree, for whoever looks at all of it. kCorrupt where that cannot be.
 Status load_all(const fs::Tree& tree);
-Status load_names(const fs::Tree& tree);  // inodes and directories only
+Status load_names(const fs::Tree& tree);    // inodes, directories and symlinks only
+std::unexpected<Error> cannot_be_loaded();  // what both say
 Result<fs::Head> open_snapshot(const std::shared_ptr<store::Store>& store,
                                const store::SnapshotRecord& record, const std::shared_ptr<Damage>& damage);
 

@@ -194,9 +194,10 @@ int64_t reprise_diff(reprise_instance* before, const char* before_position, repr
       if (!old_tree) return refuse(old_tree.error());
       auto new_tree = tree_at(newer, after_position);
       if (!new_tree) return refuse(new_tree.error());
-      for (const fs::View* tree : {&*old_tree, &*new_tree})
-        if (Status whole = instance::load_all(*tree); !whole) return refuse(whole.error());
-      found = instance::compare(*old_tree, *new_tree, {.one_volume = older->volume() == newer->volume()});
+      auto differences =
+          instance::compare(*old_tree, *new_tree, {.one_volume = older->volume() == newer->volume()});
+      if (!differences) return refuse(differences.error());
+      found = std::move(*differences);
       return 0;
     });
   });

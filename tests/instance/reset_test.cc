@@ -47,7 +47,9 @@ class ResetTest : public BranchesTest {
     fs::View now = main_->filesystem().view();
     EXPECT_EQ(now.check_invariants(), "");
     EXPECT_EQ(content_digest(now), content_digest(then->head));
-    for (const PathDifference& one : compare(then->head, now, {.one_volume = true}))
+    const auto differences = compare(then->head, now, {.one_volume = true});
+    ASSERT_TRUE(differences) << differences.error().message();
+    for (const PathDifference& one : *differences)
       EXPECT_TRUE(one.before && one.after && !one.content) << one.path;
     auto digests = main_->digests();
     EXPECT_EQ(digests->kept, digests->recomputed);

@@ -122,7 +122,7 @@ struct Sides {
 Result<Sides> sides_of(const OpenTarget& open, const Options& options) {
   fs::Head base = TRY(instance::overlay_base(*open.store));
   instance::State state = TRY(open.state());
-  Paths paths = each_path(instance::compare(base, state.head, {.one_volume = true, .list_moved = true}));
+  Paths paths = each_path(TRY(instance::compare(base, state.head, {.one_volume = true, .list_moved = true})));
   const store::BaseDirectory directory = TRY(instance::overlay_directory(*open.store));
   paths = TRY(chosen(std::move(paths), options.paths, directory.path));
   return Sides{std::move(base), std::move(state.head), std::move(paths)};

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "instance/overlay.h"
+#include "instance/snapshots.h"
 #include "tools/cli/command.h"
 #include "tools/cli/difference.h"
 #include "tools/cli/outside.h"
@@ -19,21 +20,25 @@ struct Options {
   bool stat = false, patch = false, json = false;
 };
 
-// One of the two, with what is below its path as a tree of its own.
+// One of the two.
 struct Side {
   fs::Head head = fs::Head::create(Timestamp{});
-  std::optional<VolumeId> volume;  // a directory or an archive has none
+  std::shared_ptr<store::Store> store;  // a directory or an archive has none
+
+  std::optional<VolumeId> volume() const { return store ? std::optional(store->volume()) : std::nullopt; }
 };
 
-Result<Side> open_side(const std::string& what) {
-  if (Outside outside = Outside::parse(what)) return Side{.head = TRY(outside.read()), .volume = {}};
+using Read = OpenTarget::Read;
+
+Result<Side> open_side(const std::string& what, Read read) {
+  if (Outside outside = Outside::parse(what)) return Side{.head = TRY(outside.read()), .store = {}};
   Target target = Target::parse(what);
   if (!target.path.empty())
     return fail(Code::kInvalidArgument, fmt::format("{}: expected a whole state, without a path", what));
   OpenTarget open = TRY(open_target(target));
   Progress progress("replaying " + what);
-  instance::State state = TRY(open.state(std::ref(progress)));
-  return Side{.head = std::move(state.head), .volume = open.store->volume()};
+  instance::State state = TRY(open.state(std::ref(progress), read));
+  return Side{.head = std::move(state.head), .store = open.store};
 }
 
 void print_json(const PathDifference& change) {
@@ -128,17 +133,45 @@ Status print_patch(const PathDifference& change, const Side& before, const Side&
 Result<Side> open_base(const std::string& what) {
   Target target = Target::parse(what);
   OpenTarget open = TRY(open_target(target));
-  return Side{.head = TRY(instance::overlay_base(*open.store)), .volume = open.store->volume()};
+  return Side{.head = TRY(instance::overlay_base(*open.store)), .store = open.store};
+}
+
+struct Compared {
+  Side before, after;
+  std::vector<PathDifference> changes;
+};
+
+// Loads what will be shown of a file. False where that cannot be.
+bool load_bytes(const fs::Tree& tree, const std::optional<fs::Attributes>& attributes) {
+  if (!tree.partial() || !attributes || !attributes->is_regular()) return true;
+  std::byte first{};
+  return tree.read(attributes->inode, 0, {&first, 1}).has_value();
+}
+
+// Opens both and compares them. kCorrupt if they cannot be read, or not as they are touched.
+Result<Compared> compare(const Options& options, Read read) {
+  const bool of_overlay = options.after.empty();
+  Compared both{.before = TRY(of_overlay ? open_base(options.before) : open_side(options.before, read)),
+                .after = TRY(open_side(of_overlay ? options.before : options.after, read)),
+                .changes = {}};
+  const auto& [before, after, changes] = both;
+  const bool one_volume = before.volume() && before.volume() == after.volume();
+  // A patch names files only.
+  both.changes = TRY(
+      instance::compare(before.head, after.head, {.one_volume = one_volume, .list_moved = options.patch}));
+  bool loaded = true;
+  if (options.stat || options.patch)
+    for (const PathDifference& change : changes)
+      loaded = loaded && load_bytes(before.head, change.before) && load_bytes(after.head, change.after);
+  if (!loaded) return instance::cannot_be_loaded();
+  return both;
 }
 
 Result<int> diff(const Options& options) {
-  const bool of_overlay = options.after.empty();
-  Side before = TRY(of_overlay ? open_base(options.before) : open_side(options.before));
-  Side after = TRY(open_side(of_overlay ? options.before : options.after));
-  bool one_volume = before.volume && before.volume == after.volume;
-  // A patch names files only.
-  std::vector<PathDifference> changes =
-      instance::compare(before.head, after.head, {.one_volume = one_volume, .list_moved = options.patch});
+  auto compared = compare(options, Read::kAsTouched);
+  if (!compared && compared.error().code() == Code::kCorrupt) compared = compare(options, Read::kWhole);
+  if (!compared) return std::unexpected(compared.error());
+  const auto& [before, after, changes] = *compared;
   std::optional<Error> unreadable;  // the first whose bytes are not to be had; the others are shown
   if (options.stat) {
     print_stat(changes, before, after);

@@ -113,7 +113,7 @@ Status OverlayRun::end(const Target& target) {
     OpenTarget open = TRY(open_target(target));
     fs::Head base = TRY(instance::overlay_base(*open.store));
     instance::State state = TRY(open.state());
-    changes = instance::compare(base, state.head, {.one_volume = true, .list_moved = false});
+    changes = TRY(instance::compare(base, state.head, {.one_volume = true, .list_moved = false}));
   }
   if (changes.empty() && own_name_) {
     complain(fmt::format("nothing changed in {}", directory_));

@@ -68,26 +68,46 @@ std::unexpected<Error> failed(const Target& target, fs::Errno error) {
               fmt::format("{}:{}: {}", target.store, printable(target.path), fs::errno_text(error)));
 }
 
-// The state as a read-only filesystem, and a guest to walk its paths.
-struct Opened {
+// The state as a read-only filesystem, and a guest to walk its paths. No more of it is read than is touched;
+// where that cannot be had, read_whole() may have it still.
+class Opened {
+ public:
+  static Result<Opened> open(const std::string& what) {
+    Opened opened;
+    opened.target = Target::parse(what);
+    if (opened.target.path.empty()) opened.target.path = "/";
+    opened.store_ = TRY(open_target(opened.target));
+    TRY(opened.read(OpenTarget::Read::kAsTouched));
+    return opened;
+  }
+  // False if all of it has been read already.
+  Result<bool> read_whole() {
+    if (whole_) return false;
+    TRY(read(OpenTarget::Read::kWhole));
+    return true;
+  }
+
   Target target;
-  std::unique_ptr<fs::InodeIdSource> ids;
   std::unique_ptr<fs::Filesystem> filesystem;
   std::unique_ptr<fs::Guest> guest;
-};
 
-Result<Opened> open_path(const std::string& what) {
-  Opened opened{.target = Target::parse(what)};
-  if (opened.target.path.empty()) opened.target.path = "/";
-  OpenTarget open = TRY(open_target(opened.target));
-  Progress progress("replaying");
-  instance::State state = TRY(open.state(std::ref(progress)));
-  opened.ids = fs::local_inode_ids();
-  opened.filesystem = std::make_unique<fs::Filesystem>(std::move(state.head), system_clock(), *opened.ids);
-  opened.filesystem->set_read_only(true);
-  opened.guest = std::make_unique<fs::Guest>(*opened.filesystem);
-  return opened;
-}
+ private:
+  Status read(OpenTarget::Read how) {
+    Progress progress("replaying");
+    instance::State state = TRY(store_.state(std::ref(progress), how));
+    whole_ = !state.head.partial();
+    store_.target.position = std::to_string(state.log_index);  // the same again, however far it has gone on
+    guest.reset();
+    filesystem = std::make_unique<fs::Filesystem>(std::move(state.head), system_clock(), *ids_);
+    filesystem->set_read_only(true);
+    guest = std::make_unique<fs::Guest>(*filesystem);
+    return {};
+  }
+
+  OpenTarget store_;
+  std::unique_ptr<fs::InodeIdSource> ids_ = fs::local_inode_ids();
+  bool whole_ = false;
+};
 
 char type_letter(uint32_t mode) {
   switch (mode & S_IFMT) {
@@ -123,9 +143,16 @@ std::string mode_text(uint32_t mode) {
   return text;
 }
 
-void print_entry(Opened& opened, std::string_view name, const fs::Attributes& a, const Reading& options) {
+struct Entry {
+  std::string name;
+  fs::Attributes attributes;
+  std::string link;  // of a symlink, what it leads to
+};
+
+void print_entry(const Entry& entry, const Reading& options) {
+  const fs::Attributes& a = entry.attributes;
   if (options.json) {
-    nlohmann::json json = {{"name", printable(name)},
+    nlohmann::json json = {{"name", printable(entry.name)},
                            {"inode", a.inode.value},
                            {"mode", a.mode},
                            {"uid", a.uid},
@@ -137,7 +164,7 @@ void print_entry(Opened& opened, std::string_view name, const fs::Attributes& a,
     return;
   }
   if (!options.long_form) {
-    fmt::print("{}\n", printable(name));
+    fmt::print("{}\n", printable(entry.name));
     return;
   }
   time_t seconds = a.mtime.sec;
@@ -145,40 +172,52 @@ void print_entry(Opened& opened, std::string_view name, const fs::Attributes& a,
   gmtime_r(&seconds, &utc);
   char when[64];
   std::strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &utc);
-  std::string target;
-  if (a.is_symlink()) target = " -> " + printable(opened.filesystem->read_link(a.inode).value_or("?"));
+  std::string link = a.is_symlink() ? " -> " + printable(entry.link) : "";
   fmt::print("{} {:3} {:5} {:5} {:10} {} {}{}\n", mode_text(a.mode), a.nlink, a.uid, a.gid, a.size, when,
-             printable(name), target);
+             printable(entry.name), link);
+}
+
+// What `ls` shows: what is in a directory, by name, or the one entry itself.
+fs::Outcome<std::vector<Entry>> entries_of(const Opened& opened) {
+  std::vector<Entry> entries;
+  const fs::Attributes top = TRY(opened.guest->lstat(opened.target.path));
+  if (top.is_directory()) {
+    TRY(opened.filesystem->read_directory({}, top.inode, 0, true,
+                                          [&](const fs::Dentry& dentry, const fs::Attributes* a) {
+                                            if (dentry.name != "." && dentry.name != "..")
+                                              entries.push_back({std::string(dentry.name), *a, {}});
+                                            return true;
+                                          }));
+    std::ranges::sort(entries, {}, &Entry::name);
+  } else {
+    entries.push_back({opened.target.path, top, {}});
+  }
+  for (Entry& entry : entries)
+    if (entry.attributes.is_symlink()) entry.link = TRY(opened.filesystem->read_link(entry.attributes.inode));
+  return entries;
 }
 
 Result<int> ls(const Reading& options) {
-  Opened opened = TRY(open_path(options.what));
-  auto top = opened.guest->lstat(opened.target.path);
-  if (!top) return failed(opened.target, top.error());
-  if (!top->is_directory()) {
-    print_entry(opened, opened.target.path, *top, options);
-    return kDone;
-  }
-  std::vector<std::pair<std::string, fs::Attributes>> entries;
-  auto read = opened.filesystem->read_directory({}, top->inode, 0, true,
-                                                [&](const fs::Dentry& dentry, const fs::Attributes* a) {
-                                                  if (dentry.name != "." && dentry.name != "..")
-                                                    entries.emplace_back(dentry.name, *a);
-                                                  return true;
-                                                });
-  if (!read) return failed(opened.target, read.error());
-  std::sort(entries.begin(), entries.end(), [](auto& a, auto& b) { return a.first < b.first; });
-  for (auto& [name, attributes] : entries) print_entry(opened, name, attributes, options);
+  Opened opened = TRY(Opened::open(options.what));
+  auto entries = entries_of(opened);
+  if (!entries && entries.error() == fs::Errno{EIO} && TRY(opened.read_whole())) entries = entries_of(opened);
+  if (!entries) return failed(opened.target, entries.error());
+  for (const Entry& entry : *entries) print_entry(entry, options);
   return kDone;
 }
 
+// Up to a buffer full, from `offset` on.
+fs::Outcome<size_t> read_at(const Opened& opened, uint64_t offset, std::span<std::byte> buffer) {
+  const fs::Attributes file = TRY(opened.guest->stat(opened.target.path));
+  return opened.filesystem->read(file.inode, offset, buffer);
+}
+
 Result<int> cat(const Reading& options) {
-  Opened opened = TRY(open_path(options.what));
-  auto file = opened.guest->stat(opened.target.path);
-  if (!file) return failed(opened.target, file.error());
+  Opened opened = TRY(Opened::open(options.what));
   Bytes buffer(1 << 20);
   for (uint64_t offset = 0;;) {
-    auto n = opened.filesystem->read(file->inode, offset, buffer);
+    auto n = read_at(opened, offset, buffer);
+    if (!n && n.error() == fs::Errno{EIO} && TRY(opened.read_whole())) n = read_at(opened, offset, buffer);
     if (!n) return failed(opened.target, n.error());
     if (*n == 0) return kDone;
     if (std::fwrite(buffer.data(), 1, *n, stdout) != *n)

@@ -101,9 +101,10 @@ Result<nlohmann::json> ask_live(const OpenTarget& target, const nlohmann::json& 
                        timeout_ms);
 }
 
-Result<instance::State> OpenTarget::state(
-    const std::function<bool(const replay::ReplayProgress&)>& progress) const {
+Result<instance::State> OpenTarget::state(const std::function<bool(const replay::ReplayProgress&)>& progress,
+                                          Read read) const {
   auto until = TRY(instance::resolve_position(*store, target.branch, target.position, system_clock()));
+  if (read == Read::kAsTouched) return TRY(instance::open_state_at(store, target.branch, until, progress));
   return TRY(instance::state_at(*store, target.branch, until, progress));
 }
 

@@ -35,9 +35,10 @@ struct OpenTarget {
   std::optional<store::LockHolder> live;
   bool may_ask = true;  // the live instance; not if it is another user's
 
-  // Its state at the target's position.
-  Result<instance::State> state(
-      const std::function<bool(const replay::ReplayProgress&)>& progress = nullptr) const;
+  // Its state at the target's position: all of it, or what is touched (instance::open_state_at).
+  enum class Read { kWhole, kAsTouched };
+  Result<instance::State> state(const std::function<bool(const replay::ReplayProgress&)>& progress = nullptr,
+                                Read read = Read::kWhole) const;
 };
 // To read, the store need not be writable, and a live instance that this user may not ask is not asked: then
 // there is what it has written by itself.
