@@ -30,12 +30,13 @@ struct Side {
 
 using Read = OpenTarget::Read;
 
-Result<Side> open_side(const std::string& what, Read read) {
+// `other` is the other side's.
+Result<Side> open_side(const std::string& what, Read read, const std::shared_ptr<store::Store>& other) {
   if (Outside outside = Outside::parse(what)) return Side{.head = TRY(outside.read()), .store = {}};
   Target target = Target::parse(what);
   if (!target.path.empty())
     return fail(Code::kInvalidArgument, fmt::format("{}: expected a whole state, without a path", what));
-  OpenTarget open = TRY(open_target(target));
+  OpenTarget open = TRY(open_target_beside(target, other));
   Progress progress("replaying " + what);
   instance::State state = TRY(open.state(std::ref(progress), read));
   return Side{.head = std::move(state.head), .store = open.store};
@@ -151,13 +152,13 @@ bool load_bytes(const fs::Tree& tree, const std::optional<fs::Attributes>& attri
 // Opens both and compares them. kCorrupt if they cannot be read, or not as they are touched.
 Result<Compared> compare(const Options& options, Read read) {
   const bool of_overlay = options.after.empty();
-  Compared both{.before = TRY(of_overlay ? open_base(options.before) : open_side(options.before, read)),
-                .after = TRY(open_side(of_overlay ? options.before : options.after, read)),
-                .changes = {}};
-  const auto& [before, after, changes] = both;
+  Compared both;
+  auto& [before, after, changes] = both;
+  before = TRY(of_overlay ? open_base(options.before) : open_side(options.before, read, nullptr));
+  after = TRY(open_side(of_overlay ? options.before : options.after, read, before.store));
   const bool one_volume = before.volume() && before.volume() == after.volume();
   // A patch names files only.
-  both.changes = TRY(
+  changes = TRY(
       instance::compare(before.head, after.head, {.one_volume = one_volume, .list_moved = options.patch}));
   bool loaded = true;
   if (options.stat || options.patch)

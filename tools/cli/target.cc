@@ -56,11 +56,13 @@ Status Target::check_branch() const {
 
 namespace {
 
-Result<OpenTarget> open_unwritten(const Target& target, store::Access access) {
+Result<OpenTarget> open_unwritten(const Target& target, store::Access access,
+                                  const std::shared_ptr<store::Store>& opened = nullptr) {
   TRY(target.check_branch());
   OpenTarget open{.target = target};
-  open.store = TRY(store::Store::open(target.store, access));
   std::error_code ignored;
+  const bool is_opened = opened && std::filesystem::equivalent(opened->path(), target.store, ignored);
+  open.store = is_opened ? opened : TRY(store::Store::open(target.store, access));
   std::string branches = target.store + "/branches";
   bool is_new = target.branch == "main" &&
                 (!std::filesystem::exists(branches, ignored) || std::filesystem::is_empty(branches, ignored));
@@ -71,6 +73,18 @@ Result<OpenTarget> open_unwritten(const Target& target, store::Access access) {
   return open;
 }
 
+// Has the live instance write what it has.
+Result<OpenTarget> written(OpenTarget open, store::Access access) {
+  if (!open.live) return open;
+  auto asked = ask_live(open, {{"ask", "sync"}});
+  if (asked) return open;
+  if (access == store::Access::kWrite || asked.error().code() != Code::kPermission)
+    return std::unexpected(asked.error());
+  open.may_ask = false;
+  complain(fmt::format("{}; what it has not written yet is not shown", asked.error().message()));
+  return open;
+}
+
 }  // namespace
 
 Result<OpenTarget> open_target_to_ask(const Target& target) {
@@ -78,15 +92,12 @@ Result<OpenTarget> open_target_to_ask(const Target& target) {
 }
 
 Result<OpenTarget> open_target(const Target& target, store::Access access) {
-  OpenTarget open = TRY(open_unwritten(target, access));
-  if (!open.live) return open;
-  auto written = ask_live(open, {{"ask", "sync"}});
-  if (written) return open;
-  if (access == store::Access::kWrite || written.error().code() != Code::kPermission)
-    return std::unexpected(written.error());
-  open.may_ask = false;
-  complain(fmt::format("{}; what it has not written yet is not shown", written.error().message()));
-  return open;
+  return written(TRY(open_unwritten(target, access)), access);
+}
+
+Result<OpenTarget> open_target_beside(const Target& target, const std::shared_ptr<store::Store>& opened) {
+  constexpr auto kAccess = store::Access::kRead;
+  return written(TRY(open_unwritten(target, kAccess, opened)), kAccess);
 }
 
 Status refuse_live(const OpenTarget& target, std::string_view why) {

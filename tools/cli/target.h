@@ -43,6 +43,8 @@ struct OpenTarget {
 // To read, the store need not be writable, and a live instance that this user may not ask is not asked: then
 // there is what it has written by itself.
 Result<OpenTarget> open_target(const Target& target, store::Access access = store::Access::kRead);
+// The same where this process has a store open, which may be the one that is meant.
+Result<OpenTarget> open_target_beside(const Target& target, const std::shared_ptr<store::Store>& opened);
 // For who asks the live instance alone: it writes nothing first, so that it can be asked whatever its disk
 // does.
 Result<OpenTarget> open_target_to_ask(const Target& target);
