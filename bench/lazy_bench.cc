@@ -1,5 +1,5 @@
-// An instance that opens on a snapshot of a store: of which what is touched is read, beside one that is read
-// whole.
+// An instance that opens on a snapshot of a store, and a state that is read without one: of which what is
+// touched is read, beside one that is read whole.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -12,6 +12,7 @@
 #include "bench/paired.h"
 #include "bench/scratch_folder.h"
 #include "fs/guest.h"
+#include "instance/history.h"
 #include "instance/instance.h"
 #include "instance/snapshots.h"
 
@@ -52,7 +53,8 @@ void fill(store::Store& store, size_t files) {
   vector.set(system_random().next_id<OriginId>(), 1);
   store::SnapshotRecord record;
   record.branch = "main";
-  record.log_index = record.lamport = 1;
+  record.log_index = 0;  // the journal behind it is empty
+  record.lamport = 1;
   record.vector = vector.encode();
   record.digest = head.digest();
   CHECK(instance::capture_snapshot(store, head.view(), record));
@@ -93,12 +95,26 @@ Times open_and_read(const std::string& path, size_t files, instance::Opening ope
   return times;
 }
 
+// One file of a stored state, as `cat` reads it without an instance; nanoseconds.
+double read_of_state(const std::string& path, size_t files, bool lazily) {
+  auto begin = std::chrono::steady_clock::now();
+  std::shared_ptr<store::Store> store = store::Store::open(path, store::Access::kRead).value();
+  auto state = lazily ? instance::open_state_at(store, "main", {}) : instance::state_at(*store, "main", {});
+  CHECK(state && state->head.partial() == lazily);
+  auto ids = fs::local_inode_ids();
+  fs::Filesystem filesystem(std::move(state->head), system_clock(), *ids);
+  auto text = fs::Guest(filesystem).read_file(name_of(files / 2));
+  const double ns = seconds_since(begin) * 1e9;
+  CHECK(text && as_text(as_bytes(*text)) == kText);
+  return ns;
+}
+
 constexpr std::array<size_t, 3> kSizes = {10'000, 100'000, 1'000'000};
 
 void register_openings() {
   std::vector<std::string> rows;
   for (size_t files : kSizes)
-    for (const char* row : {"open", "first_stat", "first_read", "all"})
+    for (const char* row : {"open", "first_stat", "first_read", "all", "read_of_state"})
       rows.push_back(fmt::format("{}/{}", row, files));
   auto scratch = std::make_shared<std::unique_ptr<ScratchFolder>>();
   register_pairs("lazy", rows, 3, [scratch](Pairs& pairs, bool lazily_first) {
@@ -124,6 +140,7 @@ void register_openings() {
         add("first_stat", times.stat);
         add("first_read", times.read);
         add("all", times.open + times.stat + times.read);
+        add("read_of_state", read_of_state(**scratch / std::to_string(files), files, lazily));
       }
     }
   });
