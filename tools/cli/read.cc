@@ -177,8 +177,9 @@ void print_entry(const Entry& entry, const Reading& options) {
              printable(entry.name), link);
 }
 
-// What `ls` shows: what is in a directory, by name, or the one entry itself.
-fs::Outcome<std::vector<Entry>> entries_of(const Opened& opened) {
+// What `ls` shows: what is in a directory, by name, or the one entry itself; with what links
+// lead to, if that is asked for.
+fs::Outcome<std::vector<Entry>> entries_of(const Opened& opened, bool links) {
   std::vector<Entry> entries;
   const fs::Attributes top = TRY(opened.guest->lstat(opened.target.path));
   if (top.is_directory()) {
@@ -193,14 +194,17 @@ fs::Outcome<std::vector<Entry>> entries_of(const Opened& opened) {
     entries.push_back({opened.target.path, top, {}});
   }
   for (Entry& entry : entries)
-    if (entry.attributes.is_symlink()) entry.link = TRY(opened.filesystem->read_link(entry.attributes.inode));
+    if (links && entry.attributes.is_symlink())
+      entry.link = TRY(opened.filesystem->read_link(entry.attributes.inode));
   return entries;
 }
 
 Result<int> ls(const Reading& options) {
   Opened opened = TRY(Opened::open(options.what));
-  auto entries = entries_of(opened);
-  if (!entries && entries.error() == fs::Errno{EIO} && TRY(opened.read_whole())) entries = entries_of(opened);
+  const bool links = options.long_form;
+  auto entries = entries_of(opened, links);
+  if (!entries && entries.error() == fs::Errno{EIO} && TRY(opened.read_whole()))
+    entries = entries_of(opened, links);
   if (!entries) return failed(opened.target, entries.error());
   for (const Entry& entry : *entries) print_entry(entry, options);
   return kDone;
