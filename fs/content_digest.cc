@@ -59,7 +59,8 @@ Outcome<FileContentHash> hash_file(const Tree& tree, InodeId file, uint64_t size
   FileContentHash hash;
   for (uint64_t offset = 0; offset < size;) {
     auto data = tree.seek_data(file, offset);
-    if (!data) break;  // ENXIO: nothing but a hole is left
+    if (!data && data.error() != Errno{ENXIO}) return std::unexpected(data.error());
+    if (!data) break;  // nothing but a hole is left
     uint64_t end = TRY(tree.seek_hole(file, *data));
     for (offset = *data / kBlockSize * kBlockSize; offset < end; offset += kChunkBytes) {
       buffer.resize(std::min<uint64_t>(kChunkBytes, end - offset));

@@ -172,7 +172,8 @@ ByteView block_of(const Node* node, int index) {
   return block == nullptr ? ByteView{kZeros, 0} : ByteView{block, kBlockSize};
 }
 
-// A file lower than `level` is the first child of what it would be at that height.
+// A file lower than `level` is the first child of what it would be at that height. `node` is loaded, the
+// child need not be.
 const Node* child_of(const Node* node, int level, int index) {
   if (node == nullptr) return nullptr;
   if (node->kind != NodeKind::kFileInner || node->level < level) return index == 0 ? node : nullptr;
@@ -187,7 +188,9 @@ int level_of(const Node* node) {
 // first block of both is `first`.
 bool visit_blocks(const Node* a, const Node* b, int level, uint64_t first,
                   const std::function<bool(uint64_t)>& visit) {
-  if (a == b) return true;
+  if (surely_same(a, b) || (a == nullptr && b == nullptr)) return true;
+  a = loaded(a);
+  b = loaded(b);
   for (int i = 0; i < kFanout; i++) {
     uint64_t at = first + (static_cast<uint64_t>(i) << (kFanoutBits * level));
     if (level > 0) {

@@ -1,6 +1,7 @@
 // Head::evict: LazyNodes in the place of pages that a kept tree has.
 #include <algorithm>
 
+#include "fs/file_content.h"
 #include "fs/lazy_node.h"
 #include "fs/tree.h"
 
@@ -20,7 +21,8 @@ uint64_t bytes_of(const TablePage& page) {
     if (S_ISDIR(inode.mode)) {
       bytes += inode.size * kEntry;
     } else {
-      bytes += std::min<uint64_t>(inode.blocks * kBlockSize, std::max<uint64_t>(inode.size, kEntry));
+      const uint64_t blocks = file_content::loaded_blocks(inode.content);
+      bytes += blocks > 0 ? blocks * kBlockSize : std::min<uint64_t>(inode.size, SmallFile::kMax);
     }
   }
   return bytes;

@@ -28,12 +28,21 @@ bool is_small(const Node* content) {
   return content != nullptr && content->kind == NodeKind::kSmallFile;
 }
 
-const FileLeaf* find_leaf(const Node* node, uint64_t block) {
+// Null where there is none.
+Outcome<const FileLeaf*> leaf_at(const Node* node, uint64_t block) {
+  node = TRY(try_loaded(node));
   if (node == nullptr || block >= span_blocks(node->level)) return nullptr;
   while (node != nullptr && node->level > 0) {
     node = static_cast<const FileInner*>(node)->child[index_at(block, node->level)];
+    if (is_lazy(node)) node = TRY(try_loaded(node));
   }
   return static_cast<const FileLeaf*>(node);
+}
+// The same where all of the way has been loaded.
+const FileLeaf* find_leaf(const Node* node, uint64_t block) {
+  auto leaf = leaf_at(node, block);
+  CHECK(leaf.has_value());
+  return *leaf;
 }
 
 // The leaf that covers block, owned, made if missing, the way to it marked dirty.
@@ -178,12 +187,11 @@ void write_small(Inode& inode, uint64_t offset, ByteView data) {
 
 uint32_t count_blocks(const Node* node) {
   if (node == nullptr) return 0;
-  uint32_t count = 0;
-  if (node->level == 0) {
-    for (std::byte* block : static_cast<const FileLeaf*>(node)->block) count += block != nullptr;
-  } else {
-    for (Node* child : static_cast<const FileInner*>(node)->child) count += count_blocks(child);
-  }
+  uint32_t count = blocks_of(*node);
+  if (node->kind != NodeKind::kFileInner) return count;
+  auto* inner = static_cast<const FileInner*>(node);
+  for (uint16_t rest = inner->dirty; rest != 0; rest &= static_cast<uint16_t>(rest - 1))
+    count += count_blocks(inner->child[std::countr_zero(rest)]);
   return count;
 }
 
@@ -207,6 +215,7 @@ void drop_blocks(Inode& inode, Node*& slot, uint64_t base, uint64_t first, uint6
     slot = nullptr;
     return;
   }
+  bring_in(slot);
   if (level == 0) {
     auto* leaf = own<FileLeaf>(slot);
     for (int i = 0; i < kFanout; i++) {
@@ -265,6 +274,7 @@ void copy_bytes(const Inode& from, uint64_t from_offset, Inode& to, uint64_t to_
 
 Digest128 total(const Node* node, uint64_t base) {
   if (node == nullptr) return {};
+  if (is_lazy(node)) return static_cast<const LazyNode*>(node)->sum;
   Digest128 sum;
   if (node->level == 0) {
     auto* leaf = static_cast<const FileLeaf*>(node);
@@ -304,13 +314,15 @@ Digest128 settle(Node*& slot, uint64_t base) {
   for (; inner->dirty != 0; inner->dirty &= static_cast<uint16_t>(inner->dirty - 1)) {
     int i = std::countr_zero(inner->dirty);
     inner->sum += settle(inner->child[i], base + static_cast<uint64_t>(i) * span_blocks(inner->level - 1));
+    if (inner->child[i] != nullptr) inner->blocks += blocks_of(*inner->child[i]);
   }
   return inner->sum;
 }
 
-// Until visit says false; returns whether it never did.
-bool visit_blocks(const Node* node, uint64_t base, const std::function<bool(uint64_t, ByteView)>& visit) {
-  if (node == nullptr) return true;
+// Until visit says false, or something cannot be loaded; returns whether neither was the case.
+bool visit_blocks(const Node* any_node, uint64_t base, const std::function<bool(uint64_t, ByteView)>& visit) {
+  const Node* node = loaded(any_node);
+  if (node == nullptr) return any_node == nullptr;
   for (int i = 0; i < kFanout; i++) {
     if (node->level == 0) {
       std::byte* block = static_cast<const FileLeaf*>(node)->block[i];
@@ -323,23 +335,52 @@ bool visit_blocks(const Node* node, uint64_t base, const std::function<bool(uint
   return true;
 }
 
-// The first block at or after `from` that is there; nullopt if none is.
-std::optional<uint64_t> first_block(const Node* node, uint64_t base, uint64_t from) {
+// Is every block of it there, as far as is known without loading it?
+bool is_full(const Node& node) {
+  return is_lazy(&node) && static_cast<const LazyNode&>(node).blocks == span_blocks(node.level);
+}
+
+// The first block at or after `from` that is there; nullopt if none is. EIO.
+Outcome<std::optional<uint64_t>> first_block(const Node* node, uint64_t base, uint64_t from) {
   if (node == nullptr || from >= base + span_blocks(node->level)) return std::nullopt;
+  if (is_full(*node)) return std::max(base, from);
+  node = TRY(try_loaded(node));
   uint64_t step = node->level == 0 ? 1 : span_blocks(node->level - 1);
   for (uint64_t i = from > base ? (from - base) / step : 0; i < kFanout; i++) {
     if (node->level == 0) {
       if (static_cast<const FileLeaf*>(node)->block[i] != nullptr) return base + i;
     } else if (auto found =
-                   first_block(static_cast<const FileInner*>(node)->child[i], base + i * step, from)) {
+                   TRY(first_block(static_cast<const FileInner*>(node)->child[i], base + i * step, from))) {
       return found;
     }
   }
   return std::nullopt;
 }
 
+// The first block at or after `from` that is not there. EIO.
+Outcome<uint64_t> first_missing(const Node* node, uint64_t base, uint64_t from) {
+  const uint64_t end = node == nullptr ? base : base + span_blocks(node->level);
+  if (from >= end) return from;
+  if (is_full(*node)) return end;
+  node = TRY(try_loaded(node));
+  const uint64_t step = node->level == 0 ? 1 : span_blocks(node->level - 1);
+  for (uint64_t at = std::max(from, base); at < end;) {
+    const uint64_t i = (at - base) / step;
+    if (node->level == 0) {
+      if (static_cast<const FileLeaf*>(node)->block[i] == nullptr) return at;
+      at++;
+      continue;
+    }
+    const uint64_t missing =
+        TRY(first_missing(static_cast<const FileInner*>(node)->child[i], base + i * step, at));
+    if (missing < base + (i + 1) * step) return missing;
+    at = missing;
+  }
+  return end;
+}
+
 // Blocks that lie side by side are one copy: `from` is where the first `run` bytes still to be had are.
-void read_blocks(const Node* content, uint64_t offset, ByteSpan into) {
+Outcome<void> read_blocks(const Node* content, uint64_t offset, ByteSpan into) {
   const std::byte* from = nullptr;
   size_t run = 0;
   auto copy_run = [&] {
@@ -349,7 +390,7 @@ void read_blocks(const Node* content, uint64_t offset, ByteSpan into) {
   };
   while (run < into.size()) {
     uint64_t block = offset / kBlockSize;
-    const FileLeaf* leaf = find_leaf(content, block);
+    const FileLeaf* leaf = TRY(leaf_at(content, block));
     for (int i = index_at(block, 0); i < kFanout && run < into.size(); i++) {
       size_t within = offset % kBlockSize;
       size_t n = std::min<size_t>(kBlockSize - within, into.size() - run);
@@ -362,6 +403,7 @@ void read_blocks(const Node* content, uint64_t offset, ByteSpan into) {
     }
   }
   copy_run();
+  return {};
 }
 
 }  // namespace
@@ -386,7 +428,7 @@ Outcome<size_t> read_held(const Inode& inode, uint64_t offset, ByteSpan into) {
     if (wanted > stored) std::memset(into.data() + stored, 0, wanted - stored);
     return wanted;
   }
-  read_blocks(content, offset, into.first(wanted));
+  TRY(read_blocks(content, offset, into.first(wanted)));
   return wanted;
 }
 
@@ -488,7 +530,7 @@ void copy(const Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset
   uint64_t first = from_offset / kBlockSize, shift = to_offset / kBlockSize;
   for (uint64_t i = 0; i < whole / kBlockSize; i++) {
     // Asked each time: where both are one file, what changes the one changes the other.
-    const FileLeaf* leaf = find_leaf(loaded(from.content), first + i);
+    const FileLeaf* leaf = find_leaf(from.content, first + i);
     std::byte* block = leaf != nullptr ? leaf->block[index_at(first + i, 0)] : nullptr;
     if (block == nullptr) continue;
     // The source leaf may be the same file's or unshared so far: from now on its block has a second owner.
@@ -507,35 +549,51 @@ void set_target(Inode& inode, std::string_view target) {
   inode.size = target.size();
 }
 
-uint64_t next_data(const Inode& inode, uint64_t offset) {
+Outcome<uint64_t> next_data(const Inode& inode, uint64_t offset) {
   if (inode.content == nullptr) return inode.size;
-  if (is_small(inode.content)) return offset < kBlockSize ? std::min(offset, inode.size) : inode.size;
-  const bool rests = is_sourced(inode.content);
-  if (rests && offset < as_sourced(inode.content).limit) return std::min(offset, inode.size);
-  auto block =
-      first_block(rests ? as_sourced(inode.content).held : loaded(inode.content), 0, offset / kBlockSize);
+  const Node* content = inode.content;
+  if (is_small(content)) return offset < kBlockSize ? std::min(offset, inode.size) : inode.size;
+  if (is_sourced(content)) {
+    if (offset < as_sourced(content).limit) return std::min(offset, inode.size);
+    content = as_sourced(content).held;
+  }
+  auto block = TRY(first_block(TRY(try_loaded(content)), 0, offset / kBlockSize));
   return block ? std::min(inode.size, std::max(offset, *block * kBlockSize)) : inode.size;
 }
 
-uint64_t next_hole(const Inode& inode, uint64_t offset) {
+Outcome<uint64_t> next_hole(const Inode& inode, uint64_t offset) {
   if (inode.content == nullptr) return offset;
-  if (is_small(inode.content)) {
+  const Node* content = inode.content;
+  if (is_small(content)) {
     return std::max(offset, std::min<uint64_t>(inode.size, kBlockSize));  // a hole begins at a block boundary
   }
-  const Node* blocks = loaded(inode.content);
   uint64_t block = offset / kBlockSize;
-  if (is_sourced(inode.content)) {
+  if (is_sourced(content)) {
     // What the source may have as a hole counts as data.
-    blocks = as_sourced(inode.content).held;
-    block = std::max(block, as_sourced(inode.content).covered_blocks());
+    block = std::max(block, as_sourced(content).covered_blocks());
+    content = as_sourced(content).held;
   }
-  const FileLeaf* leaf = find_leaf(blocks, block);
-  for (; block * kBlockSize < inode.size; block++) {
-    if (index_at(block, 0) == 0) leaf = find_leaf(blocks, block);
-    if (leaf == nullptr || leaf->block[index_at(block, 0)] == nullptr)
-      return std::max(offset, block * kBlockSize);
+  const uint64_t hole = TRY(first_missing(TRY(try_loaded(content)), 0, block)) * kBlockSize;
+  return hole < inode.size ? std::max(offset, hole) : inode.size;
+}
+
+Outcome<void> load(const Node* content, uint64_t first, uint64_t end) {
+  // The nodes on the way, and below which block of the file each begins.
+  std::vector<std::pair<const Node*, uint64_t>> open{{content, 0}};
+  while (!open.empty()) {
+    const auto [any_node, base] = open.back();
+    open.pop_back();
+    const Node* node = TRY(try_loaded(any_node));
+    if (node == nullptr || node->kind != NodeKind::kFileInner) continue;
+    const uint64_t step = span_blocks(node->level - 1);
+    for (int i = 0; i < kFanout; i++) {
+      const Node* child = static_cast<const FileInner*>(node)->child[i];
+      const uint64_t begin = base + static_cast<uint64_t>(i) * step;
+      if (child == nullptr || begin >= end || begin + step <= first) continue;
+      if (is_lazy(child) || child->level > 0) open.emplace_back(child, begin);
+    }
   }
-  return inode.size;
+  return {};
 }
 
 void for_each_block(const Inode& inode, const std::function<bool(uint64_t, ByteView)>& visit) {
@@ -544,7 +602,7 @@ void for_each_block(const Inode& inode, const std::function<bool(uint64_t, ByteV
     visit(0, static_cast<SmallFile*>(inode.content)->view());
     return;
   }
-  visit_blocks(is_sourced(inode.content) ? as_sourced(inode.content).held : loaded(inode.content), 0, visit);
+  visit_blocks(is_sourced(inode.content) ? as_sourced(inode.content).held : inode.content, 0, visit);
 }
 
 const std::byte* block_at(const Node* blocks, uint64_t index) {
@@ -557,6 +615,31 @@ void for_each_held_block(const Node* blocks, const std::function<void(uint64_t)>
     visit(index);
     return true;
   });
+}
+
+Part part_of(const Node& node, uint64_t base) {
+  return {total(&node, base), count_blocks(&node)};
+}
+
+void hash_blocks(FileLeaf& leaf, uint64_t base) {
+  leaf.sum = {};
+  for (int i = 0; i < kFanout; i++) {
+    leaf.hash[i] = {};
+    if (leaf.block[i] == nullptr) continue;
+    leaf.hash[i] = block_hash(base + static_cast<uint64_t>(i), {leaf.block[i], kBlockSize});
+    leaf.sum += leaf.hash[i];
+  }
+  leaf.dirty = 0;
+}
+
+uint64_t loaded_blocks(const Node* node) {
+  if (is_lazy(node)) node = static_cast<const LazyNode*>(node)->node.load(std::memory_order_acquire);
+  if (node == nullptr) return 0;
+  if (node->kind == NodeKind::kFileLeaf) return blocks_of(*node);
+  if (node->kind != NodeKind::kFileInner) return 0;
+  uint64_t count = 0;
+  for (const Node* child : static_cast<const FileInner*>(node)->child) count += loaded_blocks(child);
+  return count;
 }
 
 Digest128 sum_of_inode(const Inode& inode) {

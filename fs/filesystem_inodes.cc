@@ -347,8 +347,12 @@ Outcome<uint64_t> Filesystem::copy_range(const Caller& caller, InodeId from, uin
 Outcome<void> Filesystem::copy_recorded(Call& call, const CopyRange& range) {
   Bytes buffer(std::min<uint64_t>(range.length, kRecordedWriteMax));
   const uint64_t end = range.from_offset + range.length;
+  TRY(head_.load_bytes(range.from, range.from_offset, range.length));
+  TRY(head_.load_bytes(range.to, range.to_offset, range.length));
   for (uint64_t position = range.from_offset; position < end;) {
-    uint64_t data = std::min(head_.seek_data(range.from, position).value_or(end), end);
+    auto found = head_.seek_data(range.from, position);
+    if (!found && found.error() != Errno{ENXIO}) return std::unexpected(found.error());
+    uint64_t data = std::min(found.value_or(end), end);
     uint64_t to = range.to_offset + (position - range.from_offset);
     uint64_t length = data - position;
     if (length > 0) {

@@ -46,7 +46,8 @@ Outcome<void> Filesystem::Call::apply_within_limits(uint64_t links, const Operat
 
 namespace {
 
-// The parts of the range whose blocks the file has; those that a source has too.
+// The parts of the range whose blocks the file has; those that a source has too. What cannot be loaded ends
+// it: then the change that asks cannot be made either.
 void for_each_held(const Inode& file, BlockRange range, const std::function<void(BlockRange)>& visit) {
   const Node* content = file.content;
   if (content == nullptr) return;
@@ -56,10 +57,12 @@ void for_each_held(const Inode& file, BlockRange range, const std::function<void
   }
   const uint64_t end = std::min(range.end, (file.size + kBlockSize - 1) / kBlockSize);
   for (uint64_t at = range.first; at < end;) {
-    const uint64_t found = file_content::next_data(file, at * kBlockSize), data = found / kBlockSize;
-    if (found >= file.size || data >= end) break;
-    const uint64_t hole = file_content::next_hole(file, data * kBlockSize);
-    at = std::min(end, (hole + kBlockSize - 1) / kBlockSize);
+    const auto found = file_content::next_data(file, at * kBlockSize);
+    if (!found || *found >= file.size || *found / kBlockSize >= end) break;
+    const uint64_t data = *found / kBlockSize;
+    const auto hole = file_content::next_hole(file, data * kBlockSize);
+    if (!hole) break;
+    at = std::min(end, (*hole + kBlockSize - 1) / kBlockSize);
     visit({.first = data, .end = at});
   }
 }

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "fs/directory.h"
 #include "fs/file_content.h"
+#include "fs/lazy_node.h"
 #include "fs/sourced_file.h"
 #include "fs/table.h"
 #include "fs/xattrs.h"
@@ -114,35 +115,62 @@ std::string directory_problem(const Node* node, int level, DirKey low, DirKey hi
   return "";
 }
 
-std::string blocks_problem(const Node* node, int level, uint32_t& blocks) {
+// What has not been loaded below it, is loaded, or taken as it says of itself.
+enum class Unloaded : bool { kIsLoaded, kIsBelieved };
+
+std::string blocks_problem(const Node* node, int level, Unloaded unloaded, uint32_t& blocks) {
   if (node->level != level) return "file node with a wrong level";
+  if (is_lazy(node)) {
+    if (unloaded == Unloaded::kIsBelieved) {
+      blocks += blocks_of(*node);
+      return "";
+    }
+    node = loaded(node);
+    if (node == nullptr) return "file of which a part cannot be loaded";
+  }
   if (level == 0) {
     if (node->kind != NodeKind::kFileLeaf) return "file holds a node of another kind";
     for (std::byte* block : static_cast<const FileLeaf*>(node)->block) blocks += block != nullptr;
     return "";
   }
   if (node->kind != NodeKind::kFileInner) return "file holds a node of another kind";
-  for (const Node* child : static_cast<const FileInner*>(node)->child) {
-    if (child == nullptr) continue;
-    std::string problem = blocks_problem(child, level - 1, blocks);
+  auto* inner = static_cast<const FileInner*>(node);
+  uint32_t of_clean = 0;
+  for (int i = 0; i < kFanout; i++) {
+    if (inner->child[i] == nullptr) continue;
+    uint32_t below = 0;
+    std::string problem = blocks_problem(inner->child[i], level - 1, unloaded, below);
     if (!problem.empty()) return problem;
+    blocks += below;
+    if ((inner->dirty >> i & 1) == 0) of_clean += below;
   }
-  return "";
+  return inner->blocks == of_clean ? "" : "file node with a wrong count of blocks";
 }
 
 bool all_zero(ByteView bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
-std::string past_the_end_problem(const Inode& inode) {
-  std::string problem;
-  file_content::for_each_block(inode, [&](uint64_t index, ByteView block) {
-    uint64_t begin = index * kBlockSize;
-    uint64_t inside = begin >= inode.size ? 0 : std::min<uint64_t>(kBlockSize, inode.size - begin);
-    if (!all_zero(block.subspan(inside))) problem = "file with bytes past its end";
-    return problem.empty();
-  });
-  return problem;
+// Of a node of a file of `size` bytes, whose first block is `base`: bytes that lie past the end are zero.
+// What has not been loaded is passed over.
+std::string past_the_end_problem(const Node* node, uint64_t base, uint64_t size) {
+  if (is_lazy(node)) node = static_cast<const LazyNode*>(node)->node.load(std::memory_order_acquire);
+  if (node == nullptr) return "";
+  for (int i = 0; i < kFanout; i++) {
+    const uint64_t first = base + (static_cast<uint64_t>(i) << (kFanoutBits * node->level));
+    const uint64_t end = first + (uint64_t{1} << (kFanoutBits * node->level));
+    if (end <= size / kBlockSize) continue;
+    if (node->level > 0) {
+      std::string problem = past_the_end_problem(static_cast<const FileInner*>(node)->child[i], first, size);
+      if (!problem.empty()) return problem;
+      continue;
+    }
+    const std::byte* block = static_cast<const FileLeaf*>(node)->block[i];
+    const uint64_t inside = std::min<uint64_t>(kBlockSize, size - std::min(size, first * kBlockSize));
+    if (block != nullptr && !all_zero(ByteView{block, kBlockSize}.subspan(inside)))
+      return "file with bytes past its end";
+  }
+  return "";
 }
 
 std::string sourced_problem(const Inode& inode) {
@@ -152,7 +180,7 @@ std::string sourced_problem(const Inode& inode) {
   uint32_t blocks = 0;
   if (file.held != nullptr) {
     if (file.held->level > kFileLevelMax) return "file tree too high";
-    std::string problem = blocks_problem(file.held, file.held->level, blocks);
+    std::string problem = blocks_problem(file.held, file.held->level, Unloaded::kIsLoaded, blocks);
     if (!problem.empty()) return problem;
   }
   if (blocks != file.held_blocks) return "file that rests on a source with a wrong count of what it holds";
@@ -167,10 +195,10 @@ std::string sourced_problem(const Inode& inode) {
     return "file that rests on a source with wrong sums of what it holds";
   if (inode.blocks != file.blocks())
     return fmt::format("file counts {} blocks and has {}", inode.blocks, file.blocks());
-  return past_the_end_problem(inode);
+  return past_the_end_problem(file.held, 0, inode.size);
 }
 
-std::string file_problem(const Inode& inode) {
+std::string file_problem(const Inode& inode, Unloaded unloaded) {
   if (inode.size > kFileSizeMax) return "file larger than a file may be";
   if (inode.content == nullptr) return inode.blocks == 0 ? "" : "empty file that counts blocks";
   if (is_sourced(inode.content)) return sourced_problem(inode);
@@ -182,13 +210,13 @@ std::string file_problem(const Inode& inode) {
   }
   if (inode.content->level > kFileLevelMax) return "file tree too high";
   uint32_t blocks = 0;
-  std::string problem = blocks_problem(inode.content, inode.content->level, blocks);
+  std::string problem = blocks_problem(inode.content, inode.content->level, unloaded, blocks);
   if (!problem.empty()) return problem;
   if (blocks != inode.blocks) return fmt::format("file counts {} blocks and has {}", inode.blocks, blocks);
-  return past_the_end_problem(inode);
+  return past_the_end_problem(inode.content, 0, inode.size);
 }
 
-std::string own_problem(const Inode& inode) {
+std::string own_problem(const Inode& inode, Unloaded unloaded) {
   for (uint32_t nsec : {inode.atime_nsec, inode.mtime_nsec, inode.ctime_nsec}) {
     if (nsec >= 1'000'000'000) return "inode with a time of more than a second's nanoseconds";
   }
@@ -200,7 +228,7 @@ std::string own_problem(const Inode& inode) {
       if (inode.content == nullptr) return inode.size == 0 ? "" : "empty directory that counts entries";
       return directory_problem(inode.content, -1, 0, ~DirKey{0} - 1);
     case S_IFREG:
-      return file_problem(inode);
+      return file_problem(inode, unloaded);
     case S_IFLNK: {
       auto* target = static_cast<const SmallFile*>(inode.content);
       bool good = target != nullptr && target->kind == NodeKind::kSmallFile && target->length == inode.size &&
@@ -221,21 +249,33 @@ std::string own_problem(const Inode& inode) {
 
 // Whatever has not been loaded is loaded.
 std::string inode_problem(const Inode& inode) {
-  if (!is_lazy(inode.content)) return own_problem(inode);
+  if (!is_lazy(inode.content)) return own_problem(inode, Unloaded::kIsLoaded);
   Inode whole = inode;
   whole.content = const_cast<Node*>(loaded(inode.content));
-  return whole.content != nullptr ? own_problem(whole) : "inode whose content cannot be loaded";
+  return whole.content != nullptr ? own_problem(whole, Unloaded::kIsLoaded)
+                                  : "inode whose content cannot be loaded";
 }
 
 // Whatever has not been loaded is not looked at.
 std::string loaded_problem(const Inode& inode) {
-  if (!is_lazy(inode.content)) return own_problem(inode);
+  if (!is_lazy(inode.content)) return own_problem(inode, Unloaded::kIsBelieved);
   if (!S_ISDIR(inode.mode) && !S_ISREG(inode.mode)) return "special inode with content";
   Inode rest = inode;
   rest.content = nullptr;
   rest.blocks = 0;
   if (S_ISDIR(rest.mode)) rest.size = 0;
-  return own_problem(rest);
+  return own_problem(rest, Unloaded::kIsBelieved);
+}
+
+std::string part_misfit(const LazyNode& lazy, const Node& found) {
+  uint32_t blocks = 0;
+  std::string problem = blocks_problem(&found, lazy.level, Unloaded::kIsBelieved, blocks);
+  if (!problem.empty()) return problem;
+  if (blocks != lazy.blocks)
+    return fmt::format("part of a file counts {} blocks and has {}", lazy.blocks, blocks);
+  if (file_content::part_of(found, lazy.first_block).sum != lazy.sum)
+    return "part of a file with another sum than the node above it says";
+  return past_the_end_problem(&found, lazy.first_block, lazy.size);
 }
 
 std::string content_misfit(const LazyNode& lazy, const Node& found) {
@@ -245,7 +285,7 @@ std::string content_misfit(const LazyNode& lazy, const Node& found) {
   inode.blocks = lazy.blocks;
   inode.sum = lazy.sum;
   inode.content = const_cast<Node*>(&found);
-  std::string problem = own_problem(inode);
+  std::string problem = own_problem(inode, Unloaded::kIsBelieved);
   if (!problem.empty()) return problem;
   Digest128 sum;
   uint64_t entries = 0;
@@ -364,7 +404,8 @@ std::string check_structure(const Node* root, Usage* usage) {
 }
 
 std::string misfit(const LazyNode& lazy, const Node& found) {
-  if (!lazy.of_table()) return content_misfit(lazy, found);
+  if (lazy.stands_for == LazyNode::For::kPart) return part_misfit(lazy, found);
+  if (lazy.stands_for == LazyNode::For::kContent) return content_misfit(lazy, found);
   std::string problem = table_node_problem(&found, lazy.base, lazy.bits);
   if (!problem.empty()) return problem;
   if (table::total(&found) != lazy.sum) return "inode table node with another sum than the one above it says";

@@ -1,5 +1,7 @@
 #include "fs/lazy_node.h"
 
+#include <algorithm>
+
 #include "fs/invariants.h"
 
 namespace reprise::fs {
@@ -11,7 +13,12 @@ thread_local std::optional<Errno> load_failure;
 
 LazyNode::LazyNode(std::shared_ptr<NodeSource> from, BlobId blob, const Digest128& adds, uint64_t table_base,
                    int table_bits)
-    : Node(NodeKind::kLazy), source(std::move(from)), sum(adds), base(table_base), bits(table_bits) {
+    : Node(NodeKind::kLazy),
+      source(std::move(from)),
+      sum(adds),
+      base(table_base),
+      stands_for(For::kTable),
+      bits(static_cast<uint8_t>(table_bits)) {
   stored = blob;
 }
 
@@ -20,10 +27,25 @@ LazyNode::LazyNode(std::shared_ptr<NodeSource> from, BlobId blob, InodeId id, co
       source(std::move(from)),
       sum(inode.sum),
       base(id.value),
-      bits(0),
+      stands_for(For::kContent),
       mode(inode.mode),
       blocks(inode.blocks),
       size(inode.size) {
+  stored = blob;
+}
+
+LazyNode::LazyNode(const LazyNode& parent, int above, int index, BlobId blob, const Digest128& adds,
+                   uint32_t has_blocks)
+    : Node(NodeKind::kLazy),
+      source(parent.source),
+      sum(adds),
+      base(parent.base),
+      stands_for(For::kPart),
+      mode(parent.mode),
+      blocks(has_blocks),
+      size(parent.size),
+      first_block(parent.first_block + (static_cast<uint64_t>(index) << (kFanoutBits * above))) {
+  level = static_cast<uint8_t>(above - 1);
   stored = blob;
 }
 
@@ -63,6 +85,14 @@ void put_in_place(Node*& slot, Node* node) {
     slot = retain(node);
   }
   release(lazy);
+}
+
+uint32_t blocks_of(const Node& node) {
+  if (is_lazy(&node)) return static_cast<const LazyNode&>(node).blocks;
+  if (node.kind == NodeKind::kFileInner) return static_cast<const FileInner&>(node).blocks;
+  CHECK(node.kind == NodeKind::kFileLeaf);
+  auto& blocks = static_cast<const FileLeaf&>(node).block;
+  return static_cast<uint32_t>(kFanout - std::ranges::count(blocks, nullptr));
 }
 
 std::optional<Errno> take_load_failure() {

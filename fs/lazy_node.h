@@ -2,8 +2,9 @@
 // picture.
 //
 // It says which blob the node is in and what the node adds to the sums above it, so that a tree of which
-// little is in memory has a digest and can be changed, captured and compared. It stands in two kinds of
-// places: under an inner node of the inode table, and as the content of an inode.
+// little is in memory has a digest and can be changed, captured and compared. It stands in three kinds of
+// places: under an inner node of the inode table, as the content of an inode, and under an inner node of a
+// file, for a part of its blocks.
 //
 // Who meets one calls loaded(), which gives the node, and loads it first where nobody has. Threads: as the
 // tree it is in. A reader under a shared lock, or of a View, may load: the LazyNode itself never changes but
@@ -28,28 +29,36 @@ struct LazyNode;
 class NodeSource {
  public:
   virtual ~NodeSource() = default;
-  // A new node, the caller's, out of the blob `stored`: of the inode table, with LazyNodes for what is below
-  // and may be large; or a directory or file with all below it. The caller checks that it fits. May wait for
-  // a disk, with the lock of a filesystem held. EIO where a blob is damaged or missing.
+  // A new node, the caller's, out of the blob `stored`: of the inode table or of a file, with LazyNodes for
+  // what is below and may be large; or a directory with all below it. The caller checks that it fits. May
+  // wait for a disk, with the lock of a filesystem held. EIO where a blob is damaged or missing.
   virtual Outcome<Node*> load(const LazyNode& lazy) = 0;
   // What was loaded does not fit: why, for a person.
   virtual void refuse(const LazyNode& lazy, std::string_view why) = 0;
 };
 
 struct LazyNode : Node {
+  enum class For : uint8_t { kTable, kContent, kPart };
+
   const std::shared_ptr<NodeSource> source;
-  const Digest128 sum;                  // of what it stands for
-  const uint64_t base;                  // ids below are those with these bits above the lowest `bits`;
-  const int bits;                       // 0: it stands for the content of the inode `base`
-  const uint32_t mode = 0, blocks = 0;  // of that inode
-  const uint64_t size = 0;
+  const Digest128 sum;   // of what it stands for
+  const uint64_t base;   // ids below are those with these bits above the lowest `bits`; or the one inode
+  const For stands_for;  // a part of a file has the `level` of its node
+  const uint8_t bits = 0;
+  const uint32_t mode = 0;                   // of the inode
+  const uint32_t blocks = 0;                 // of the content, or the part of it
+  const uint64_t size = 0;                   // of the inode as it was stored
+  const uint64_t first_block = 0;            // that the part covers
   mutable std::atomic<Node*> node{nullptr};  // owned
 
-  // Of the table, and of the content of an inode of which mode, size, sum and blocks are known.
+  // For a node of the table; for the content of an inode of which mode, size, sum and blocks are known.
   LazyNode(std::shared_ptr<NodeSource> from, BlobId blob, const Digest128& adds, uint64_t table_base,
            int table_bits);
   LazyNode(std::shared_ptr<NodeSource> from, BlobId blob, InodeId id, const Inode& inode);
-  bool of_table() const { return bits != 0; }
+  // For child `index` of the FileInner of level `above` that `parent`, a content or a part, stands for.
+  LazyNode(const LazyNode& parent, int above, int index, BlobId blob, const Digest128& adds,
+           uint32_t has_blocks);
+  bool of_table() const { return stands_for == For::kTable; }
 };
 
 inline bool is_lazy(const Node* node) {
@@ -83,6 +92,9 @@ inline Outcome<const Node*> try_loaded(const Node* node) {
   if (found == nullptr && node != nullptr) return absent(EIO);
   return found;
 }
+
+// How many blocks a clean node of a file, or what stands for one, has.
+uint32_t blocks_of(const Node& node);
 
 // Are they the same node, or nodes with the same bytes? Says no where it does not know.
 inline bool surely_same(const Node* a, const Node* b) {

@@ -73,17 +73,24 @@ Outcome<void> Mutation::load_inode(InodeId id) const {
   return {};  // the operation may be about to make it, or is wrong
 }
 
-Outcome<void> Mutation::load_content(InodeId id) const {
+Outcome<void> Mutation::load_names(InodeId id) const {
   TRY(load_inode(id));
   if (const Inode* inode = table::find(head_.root_, id)) TRY(try_loaded(inode->content));
+  return {};
+}
+
+Outcome<void> Mutation::load_bytes(InodeId id, uint64_t offset, uint64_t length) const {
+  TRY(load_inode(id));
+  if (table::find(head_.root_, id) != nullptr) TRY(head_.load_bytes(id, offset, length));
   return {};
 }
 
 Outcome<void> Mutation::load_for(const Operation& operation) const {
   struct Loader {
     const Mutation& on;
-    Outcome<void> all(std::initializer_list<InodeId> contents, std::initializer_list<InodeId> inodes) const {
-      for (InodeId id : contents) TRY(on.load_content(id));
+    Outcome<void> all(std::initializer_list<InodeId> directories,
+                      std::initializer_list<InodeId> inodes) const {
+      for (InodeId id : directories) TRY(on.load_names(id));
       for (InodeId id : inodes) TRY(on.load_inode(id));
       return {};
     }
@@ -94,10 +101,21 @@ Outcome<void> Mutation::load_for(const Operation& operation) const {
     Outcome<void> operator()(const Rename& op) const {
       return all({op.old_parent, op.new_parent}, {op.inode, op.replaced});
     }
-    Outcome<void> operator()(const Write& op) const { return all({op.inode}, {}); }
-    Outcome<void> operator()(const Truncate& op) const { return all({op.inode}, {}); }
-    Outcome<void> operator()(const Allocate& op) const { return all({op.inode}, {}); }
-    Outcome<void> operator()(const CopyRange& op) const { return all({op.from, op.to}, {}); }
+    Outcome<void> operator()(const Write& op) const {
+      return on.load_bytes(op.inode, op.offset, op.data.size());
+    }
+    Outcome<void> operator()(const Truncate& op) const { return on.load_bytes(op.inode, op.size, 1); }
+    Outcome<void> operator()(const Allocate& op) const {
+      const bool shifts = op.change == RangeChange::kCollapse || op.change == RangeChange::kInsert;
+      if (shifts) return on.load_bytes(op.inode, 0, kFileSizeMax);
+      // What lies between goes, or stays, as it is.
+      TRY(on.load_bytes(op.inode, op.offset, 1));
+      return op.length == 0 ? Outcome<void>{} : on.load_bytes(op.inode, op.offset + op.length - 1, 1);
+    }
+    Outcome<void> operator()(const CopyRange& op) const {
+      TRY(on.load_bytes(op.from, op.from_offset, op.length));
+      return on.load_bytes(op.to, op.to_offset, op.length);
+    }
     Outcome<void> operator()(const SetAttributes& op) const { return all({}, {op.inode}); }
     Outcome<void> operator()(const SetXattr& op) const { return all({}, {op.inode}); }
     Outcome<void> operator()(const RemoveXattr& op) const { return all({}, {op.inode}); }

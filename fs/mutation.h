@@ -38,7 +38,8 @@ class Mutation {
   Outcome<void> operator()(const SetLimits& op);
 
   Outcome<void> load_inode(InodeId id) const;
-  Outcome<void> load_content(InodeId id) const;
+  Outcome<void> load_names(InodeId directory) const;
+  Outcome<void> load_bytes(InodeId file, uint64_t offset, uint64_t length) const;
 
   Outcome<const Inode*> find(InodeId id) const;
   Outcome<const Inode*> find_file(InodeId id) const;

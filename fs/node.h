@@ -8,7 +8,7 @@
 //
 // Sums: `sum` of a table or file node is the sum of the hashes of those members that are clean; a dirty
 // member's bit is set in its parent and its hash has been subtracted. Settling hashes the dirty members, adds
-// them and clears the bits.
+// them and clears the bits. The count of blocks below a FileInner is kept in the same way.
 #pragma once
 
 #include <array>
@@ -221,8 +221,9 @@ static_assert(sizeof(DirLeaf::Slot) == 20);
 // smallest that covers what was written. Bytes past the end of the file are zero in every block.
 struct FileInner : Node {
   Digest128 sum;
+  uint32_t blocks = 0;
   uint16_t dirty = 0;
-  Node* child[kFanout] = {};  // FileInner of level - 1, or FileLeaf when level is 1
+  Node* child[kFanout] = {};  // FileInner of level - 1, or FileLeaf when level is 1; or a LazyNode for one
 
   FileInner() : Node(NodeKind::kFileInner) {}
 };

@@ -2,6 +2,8 @@
 // only.
 #pragma once
 
+#include <type_traits>
+
 #include "fs/lazy_node.h"
 #include "fs/node.h"
 
@@ -62,8 +64,10 @@ template <class Inner>
 void mark_child_dirty(Inner& parent, int index) {
   auto bit = static_cast<uint16_t>(1u << index);
   if ((parent.dirty & bit) != 0) return;
-  if (Node* child = parent.child[index])
+  if (Node* child = parent.child[index]) {
     parent.sum -= is_lazy(child) ? static_cast<LazyNode*>(child)->sum : sum_of(*child);
+    if constexpr (std::is_same_v<Inner, FileInner>) parent.blocks -= blocks_of(*child);
+  }
   parent.dirty |= bit;
 }
 

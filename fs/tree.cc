@@ -78,8 +78,7 @@ Outcome<size_t> Tree::read_held(InodeId id, uint64_t offset, ByteSpan into) cons
 Outcome<uint64_t> Tree::seek_data(InodeId id, uint64_t offset) const {
   const Inode* inode = TRY(find_file(root_, id));
   if (offset >= inode->size) return errno_of(ENXIO);
-  TRY(try_loaded(inode->content));
-  uint64_t found = file_content::next_data(*inode, offset);
+  uint64_t found = TRY(file_content::next_data(*inode, offset));
   if (found >= inode->size) return errno_of(ENXIO);
   return found;
 }
@@ -87,7 +86,6 @@ Outcome<uint64_t> Tree::seek_data(InodeId id, uint64_t offset) const {
 Outcome<uint64_t> Tree::seek_hole(InodeId id, uint64_t offset) const {
   const Inode* inode = TRY(find_file(root_, id));
   if (offset >= inode->size) return errno_of(ENXIO);
-  TRY(try_loaded(inode->content));
   return file_content::next_hole(*inode, offset);
 }
 
@@ -142,14 +140,25 @@ Outcome<void> Tree::load_names() const {
   return load_contents(What::kNames);
 }
 
+Outcome<void> Tree::load_bytes(InodeId file, uint64_t offset, uint64_t length) const {
+  const Inode* inode = table::find(root_, file);
+  if (inode == nullptr) return absent(ENOENT);
+  if (length == 0) return file_content::load(inode->content, 0, 0);
+  // Whether the range lies within what a file may have is for others to say.
+  const uint64_t last = std::min(offset, kFileSizeMax) + std::min(length, kFileSizeMax) - 1;
+  return file_content::load(inode->content, offset / kBlockSize, last / kBlockSize + 1);
+}
+
 Outcome<void> Tree::load_contents(What what) const {
   take_load_failure();
+  Outcome<void> done;
   table::for_each(root_, [&](InodeId, const Inode& inode) {
-    bool wanted = inode.content != nullptr && (what == What::kAll || !S_ISREG(inode.mode));
-    return !wanted || loaded(inode.content) != nullptr;
+    if (what == What::kAll || !S_ISREG(inode.mode))
+      done = file_content::load(inode.content, 0, file_content::kAllBlocks);
+    return done.has_value();
   });
   if (auto failure = take_load_failure()) return std::unexpected(*failure);
-  return {};
+  return done;
 }
 
 Digest128 Tree::digest() const {

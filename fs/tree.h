@@ -73,6 +73,8 @@ class Tree {
   Outcome<void> load_all() const;
   Outcome<void> load_names() const;  // inodes, directories and symlinks, no bytes of files
   Outcome<void> load_table() const;  // its inner nodes only
+  Outcome<void> load_bytes(InodeId file, uint64_t offset,
+                           uint64_t length) const;  // the blocks with these bytes
   // Where it loads from, for as long as there is something that does; of a tree of more than a page.
   std::weak_ptr<NodeSource> lazy_source() const;
   bool partial() const { return partial_; }  // was it opened lazily?

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "fs/file_content.h"
 #include "fs/lazy_node.h"
 #include "snapshot/node_format.h"
 #include "snapshot/snapshot.h"
@@ -129,12 +130,9 @@ class Capture {
     if (BlobId known = TRY(known_blob(any_node))) return known;
     const fs::Node& node = *TRY(loaded(any_node));
     switch (node.kind) {
-      case NodeKind::kFileLeaf: {
-        encode_file_leaf(static_cast<const fs::FileLeaf&>(node), leaf_header_, leaf_parts_);
-        return put_parts(node, leaf_parts_);
-      }
+      case NodeKind::kFileLeaf:
       case NodeKind::kFileInner:
-        return file_inner(static_cast<const fs::FileInner&>(node));
+        return TRY(file_node(node, 0)).blob;
       case NodeKind::kDirInner:
         return dir_inner(static_cast<const fs::DirInner&>(node));
       case NodeKind::kDirLeaf:
@@ -147,14 +145,35 @@ class Capture {
     CHECK(!"a small file or a table node where content lies in a blob of its own");
   }
 
-  Result<BlobId> file_inner(const fs::FileInner& inner) {
-    InnerNode out{.kind = NodeKind::kFileInner, .level = inner.level};
+  struct FilePart {
+    BlobId blob;
+    fs::file_content::Part says;
+  };
+  Result<FilePart> file_node(const fs::Node& any_node, uint64_t first_block) {
+    if (BlobId known = TRY(known_blob(any_node)))
+      return FilePart{known, fs::file_content::part_of(any_node, first_block)};
+    const fs::Node& node = *TRY(loaded(any_node));
+    if (node.kind == NodeKind::kFileLeaf) {
+      encode_file_leaf(static_cast<const fs::FileLeaf&>(node), leaf_header_, leaf_parts_);
+      const BlobId blob = TRY(put_parts(node, leaf_parts_));
+      return FilePart{blob, fs::file_content::part_of(node, first_block)};
+    }
+    auto& inner = static_cast<const fs::FileInner&>(node);
+    InnerNode out{.kind = NodeKind::kFileInner, .level = inner.level, .summed = true};
+    FilePart all;
     for (int i = 0; i < fs::kFanout; i++) {
       if (inner.child[i] == nullptr) continue;
       out.mask |= static_cast<uint16_t>(1u << i);
-      out.child[i] = TRY(content_node(*inner.child[i]));
+      const FilePart child = TRY(file_node(
+          *inner.child[i], first_block + (static_cast<uint64_t>(i) << (fs::kFanoutBits * inner.level))));
+      out.child[i] = child.blob;
+      out.sum[i] = child.says.sum;
+      out.blocks[i] = child.says.blocks;
+      all.says.sum += child.says.sum;
+      all.says.blocks += child.says.blocks;
     }
-    return put(inner, encode_inner(out));
+    all.blob = TRY(put(inner, encode_inner(out)));
+    return all;
   }
 
   Result<BlobId> dir_inner(const fs::DirInner& inner) {

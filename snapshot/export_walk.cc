@@ -177,7 +177,8 @@ Status for_each_piece(const fs::Tree& tree, const ExportEntry& entry, Bytes& buf
   uint64_t size = entry.attributes.size;
   for (uint64_t offset = 0; offset < size;) {
     auto data = tree.seek_data(inode, offset);
-    if (!data) return {};  // ENXIO: a hole to the end
+    if (!data && data.error() == fs::Errno{ENXIO}) return {};  // a hole to the end
+    TRY(answer(data, entry.path));
     uint64_t end = std::min(size, TRY(answer(tree.seek_hole(inode, *data), entry.path)));
     for (offset = *data; offset < end;) {
       buffer.resize(std::min<uint64_t>(kChunkBytes, end - offset));

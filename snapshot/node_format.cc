@@ -119,8 +119,9 @@ std::optional<NodeKind> kind_of(ByteView blob) {
   auto kind = std::to_integer<uint8_t>(blob[0]);
   if (kind < 1 || kind > 8) return std::nullopt;
   auto known = static_cast<NodeKind>(kind);
-  bool of_table = known == NodeKind::kTableInner || known == NodeKind::kTablePage;
-  if (version_of(blob) > (of_table ? kSummedVersion : kNodeVersion)) return std::nullopt;
+  bool may_say_sums =
+      known == NodeKind::kTableInner || known == NodeKind::kTablePage || known == NodeKind::kFileInner;
+  if (version_of(blob) > (may_say_sums ? kSummedVersion : kNodeVersion)) return std::nullopt;
   return known;
 }
 
@@ -175,6 +176,7 @@ Bytes encode_inner(const InnerNode& node) {
     if (node.kind == NodeKind::kDirInner) append_value(out, node.key[i]);
     append_id(out, node.child[i]);
     if (node.summed) append_id(out, node.sum[i]);
+    if (node.summed && node.kind == NodeKind::kFileInner) append_value(out, node.blocks[i]);
   }
   return out;
 }
@@ -205,6 +207,7 @@ std::optional<InnerNode> parse_inner(ByteView blob) {
     if (kind == NodeKind::kDirInner) node.key[i] = in.value<fs::DirKey>();
     node.child[i] = take_id(in);
     if (node.summed) node.sum[i] = take_id(in);
+    if (node.summed && kind == NodeKind::kFileInner) node.blocks[i] = in.value<uint32_t>();
   }
   return in.at_end() ? std::optional(node) : std::nullopt;
 }
@@ -486,7 +489,7 @@ std::optional<std::vector<BlobId>> children(ByteView blob, bool only_needed) {
              *kind == NodeKind::kFileInner) {
     auto inner = parse_inner(blob);
     if (!inner) return std::nullopt;
-    if (only_needed && inner->summed) return children;
+    if (only_needed && *kind == NodeKind::kTableInner && inner->summed) return children;
     for (int i = 0; i < fs::kFanout; i++) {
       if ((inner->mask >> i & 1) != 0) children.push_back(inner->child[i]);
     }

@@ -20,7 +20,8 @@
 namespace reprise::snapshot {
 
 inline constexpr uint8_t kNodeVersion = 0;
-// Of volumes, inner nodes of the inode table and pages that say what is below them (docs/snapshot-format.md).
+// Of volumes, inner nodes of the inode table and of files, and pages, that say what is below them
+// (docs/snapshot-format.md).
 inline constexpr uint8_t kSummedVersion = 1;
 inline constexpr size_t kNodeHeaderBytes = 2;  // kind, version
 inline constexpr size_t kLeafHeaderBytes = 8;
@@ -57,9 +58,10 @@ struct InnerNode {
   uint64_t base = 0;  // of the table
   uint16_t mask = 0;  // children there are; of a directory the lowest `count` bits
   std::array<BlobId, fs::kFanout> child = {};
-  std::array<fs::DirKey, fs::kFanout> key = {};  // of directories
-  bool summed = false;                           // of the table, version 1: there are
-  std::array<Digest128, fs::kFanout> sum = {};   // the children's sums
+  std::array<fs::DirKey, fs::kFanout> key = {};   // of directories
+  bool summed = false;                            // of the table and of files, version 1: there are
+  std::array<Digest128, fs::kFanout> sum = {};    // the children's sums; of files for the place they are in
+  std::array<uint32_t, fs::kFanout> blocks = {};  // of files: how many the children have
 };
 Bytes encode_inner(const InnerNode& node);
 std::optional<InnerNode> parse_inner(ByteView blob);

@@ -3,6 +3,7 @@
 #include <mutex>
 #include <unordered_set>
 
+#include "fs/file_content.h"
 #include "fs/lazy_node.h"
 #include "snapshot/load.h"
 #include "snapshot/snapshot.h"
@@ -11,6 +12,12 @@ namespace reprise::snapshot {
 namespace {
 
 std::string dependent_on(const fs::LazyNode& lazy) {
+  if (lazy.stands_for == fs::LazyNode::For::kPart) {
+    const uint64_t begin = lazy.first_block * fs::kBlockSize;
+    const uint64_t length = fs::kBlockSize << (fs::kFanoutBits * (lazy.level + 1));
+    return fmt::format("bytes {} to {} of inode {:#x}", begin,
+                       begin + std::min(length, lazy.size - std::min(lazy.size, begin)), lazy.base);
+  }
   if (!lazy.of_table())
     return fmt::format("the {} of inode {:#x} ({})", S_ISDIR(lazy.mode) ? "names" : "bytes", lazy.base,
                        S_ISDIR(lazy.mode) ? fmt::format("{} entries", lazy.size) : format_bytes(lazy.size));
@@ -36,13 +43,38 @@ class Nodes final : public fs::NodeSource, public std::enable_shared_from_this<N
   }
 
  private:
-  // Contents are built whole: a directory, or a file.
   Result<fs::Node*> build(const fs::LazyNode& lazy) {
     const auto blobs = blobs_.lock();
     if (blobs == nullptr) return fail(Code::kUnreachable, "the store has been closed");
+    if (!lazy.of_table() && S_ISREG(lazy.mode)) {
+      const Bytes blob = TRY(blobs->get(lazy.stored));
+      if (fs::Node* node = build_part(lazy, blob)) return node;
+    }
+    // What does not come in parts: a directory, or a file as a former version stored it.
     TreeBuilder builder({}, Remember::kYes, rests_on_, shared_from_this());
     TRY(add_with_children(builder, lazy.stored, *blobs, children_needed));
     return builder.take_node(lazy.stored);
+  }
+
+  // A node of a file by itself, with LazyNodes for what is below. Null if the blob is no such node.
+  static fs::Node* build_part(const fs::LazyNode& lazy, ByteView blob) {
+    if (fs::FileLeaf* leaf = parse_file_leaf(blob)) {
+      fs::file_content::hash_blocks(*leaf, lazy.first_block);
+      fs::mark_stored(*leaf, lazy.stored);
+      return leaf;
+    }
+    const auto in = parse_inner(blob);
+    if (!in || in->kind != fs::NodeKind::kFileInner || !in->summed) return nullptr;
+    auto* inner = new fs::FileInner;
+    inner->level = in->level;
+    for (int i = 0; i < fs::kFanout; i++) {
+      if ((in->mask >> i & 1) == 0) continue;
+      inner->child[i] = new fs::LazyNode(lazy, in->level, i, in->child[i], in->sum[i], in->blocks[i]);
+      inner->sum += in->sum[i];
+      inner->blocks += in->blocks[i];
+    }
+    fs::mark_stored(*inner, lazy.stored);
+    return inner;
   }
 
   // Each damage once, however often it is run into.

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "fs/file_content.h"
+
 namespace reprise::snapshot {
 namespace {
 
@@ -86,18 +88,6 @@ Digest128 sum_of_entries(const fs::DirLeaf& leaf) {
   return sum;
 }
 
-Digest128 hash_blocks(fs::FileLeaf& leaf, uint64_t base) {
-  leaf.sum = {};
-  for (int i = 0; i < fs::kFanout; i++) {
-    leaf.hash[i] = {};
-    if (leaf.block[i] == nullptr) continue;
-    leaf.hash[i] = fs::block_hash(base + static_cast<uint64_t>(i), {leaf.block[i], fs::kBlockSize});
-    leaf.sum += leaf.hash[i];
-  }
-  leaf.dirty = 0;
-  return leaf.sum;
-}
-
 fs::FileInner* copy_of(const fs::FileInner& inner) {
   auto* copy = new fs::FileInner(inner);
   for (fs::Node* child : copy->child) fs::retain(child);
@@ -127,6 +117,7 @@ void TreeBuilder::clear() {
   built_.clear();
   volumes_.clear();
   placed_.clear();
+  said_.clear();
 }
 
 Status TreeBuilder::charge(uint64_t bytes) {
@@ -315,6 +306,13 @@ Result<TreeBuilder::Built> TreeBuilder::build_file_inner(const InnerNode& in) {
     built.visits = std::min(kVisitsMax, built.visits + below->visits);
     if (__builtin_add_overflow(built.blocks, below->blocks, &built.blocks))
       return corrupt("file of too many blocks");
+    if (in.summed && in.blocks[i] != below->blocks)
+      return corrupt("file node with another count of blocks than the one above it says");
+  }
+  built.current = in.summed;
+  if (in.summed) {
+    TRY(charge(sizeof in.sum));
+    said_.emplace(inner, in.sum);
   }
   owned.take();
   return built;
@@ -453,17 +451,22 @@ Result<fs::Node*> TreeBuilder::place(fs::Node* node, uint64_t base) {
     if (remember_) fs::mark_stored(*mine, fs::stored_of(*node));
   }
   if (is_leaf) {
-    hash_blocks(static_cast<fs::FileLeaf&>(*mine), base);
+    fs::file_content::hash_blocks(static_cast<fs::FileLeaf&>(*mine), base);
     return owned.take();
   }
   auto& inner = static_cast<fs::FileInner&>(*mine);
+  const auto said = said_.find(node);
   inner.sum = {};
+  inner.blocks = 0;
   for (int i = 0; i < fs::kFanout; i++) {
     if (inner.child[i] == nullptr) continue;
     uint64_t below = base + (static_cast<uint64_t>(i) << (fs::kFanoutBits * inner.level));
     fs::Node* placed = TRY(place(inner.child[i], below));
     fs::release(std::exchange(inner.child[i], placed));
     inner.sum += sum_of_file_node(*placed);
+    inner.blocks += fs::blocks_of(*placed);
+    if (said != said_.end() && said->second[static_cast<size_t>(i)] != sum_of_file_node(*placed))
+      return corrupt("file node with another sum than the one above it says");
   }
   inner.dirty = 0;
   return owned.take();

@@ -21,7 +21,7 @@ class TreeBuilder {
  public:
   // Files that rest on a source rest on `rests_on`; where that is null there must be none: kUnsupported.
   // With `lazy` that is where nodes are loaded from which have not been added: below inner nodes of the inode
-  // table, and contents of inodes that lie in blobs.
+  // table, and contents of inodes that lie in blobs. A content that is built is built whole.
   TreeBuilder(const LoadLimits& limits, Remember remember, std::shared_ptr<fs::Source> rests_on = nullptr,
               std::shared_ptr<fs::NodeSource> lazy = nullptr);
   ~TreeBuilder();
@@ -76,6 +76,8 @@ class TreeBuilder {
   std::unordered_map<BlobId, VolumeNode> volumes_;
   std::unordered_map<const fs::Node*, uint64_t>
       placed_;  // file nodes with their hashes made, and for which base
+  std::unordered_map<const fs::Node*, std::array<Digest128, fs::kFanout>>
+      said_;  // of file nodes, the sums of what is below them
 };
 
 }  // namespace reprise::snapshot

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fs/diff.h"
+#include "fs/lazy_node.h"
 
 namespace reprise::fuse {
 namespace {
@@ -57,6 +58,7 @@ TouchedInode touched_by(const fs::ChangedInode& change, const fs::View& before, 
     touched.end = end;
     return true;
   });
+  fs::take_load_failure();  // what could not be loaded counts as touched
   return touched;
 }
 

@@ -158,6 +158,49 @@ TEST_F(LazyOpen, ATreeLargerThanItsMemoryWorks) {
   EXPECT_EQ(instance->filesystem().digest(), digest);
 }
 
+// Read and changed from its beginning to its end, between two looks by no more than there is room for.
+TEST_F(LazyOpen, AFileLargerThanItsMemoryWorks) {
+  constexpr size_t kPiece = 1 << 20;
+  constexpr int kPieces = 48;
+  auto text = [](int i) {
+    return fmt::format("{} ", i) + std::string(kPiece - 10, static_cast<char>('a' + i % 26));
+  };
+  {
+    auto instance = open_again();
+    fs::Guest guest(instance->filesystem());
+    const int file = guest.open("/one", O_CREAT | O_RDWR).value();
+    for (int i = 0; i < kPieces; i++) ASSERT_TRUE(guest.pwrite(file, as_bytes(text(i)), i * kPiece));
+    ASSERT_TRUE(guest.close(file));
+    ASSERT_TRUE(instance->close());
+  }
+  InstanceOptions how = options();
+  const uint64_t others = fs::memory_in_use();
+  how.retention.memory_bytes = others + (16 << 20);
+  how.opening = Opening::kLazily;
+  auto instance = Instance::open(open_store("s"), std::move(how)).value();
+  fs::Guest guest(instance->filesystem());
+  const int file = guest.open("/one", O_RDWR).value();
+  for (int round = 0; round < 2; round++) {
+    uint64_t most = 0;
+    for (int i = 0; i < kPieces; i++) {
+      std::string want = text(i), got(want.size(), '?');
+      if (round > 0) want[kPiece / 2] = '!';
+      ASSERT_TRUE(guest.pread(file, {reinterpret_cast<std::byte*>(got.data()), got.size()}, i * kPiece));
+      ASSERT_EQ(got, want) << i;
+      if (round == 0) {
+        ASSERT_TRUE(guest.pwrite(file, as_bytes("!"), i * kPiece + kPiece / 2));
+      }
+      if (i % 4 == 3) {
+        ASSERT_TRUE(instance->tend({}));
+        most = std::max(most, fs::memory_in_use() - others);
+      }
+    }
+    EXPECT_LE(most, uint64_t{24} << 20) << "round " << round;
+  }
+  EXPECT_GT(instance->evicted_bytes(), uint64_t{50} << 20);
+  EXPECT_EQ(instance->filesystem().view().check_invariants(), "");
+}
+
 TEST_F(LazyOpen, DamageIsNamedWhereItIsTouchedAndTheRestIsReadable) {
   damage_a_pack(path("s"));
   auto instance = open_again();

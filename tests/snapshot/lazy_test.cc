@@ -1,65 +1,16 @@
 // Trees of which only what is touched is loaded: docs/lazy.md.
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <map>
-#include <mutex>
 #include <thread>
 
-#include "base/hash.h"
 #include "fs/diff.h"
 #include "snapshot/node_format.h"
-#include "snapshot/snapshot.h"
+#include "tests/snapshot/lazy_fixture.h"
 #include "tests/snapshot/sample_tree.h"
 
 namespace reprise::snapshot {
 namespace {
-
-class CountingBlobs final : public store::BlobSink, public store::BlobSource {
- public:
-  Result<BlobId> put(ByteView bytes) override {
-    BlobId id = hash128(bytes);
-    puts++;
-    blobs[id] = Bytes(bytes.begin(), bytes.end());
-    return id;
-  }
-  Result<Bytes> get(BlobId id) override {
-    gets++;
-    auto it = blobs.find(id);
-    if (it == blobs.end()) return fail(Code::kNotFound, "no blob " + id.to_string());
-    return it->second;
-  }
-  std::map<BlobId, Bytes> blobs;
-  std::atomic<int> gets = 0, puts = 0;
-};
-
-class Lazy : public testing::Test {
- protected:
-  void capture_of(const TreeMaker& tree) {
-    auto captured = capture(tree.head.view(), *blobs_);
-    ASSERT_TRUE(captured) << captured.error().message();
-    root_ = captured->root;
-  }
-  fs::View open() {
-    blobs_->gets = 0;
-    auto view = open_lazily(root_, blobs_, [this](const Error& error) {
-      std::lock_guard lock(mutex_);
-      damage_.push_back(error.message());
-    });
-    EXPECT_TRUE(view) << view.error().message();
-    return view ? std::move(*view) : fs::View();
-  }
-  fs::View load_whole() {
-    auto view = load(root_, *blobs_);
-    EXPECT_TRUE(view) << view.error().message();
-    return view ? std::move(*view) : fs::View();
-  }
-
-  std::shared_ptr<CountingBlobs> blobs_ = std::make_shared<CountingBlobs>();
-  BlobId root_;
-  std::mutex mutex_;
-  std::vector<std::string> damage_;
-};
 
 // 100 directories of 100 files each, with blocks of their own.
 void make_many(TreeMaker& tree) {
@@ -68,12 +19,6 @@ void make_many(TreeMaker& tree) {
     for (int f = 0; f < 100; f++)
       tree.file(directory, "f" + std::to_string(f), random_bytes(3000, static_cast<uint64_t>(d) * 100 + f));
   }
-}
-
-std::string read_all(const fs::Tree& tree, InodeId file, size_t size) {
-  std::string bytes(size, '?');
-  auto got = tree.read(file, 0, {reinterpret_cast<std::byte*>(bytes.data()), size});
-  return got ? bytes.substr(0, *got) : "cannot be read";
 }
 
 TEST_F(Lazy, TheFirstReadLoadsTheWayThereAndNothingElse) {

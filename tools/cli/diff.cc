@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "fs/lazy_node.h"
 #include "instance/overlay.h"
 #include "instance/snapshots.h"
 #include "tools/cli/command.h"
@@ -89,6 +90,8 @@ uint32_t patch_mode(const std::optional<fs::Attributes>& attributes) {
   return (attributes->mode & S_IXUSR) != 0 ? 0100755 : 0100644;
 }
 
+constexpr uint64_t kPatchMax = uint64_t{1} << 30;
+
 Result<Bytes> bytes_of(const fs::Tree& tree, const std::optional<fs::Attributes>& attributes,
                        const std::string& path) {
   if (patch_mode(attributes) == 0) return Bytes{};
@@ -96,7 +99,6 @@ Result<Bytes> bytes_of(const fs::Tree& tree, const std::optional<fs::Attributes>
     ByteView target = as_bytes(*tree.read_link(attributes->inode));
     return Bytes(target.begin(), target.end());
   }
-  constexpr uint64_t kPatchMax = uint64_t{1} << 30;
   if (attributes->size > kPatchMax)
     return fail(Code::kUnsupported, fmt::format("a file of {} is too large for a patch (at most {})",
                                                 format_bytes(attributes->size), format_bytes(kPatchMax)));
@@ -142,11 +144,18 @@ struct Compared {
   std::vector<PathDifference> changes;
 };
 
-// Loads what will be shown of a file. False where that cannot be.
-bool load_bytes(const fs::Tree& tree, const std::optional<fs::Attributes>& attributes) {
-  if (!tree.partial() || !attributes || !attributes->is_regular()) return true;
-  std::byte first{};
-  return tree.read(attributes->inode, 0, {&first, 1}).has_value();
+// Loads what will be shown of the bytes: for a patch the files, else where they differ. False where that
+// cannot be.
+bool load_bytes(const Compared& both, const PathDifference& change, bool of_patch) {
+  const auto load = [&](const fs::Tree& tree, const std::optional<fs::Attributes>& attributes) {
+    const bool shown = of_patch && attributes && attributes->is_regular() && attributes->size <= kPatchMax;
+    return !shown || tree.load_bytes(attributes->inode, 0, attributes->size).has_value();
+  };
+  if (!load(both.before.head, change.before) || !load(both.after.head, change.after)) return false;
+  if (of_patch || !change.content || !change.before || !change.after) return true;
+  fs::for_each_changed_range(both.before.head, change.before->inode, both.after.head, change.after->inode,
+                             [](uint64_t, uint64_t) { return true; });
+  return !fs::take_load_failure();
 }
 
 // Opens both and compares them. kCorrupt if they cannot be read, or not as they are touched.
@@ -162,8 +171,7 @@ Result<Compared> compare(const Options& options, Read read) {
       instance::compare(before.head, after.head, {.one_volume = one_volume, .list_moved = options.patch}));
   bool loaded = true;
   if (options.stat || options.patch)
-    for (const PathDifference& change : changes)
-      loaded = loaded && load_bytes(before.head, change.before) && load_bytes(after.head, change.after);
+    for (const PathDifference& change : changes) loaded = loaded && load_bytes(both, change, options.patch);
   if (!loaded) return instance::cannot_be_loaded();
   return both;
 }
