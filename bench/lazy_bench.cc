@@ -26,7 +26,21 @@ std::string name_of(size_t file) {
   return fmt::format("/d{}/{:015}", file / kFilesPerDirectory, file);
 }
 
-// Files of a line each, as a store has them that was closed.
+// As a store has it that was closed.
+void keep(store::Store& store, const fs::Head& head) {
+  journal::Vector vector;
+  vector.set(system_random().next_id<OriginId>(), 1);
+  store::SnapshotRecord record;
+  record.branch = "main";
+  record.log_index = 0;  // the journal behind it is empty
+  record.lamport = 1;
+  record.vector = vector.encode();
+  record.digest = head.digest();
+  CHECK(instance::capture_snapshot(store, head.view(), record));
+  CHECK(store.journal_directory("main"));
+}
+
+// Files of a line each.
 void fill(store::Store& store, size_t files) {
   fs::Head head = fs::Head::create({1'700'000'000, 0});
   auto apply = [&](const fs::Operation& operation) { CHECK(head.apply(operation)); };
@@ -49,16 +63,7 @@ void fill(store::Store& store, size_t files) {
     apply(fs::Write{.inode = file, .offset = 0, .data = as_bytes(kText)});
   }
   head.settle();
-  journal::Vector vector;
-  vector.set(system_random().next_id<OriginId>(), 1);
-  store::SnapshotRecord record;
-  record.branch = "main";
-  record.log_index = 0;  // the journal behind it is empty
-  record.lamport = 1;
-  record.vector = vector.encode();
-  record.digest = head.digest();
-  CHECK(instance::capture_snapshot(store, head.view(), record));
-  CHECK(store.journal_directory("main"));
+  keep(store, head);
 }
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
@@ -109,12 +114,74 @@ double read_of_state(const std::string& path, size_t files, bool lazily) {
   return ns;
 }
 
+// All names and attributes of an instance that has just been opened, as `find -size` asks for them;
+// nanoseconds with the opening.
+double walk(const std::string& path, size_t files, bool lazily) {
+  auto begin = std::chrono::steady_clock::now();
+  std::shared_ptr<store::Store> store = store::Store::open(path).value();
+  instance::InstanceOptions options;
+  options.opening = lazily ? instance::Opening::kLazily : instance::Opening::kWhole;
+  options.holder = {::getpid(), "reprise-bench"};
+  auto instance = instance::Instance::open(store, std::move(options)).value();
+  fs::Filesystem& filesystem = instance->filesystem();
+  std::vector<InodeId> open{kRootInode};
+  size_t found = 0;
+  while (!open.empty()) {
+    const InodeId directory = open.back();
+    open.pop_back();
+    CHECK(filesystem.read_directory({}, directory, 0, true,
+                                    [&](const fs::Dentry& entry, const fs::Attributes* attributes) {
+                                      if (entry.name == "." || entry.name == "..") return true;
+                                      if (attributes->is_directory()) open.push_back(entry.inode);
+                                      found += attributes->is_regular();
+                                      return true;
+                                    }));
+  }
+  CHECK(found == files);
+  return seconds_since(begin) * 1e9;
+}
+
+// A file of this size, half of whose bytes are random, in a store that was closed.
+constexpr uint64_t kLargeFile = uint64_t{1} << 30;
+
+void fill_large(store::Store& store) {
+  fs::Head head = fs::Head::create({1'700'000'000, 0});
+  const InodeId file{kRootInode.value + 1};
+  CHECK(head.apply(fs::Create{.parent = kRootInode, .name = "large", .inode = file, .mode = S_IFREG | 0644}));
+  std::mt19937_64 random(1);
+  Bytes piece(1 << 20);
+  for (uint64_t offset = 0; offset < kLargeFile; offset += piece.size()) {
+    for (size_t i = 0; i + 16 <= piece.size(); i += 16) store_value(piece.data() + i, random());
+    CHECK(head.apply(fs::Write{.inode = file, .offset = offset, .data = piece}));
+  }
+  head.settle();
+  keep(store, head);
+}
+
+// The first 4 KiB anywhere in the file, and all of it from the beginning on; nanoseconds with the opening.
+std::pair<double, double> read_large(const std::string& path, bool lazily) {
+  auto begin = std::chrono::steady_clock::now();
+  std::shared_ptr<store::Store> store = store::Store::open(path).value();
+  instance::InstanceOptions options;
+  options.opening = lazily ? instance::Opening::kLazily : instance::Opening::kWhole;
+  options.holder = {::getpid(), "reprise-bench"};
+  auto instance = instance::Instance::open(store, std::move(options)).value();
+  fs::Filesystem& filesystem = instance->filesystem();
+  const InodeId file = fs::Guest(filesystem).stat("/large")->inode;
+  Bytes piece(128 << 10);
+  CHECK(filesystem.read(file, kLargeFile / 3, ByteSpan(piece).first(4096)) == 4096u);
+  const double first = seconds_since(begin) * 1e9;
+  for (uint64_t offset = 0; offset < kLargeFile; offset += piece.size())
+    CHECK(filesystem.read(file, offset, piece) == piece.size());
+  return {first, seconds_since(begin) * 1e9};
+}
+
 constexpr std::array<size_t, 3> kSizes = {10'000, 100'000, 1'000'000};
 
 void register_openings() {
   std::vector<std::string> rows;
   for (size_t files : kSizes)
-    for (const char* row : {"open", "first_stat", "first_read", "all", "read_of_state"})
+    for (const char* row : {"open", "first_stat", "first_read", "all", "read_of_state", "walk"})
       rows.push_back(fmt::format("{}/{}", row, files));
   auto scratch = std::make_shared<std::unique_ptr<ScratchFolder>>();
   register_pairs("lazy", rows, 3, [scratch](Pairs& pairs, bool lazily_first) {
@@ -141,12 +208,34 @@ void register_openings() {
         add("first_read", times.read);
         add("all", times.open + times.stat + times.read);
         add("read_of_state", read_of_state(**scratch / std::to_string(files), files, lazily));
+        add("walk", walk(**scratch / std::to_string(files), files, lazily));
       }
     }
   });
 }
 
-const bool registered = (register_openings(), true);
+void register_large_file() {
+  auto scratch = std::make_shared<std::unique_ptr<ScratchFolder>>();
+  register_pairs("lazy_file", {"first_read", "all"}, 5, [scratch](Pairs& pairs, bool lazily_first) {
+    if (*scratch == nullptr) {
+      *scratch = std::make_unique<ScratchFolder>();
+      auto store = store::Store::create(**scratch / "large", system_random().next_id<VolumeId>());
+      CHECK(store);
+      fill_large(**store);
+    }
+    for (int i = 0; i < 2; i++) {
+      const bool lazily = (i == 0) == lazily_first;
+      const auto [first, all] = read_large(**scratch / "large", lazily);
+      auto add = [&](const char* row, double ns) {
+        (lazily ? pairs[row].ours : pairs[row].other).push_back(ns);
+      };
+      add("first_read", first);
+      add("all", all);
+    }
+  });
+}
+
+const bool registered = (register_openings(), register_large_file(), true);
 
 }  // namespace
 }  // namespace reprise::bench
