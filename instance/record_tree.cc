@@ -54,6 +54,7 @@ class TreeRecorder {
     }
     return run_staged();
   }
+  uint64_t passed_over() const { return passed_over_; }
 
  private:
   // A name in a directory that was there before, whose meaning is new.
@@ -90,20 +91,53 @@ class TreeRecorder {
       if (!changed.before) return true;  // it comes with its name
       if (!changed.after) return true;   // so it goes
       CHECK(!changed.content);
-      kept_.push_back(changed.inode);
-      if (!changed.names) return true;
+      const size_t names = names_.size();
       for_each_changed_name(before_, wanted_, changed.inode, [&](const fs::ChangedName& name) {
         CHECK(name.after && !before_.stat(*name.after));
-        names_.push_back(
-            {changed.inode, std::string(name.name), *name.after, name.before.value_or(InodeId{})});
+        if (name.before && is_as_it_was(*name.before, *name.after)) {
+          passed_over_++;
+        } else {
+          names_.push_back(
+              {changed.inode, std::string(name.name), *name.after, name.before.value_or(InodeId{})});
+        }
         return true;
       });
+      if (names_.size() > names || changed.xattrs || !same_attributes(*changed.before, *changed.after))
+        kept_.push_back(changed.inode);
       return true;
     });
     std::ranges::sort(names_, [](const Name& a, const Name& b) {
       return std::pair(a.directory, std::string_view(a.name)) <
              std::pair(b.directory, std::string_view(b.name));
     });
+  }
+
+  static bool same_attributes(const fs::Attributes& a, const fs::Attributes& b) {
+    return a.mode == b.mode && a.uid == b.uid && a.gid == b.gid && a.nlink == b.nlink && a.rdev == b.rdev &&
+           a.size == b.size && a.mtime == b.mtime;
+  }
+  bool same_xattrs(InodeId before, InodeId after) const {
+    size_t had = 0;
+    bool same = true;
+    CHECK(before_.list_xattrs(before, [&](std::string_view, ByteView) { had++; }));
+    CHECK(wanted_.list_xattrs(after, [&](std::string_view name, ByteView value) {
+      auto other = before_.get_xattr(before, name);
+      same = same && other && std::ranges::equal(*other, value);
+      had--;
+    }));
+    return same && had == 0;
+  }
+  // A file that has taken the place of one that is no other: that one stays, with all who have it open.
+  bool is_as_it_was(InodeId before, InodeId after) const {
+    const fs::Attributes a = *before_.stat(before), b = *wanted_.stat(after);
+    if (a.is_directory() || a.nlink != 1 || !same_attributes(a, b) || !same_xattrs(before, after))
+      return false;
+    if (a.is_symlink()) return *before_.read_link(before) == *wanted_.read_link(after);
+    bool same = true;
+    if (a.is_regular())
+      for_each_changed_range(before_, before, wanted_, after,
+                             [&](uint64_t, uint64_t) { return same = false; });
+    return same;
   }
 
   bool fits_one_call() const {
@@ -261,16 +295,19 @@ class TreeRecorder {
   std::vector<InodeId> kept_;
   std::vector<Work> work_;
   std::unordered_map<InodeId, InodeId>
-      real_;            // inodes of wanted_ that are made, and what they are called here
+      real_;  // inodes of wanted_ that are made, and what they are called here
+  uint64_t passed_over_ = 0;
   uint64_t spent_ = 0;  // bytes that the call has recorded
   Bytes piece_;
 };
 
 }  // namespace
 
-Status record_tree(Instance& instance, const fs::View& before, const fs::Tree& wanted, std::string_view label,
-                   Timestamp now, const RecordLimits& limits) {
-  return TreeRecorder(instance, before, wanted, label, now, limits).run();
+Result<uint64_t> record_tree(Instance& instance, const fs::View& before, const fs::Tree& wanted,
+                             std::string_view label, Timestamp now, const RecordLimits& limits) {
+  TreeRecorder recorder(instance, before, wanted, label, now, limits);
+  TRY(recorder.run());
+  return recorder.passed_over();
 }
 
 Result<uint64_t> remove_left_imports(Instance& instance, std::string_view label, Timestamp now,

@@ -54,6 +54,85 @@ TEST_P(RecordTree, AWholeTreeBecomesHistory) {
   EXPECT_EQ(state->head.digest(), digest);
 }
 
+// An import of what is there already, but for some of it: what is as it was keeps its inode.
+TEST_P(RecordTree, WhatIsAsItWasIsPassedOver) {
+  auto instance = open(create_store("s"));
+  struct Case {
+    const char* name;
+    bool stays;
+    std::function<void(TreeMaker&, InodeId)> change;
+  };
+  const Case cases[] = {
+      {"same", true, [](TreeMaker&, InodeId) {}},
+      {"large", true, [](TreeMaker&, InodeId) {}},
+      {"bytes", false, [](TreeMaker& tree, InodeId id) { tree.write(id, 1, "x"); }},
+      {"longer", false, [](TreeMaker& tree, InodeId id) { tree.write(id, 3, "more"); }},
+      {"mode", false, [](TreeMaker& tree, InodeId id) { tree.chmod(id, 0600); }},
+      {"value", false, [](TreeMaker& tree, InodeId id) { tree.xattr(id, "user.a", "b"); }},
+      {"attribute", false, [](TreeMaker& tree, InodeId id) { tree.xattr(id, "user.b", "a"); }},
+      {"linked", false,
+       [](TreeMaker& tree, InodeId id) {
+         tree.apply(fs::Link{.parent = kRootInode, .name = "link", .inode = id, .time = tree.tick()});
+       }},
+  };
+  const auto settle = [](TreeMaker& tree, InodeId id, int64_t second) {
+    tree.apply(fs::SetAttributes{.inode = id,
+                                 .mask = fs::SetAttributes::kMtime | fs::SetAttributes::kAtime,
+                                 .atime = {second, 0},
+                                 .mtime = {1'600'000'000, 7}});
+  };
+  const auto make = [&](TreeMaker& tree, const Case& of) {
+    const std::string bytes =
+        of.name == std::string_view("large") ? snapshot::random_bytes(300'000, 1) : std::string("abc");
+    const InodeId id = tree.file(kRootInode, of.name, bytes);
+    tree.xattr(id, "user.a", "a");
+    return id;
+  };
+  TreeMaker first;
+  for (const Case& of : cases) settle(first, make(first, of), 1);
+  settle(first, first.create(kRootInode, "symlink", S_IFLNK | 0777, "there"), 1);
+  settle(first, first.create(kRootInode, "other", S_IFLNK | 0777, "there"), 1);
+  settle(first, first.create(kRootInode, "fifo", S_IFIFO | 0644), 1);
+  ASSERT_TRUE(
+      record_tree(*instance, instance->filesystem().view(), first.head, "import x", {1, 1}, limits()));
+  const fs::View before = instance->filesystem().view();
+
+  TreeMaker again;
+  again.head = fs::Head(before);
+  again.ids_from(InodeId{2});
+  const auto drop = [&](const std::string& name) {
+    const InodeId id = again.head.lookup(kRootInode, name)->inode;
+    again.apply(fs::Unlink{.parent = kRootInode, .name = name, .inode = id, .time = again.tick()});
+    again.head.remove_unlinked(id);
+  };
+  for (const Case& of : cases) {
+    drop(of.name);
+    const InodeId id = make(again, of);
+    of.change(again, id);
+    settle(again, id, 2);
+  }
+  for (const char* name : {"symlink", "other", "fifo"}) {
+    drop(name);
+    const bool fifo = name == std::string_view("fifo"), symlink = name == std::string_view("symlink");
+    const char* target = fifo ? "" : symlink ? "there" : "where";
+    settle(again, again.create(kRootInode, name, fifo ? S_IFIFO | 0644 : S_IFLNK | 0777, target), 2);
+  }
+  const auto passed_over = record_tree(*instance, before, again.head, "import x", {2, 2}, limits());
+  ASSERT_TRUE(passed_over) << passed_over.error().message();
+  EXPECT_EQ(*passed_over, 4u);
+  const fs::View after = instance->filesystem().view();
+  EXPECT_EQ(content(after), content(again.head));
+  EXPECT_EQ(after.check_invariants(), "");
+  const auto stays = [&](const std::string& name) {
+    return after.lookup(kRootInode, name)->inode == before.lookup(kRootInode, name)->inode;
+  };
+  for (const Case& of : cases) EXPECT_EQ(stays(of.name), of.stays) << of.name;
+  EXPECT_TRUE(stays("symlink"));
+  EXPECT_FALSE(stays("other"));
+  EXPECT_TRUE(stays("fifo"));
+  EXPECT_EQ(as_text(*after.get_xattr(after.lookup(kRootInode, "value")->inode, "user.a")), "b");
+}
+
 // Every state of the history has none of the import or all of it, but for what is hidden.
 TEST_P(RecordTree, NobodySeesAPartOfIt) {
   auto instance = open(create_store("s"));

@@ -206,6 +206,7 @@ Result<int> import_state(const ImportSettings& settings) {
   std::string label = settings.label.empty() ? "import " + settings.from : settings.label;
   auto recorded = instance::record_tree(instance, before, wanted, label, options.now);
   if (!recorded) return std::unexpected(recorded.error().with_context(settings.store));
+  imported.replaced -= *recorded;
   store::SnapshotRecord record = TRY(instance.snapshot(label));
   TRY(instance.close());
   store->keep();
