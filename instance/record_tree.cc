@@ -143,8 +143,11 @@ class TreeRecorder {
   bool fits_one_call() const {
     fs::Usage had = before_.usage(), has = wanted_.usage();
     auto more = [](uint64_t from, uint64_t to) { return to > from ? to - from : 0; };
-    return more(had.blocks, has.blocks) * fs::kBlockSize <= limits_.bytes &&
-           more(had.inodes, has.inodes) <= limits_.inodes && names_.size() <= limits_.inodes;
+    uint64_t bytes = more(had.blocks, has.blocks) * fs::kBlockSize;
+    for (const Name& name : names_)  // what takes the place of as much does not show in the usage
+      if (name.replaced) bytes += wanted_.stat(name.inode)->blocks * fs::kBlockSize;
+    return bytes <= limits_.bytes && more(had.inodes, has.inodes) <= limits_.inodes &&
+           names_.size() <= limits_.inodes;
   }
 
   // Everything is made in a hidden directory, call by call; the last call moves it to its places.

@@ -54,6 +54,44 @@ TEST_P(RecordTree, AWholeTreeBecomesHistory) {
   EXPECT_EQ(state->head.digest(), digest);
 }
 
+// What takes the place of as much is no less to be recorded.
+TEST_P(RecordTree, NoCallRecordsMoreThanItMay) {
+  auto instance = open(create_store("s"));
+  const auto tree_of = [](TreeMaker& tree, uint64_t seed) {
+    for (uint64_t i = 0; i < 8; i++)
+      tree.file(kRootInode, fmt::format("f{}", i), snapshot::random_bytes(25'000, seed + i));
+  };
+  TreeMaker first, again;
+  tree_of(first, 0);
+  ASSERT_TRUE(
+      record_tree(*instance, instance->filesystem().view(), first.head, "import x", {1, 1}, limits()));
+  const fs::View before = instance->filesystem().view();
+  again.head = fs::Head(before);
+  again.ids_from(InodeId{2});
+  for (int i = 0; i < 8; i++) {
+    const std::string name = fmt::format("f{}", i);
+    const InodeId id = again.head.lookup(kRootInode, name)->inode;
+    again.apply(fs::Unlink{.parent = kRootInode, .name = name, .inode = id, .time = again.tick()});
+    again.head.remove_unlinked(id);
+  }
+  tree_of(again, 100);
+  ASSERT_TRUE(instance->sync());
+  const LogIndex last = instance->journal().last();
+  ASSERT_TRUE(record_tree(*instance, before, again.head, "import x", {2, 2}, limits()));
+  ASSERT_TRUE(instance->sync());
+  EXPECT_EQ(content(instance->filesystem().view()), content(again.head));
+  bool staged = false;
+  for (LogIndex at = last + 1; at <= instance->journal().last(); at++) {
+    auto state = state_at(*instance->store(), "main", at);
+    ASSERT_TRUE(state) << state.error().message();
+    ASSERT_TRUE(state->head.read_directory(kRootInode, 0, [&](const fs::Dentry& entry) {
+      staged |= entry.name.starts_with(".reprise-import-");
+      return true;
+    }));
+  }
+  EXPECT_EQ(staged, !GetParam());
+}
+
 // An import of what is there already, but for some of it: what is as it was keeps its inode.
 TEST_P(RecordTree, WhatIsAsItWasIsPassedOver) {
   auto instance = open(create_store("s"));
