@@ -170,8 +170,10 @@ Status EntryWriter::count_name(InodeId parent, std::string_view name, std::strin
                   Code::kNoSpace);
   }
   done_.entries++;
+  // Not as the seed: hashes of short names under seeds that are near each other may be equal.
   std::string folded = lower_case(name);
-  if (!folded_.insert(hash64(as_bytes(folded), parent.value)).second) {
+  folded.append(reinterpret_cast<const char*>(&parent.value), sizeof parent.value);
+  if (!folded_.insert(hash64(as_bytes(folded))).second) {
     if (done_.case_collisions++ == 0) done_.first_case_collision = printable(path);
   }
   return {};

@@ -1,4 +1,5 @@
 // Archives that mean harm, one for each kind, and what they are answered. docs/import-export.md lists them.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -239,6 +240,17 @@ TEST(ArchiveSafety, NamesThatComeTwiceOrDifferInCaseAreReported) {
   EXPECT_EQ(again.result->first_case_collision, "readme");
   EXPECT_EQ(again.head.stat(again.head.lookup(kRootInode, "a")->inode)->size, 2u);
   EXPECT_EQ(again.head.check_invariants(), "");
+}
+
+// Short names, in directories whose ids are near each other.
+TEST(ArchiveSafety, NamesOfOtherDirectoriesAreNoOtherSpelling) {
+  std::vector<TarEntry> entries;
+  for (int directory = 0; directory < 1000; directory++)
+    for (int file = 0; file < 10; file++)
+      entries.push_back(tar_entry(fmt::format("p{}/d1{}", directory, file), '0', ""));
+  Attempt attempt = import_bytes(tar_of(entries));
+  ASSERT_TRUE(attempt.result) << attempt.result.error().message();
+  EXPECT_EQ(attempt.result->case_collisions, 0u) << attempt.result->first_case_collision;
 }
 
 TEST(ArchiveSafety, TerminalEscapesAreShownEscaped) {
