@@ -70,6 +70,14 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+std::unique_ptr<instance::Instance> open_instance(const std::string& path, instance::Opening opening) {
+  std::shared_ptr<store::Store> store = store::Store::open(path).value();
+  instance::InstanceOptions options;
+  options.opening = opening;
+  options.holder = {::getpid(), "reprise-bench"};
+  return instance::Instance::open(store, std::move(options)).value();
+}
+
 // Of one opening, one stat and one read of another file, by nanoseconds.
 struct Times {
   double open, stat, read;
@@ -84,11 +92,7 @@ Times open_and_read(const std::string& path, size_t files, instance::Opening ope
     return ns;
   };
   Times times;
-  std::shared_ptr<store::Store> store = store::Store::open(path).value();
-  instance::InstanceOptions options;
-  options.opening = opening;
-  options.holder = {::getpid(), "reprise-bench"};
-  auto instance = instance::Instance::open(store, std::move(options)).value();
+  auto instance = open_instance(path, opening);
   times.open = lap();
   CHECK(instance->open_report().lazily == (opening == instance::Opening::kLazily));
   fs::Guest guest(instance->filesystem());
@@ -118,11 +122,7 @@ double read_of_state(const std::string& path, size_t files, bool lazily) {
 // nanoseconds with the opening.
 double walk(const std::string& path, size_t files, bool lazily) {
   auto begin = std::chrono::steady_clock::now();
-  std::shared_ptr<store::Store> store = store::Store::open(path).value();
-  instance::InstanceOptions options;
-  options.opening = lazily ? instance::Opening::kLazily : instance::Opening::kWhole;
-  options.holder = {::getpid(), "reprise-bench"};
-  auto instance = instance::Instance::open(store, std::move(options)).value();
+  auto instance = open_instance(path, lazily ? instance::Opening::kLazily : instance::Opening::kWhole);
   fs::Filesystem& filesystem = instance->filesystem();
   std::vector<InodeId> open{kRootInode};
   size_t found = 0;
@@ -161,11 +161,7 @@ void fill_large(store::Store& store) {
 // The first 4 KiB anywhere in the file, and all of it from the beginning on; nanoseconds with the opening.
 std::pair<double, double> read_large(const std::string& path, bool lazily) {
   auto begin = std::chrono::steady_clock::now();
-  std::shared_ptr<store::Store> store = store::Store::open(path).value();
-  instance::InstanceOptions options;
-  options.opening = lazily ? instance::Opening::kLazily : instance::Opening::kWhole;
-  options.holder = {::getpid(), "reprise-bench"};
-  auto instance = instance::Instance::open(store, std::move(options)).value();
+  auto instance = open_instance(path, lazily ? instance::Opening::kLazily : instance::Opening::kWhole);
   fs::Filesystem& filesystem = instance->filesystem();
   const InodeId file = fs::Guest(filesystem).stat("/large")->inode;
   Bytes piece(128 << 10);

@@ -188,7 +188,7 @@ int level_of(const Node* node) {
 // first block of both is `first`.
 bool visit_blocks(const Node* a, const Node* b, int level, uint64_t first,
                   const std::function<bool(uint64_t)>& visit) {
-  if (surely_same(a, b) || (a == nullptr && b == nullptr)) return true;
+  if (surely_same(a, b)) return true;
   a = loaded(a);
   b = loaded(b);
   for (int i = 0; i < kFanout; i++) {

@@ -379,6 +379,19 @@ Outcome<uint64_t> first_missing(const Node* node, uint64_t base, uint64_t from) 
   return end;
 }
 
+// Of the part of a file that begins at block `base`.
+Outcome<void> load_below(const Node* any_node, uint64_t base, uint64_t first, uint64_t end) {
+  const Node* node = TRY(try_loaded(any_node));
+  if (node == nullptr || node->kind != NodeKind::kFileInner) return {};
+  const uint64_t step = span_blocks(node->level - 1);
+  for (int i = 0; i < kFanout; i++) {
+    const Node* child = static_cast<const FileInner*>(node)->child[i];
+    const uint64_t begin = base + static_cast<uint64_t>(i) * step;
+    if (child != nullptr && begin < end && begin + step > first) TRY(load_below(child, begin, first, end));
+  }
+  return {};
+}
+
 // Blocks that lie side by side are one copy: `from` is where the first `run` bytes still to be had are.
 Outcome<void> read_blocks(const Node* content, uint64_t offset, ByteSpan into) {
   const std::byte* from = nullptr;
@@ -578,22 +591,7 @@ Outcome<uint64_t> next_hole(const Inode& inode, uint64_t offset) {
 }
 
 Outcome<void> load(const Node* content, uint64_t first, uint64_t end) {
-  // The nodes on the way, and below which block of the file each begins.
-  std::vector<std::pair<const Node*, uint64_t>> open{{content, 0}};
-  while (!open.empty()) {
-    const auto [any_node, base] = open.back();
-    open.pop_back();
-    const Node* node = TRY(try_loaded(any_node));
-    if (node == nullptr || node->kind != NodeKind::kFileInner) continue;
-    const uint64_t step = span_blocks(node->level - 1);
-    for (int i = 0; i < kFanout; i++) {
-      const Node* child = static_cast<const FileInner*>(node)->child[i];
-      const uint64_t begin = base + static_cast<uint64_t>(i) * step;
-      if (child == nullptr || begin >= end || begin + step <= first) continue;
-      if (is_lazy(child) || child->level > 0) open.emplace_back(child, begin);
-    }
-  }
-  return {};
+  return load_below(content, 0, first, end);
 }
 
 void for_each_block(const Inode& inode, const std::function<bool(uint64_t, ByteView)>& visit) {
